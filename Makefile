@@ -1,0 +1,50 @@
+# make demo: everything from nothing to a report. make test: the tests. make check: ruff and mypy.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := build/demo
+
+.PHONY: demo test test-all check package bench install clean lock
+
+demo: .venv/.demo
+	$(BIN)/python -m tests.demo --folder $(DEMO)
+
+test: .venv/.test
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.test
+	$(BIN)/python -m pytest
+
+check: .venv/.test
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: .venv/.test
+	$(BIN)/python -m tests.bench.edits
+
+package: .venv/.demo
+	$(BIN)/python emr/package.py build/imagesieve.zip
+
+install: .venv/.demo
+
+clean:
+	rm -rf build
+
+# The versions that the tests have passed with; setup.py says what else may do.
+lock: .venv/.uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras setup.py -o constraints.txt
+
+.venv/.uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "imagesieve needs Python 3.11 or newer: install one, or name it with make PYTHON=python3.12 (found: $$($(PYTHON) --version 2>&1))" >&2; exit 1; }
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; major=$$("$$java" -version 2>&1 | sed -n '1s/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p'); [ "$${major:-0}" -ge 17 ] || { echo "imagesieve needs a JDK 17 or newer: install one (Debian: apt-get install openjdk-17-jdk-headless) and put it on PATH or in JAVA_HOME" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3 cannot make virtual environments: install them (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet uv
+	@touch $@
+
+.venv/.demo: .venv/.uv setup.py constraints.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[demo]"
+	@touch $@
+
+.venv/.test: .venv/.uv setup.py constraints.txt
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[test]"
+	@touch $@ .venv/.demo

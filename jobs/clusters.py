@@ -1,0 +1,194 @@
+"""Clusters: duplicates with a keeper each, from exact copies and from near neighbours.
+
+A connected component of near neighbours is only a candidate: each member must be close to its keeper, or it goes to a
+cluster of its own, so that no chain a ~ b ~ c joins what does not match."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, LongType, StructField, StructType
+
+from jobs.components import connected_components
+from jobs.copies import ranked_images
+from jobs.neighbours import vectors_of
+from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.tables import TABLES, dense_ids
+from udfs import models, similarity
+
+JOB = "clusters"
+KEPT = StructType(
+    [
+        StructField("image_id", LongType(), False),
+        StructField("keeper_id", LongType(), False),
+        StructField("cosine_to_keeper", DoubleType(), False),
+        StructField("component", LongType(), False),
+    ]
+)
+
+
+def thresholds(context: Context) -> tuple[float, float]:
+    """Cosines (of an edge, of a member to its keeper): the settings, or those calibrated for the model."""
+    model, settings = models.MODELS[context.config.embed.model], context.config.clusters
+    edge = settings.threshold if settings.threshold is not None else model.near_duplicate_threshold
+    keeper = settings.keeper_threshold if settings.keeper_threshold is not None else edge
+    return edge, keeper
+
+
+def near_edges(neighbours: DataFrame, threshold: float) -> DataFrame:
+    """Pairs of near-duplicates. neighbours: the table. Returns (src, dst) with src < dst, each pair once."""
+    close = neighbours.where(F.col("cosine") >= threshold)
+    return close.select(
+        F.least("image_id", "neighbour_id").alias("src"), F.greatest("image_id", "neighbour_id").alias("dst")
+    ).distinct()
+
+
+def choose_keepers(threshold: float) -> Callable[[pa.Table], pa.Table]:
+    """Maps one part of a component (image_id, component, vector, pixels, sharpness, size_bytes, uri) to KEPT."""
+
+    def run(table: pa.Table) -> pa.Table:
+        order = [("pixels", "descending"), ("sharpness", "descending"), ("size_known", "descending"),
+                 ("size_bytes", "descending"), ("uri", "ascending")]  # fmt: skip
+        table = table.append_column("size_known", pc.is_valid(table["size_bytes"]).cast(pa.int8()))
+        table = table.take(pc.sort_indices(table, sort_keys=order))
+        keepers, cosines = similarity.around_keepers(vectors_of(table["vector"]), threshold)
+        ids = table["image_id"].to_numpy()
+        return pa.table(
+            {
+                "image_id": pa.array(ids, pa.int64()),
+                "keeper_id": pa.array(ids[keepers], pa.int64()),
+                "cosine_to_keeper": pa.array(cosines, pa.float64()),
+                "component": table["component"].cast(pa.int64()),
+            }
+        )
+
+    return run
+
+
+def with_copies(kept: DataFrame, ranked: DataFrame) -> DataFrame:
+    """Gives the copies of each representative its keeper, and makes clusters of copies that have no near-duplicate.
+
+    kept: KEPT, of representatives. ranked: see copies.ranked_images. Returns the columns of `duplicates` but
+    component_id and cluster_id, with component."""
+    near = kept.select(F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "component")
+    rows = (
+        ranked.join(near, "representative_id", "left")
+        .withColumn("keeper_id", F.coalesce("keeper_id", "representative_id"))
+        .withColumn("component", F.coalesce("component", "representative_id"))
+        .withColumn("cosine_to_keeper", F.coalesce("cosine_to_keeper", F.lit(1.0)))
+        .withColumn("cluster_size", F.count("*").over(Window.partitionBy("keeper_id")).cast("int"))
+        .where(F.col("cluster_size") > 1)
+    )
+    far = F.col("representative_id") != F.col("keeper_id")
+    has_near = F.max(far).over(Window.partitionBy("keeper_id"))
+    return rows.select(
+        "image_id",
+        "keeper_id",
+        (F.col("image_id") == F.col("keeper_id")).alias("is_keeper"),
+        # A keeper is called near where any member is.
+        F.when(far | ((F.col("image_id") == F.col("keeper_id")) & has_near), "near").otherwise("exact").alias("kind"),
+        "cosine_to_keeper",
+        "cluster_size",
+        "component",
+    )
+
+
+def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFrame, int]:
+    """Gives each cluster the id that most of its members had before, or a new one.
+
+    members: (image_id, keeper_id). old: the table `duplicates` as it was. Two clusters that claim one id: the one with
+    more of its members gets it, then the one with the lowest. Returns ((keeper_id, cluster_id), new ids given)."""
+    votes = (
+        members.join(old.select("image_id", F.col("cluster_id").alias("was")), "image_id")
+        .groupBy("keeper_id", "was")
+        .agg(F.count("*").alias("votes"), F.min("image_id").alias("lowest"))
+    )
+    best = [F.desc("votes"), F.asc("lowest"), F.asc("was")]
+    claims = votes.withColumn("n", F.row_number().over(Window.partitionBy("keeper_id").orderBy(*best))).where("n = 1")
+    won = claims.withColumn("n", F.row_number().over(Window.partitionBy("was").orderBy(*best[:2], "keeper_id"))).where(
+        "n = 1"
+    )
+    given = won.select("keeper_id", F.col("was").alias("cluster_id"))
+    clusters = members.groupBy("keeper_id").agg(F.min("image_id").alias("lowest"))
+    fresh, new = dense_ids(clusters.join(given, "keeper_id", "left_anti"), ["lowest"], first, "cluster_id")
+    return given.unionByName(fresh.select("keeper_id", "cluster_id")), new
+
+
+def clusters(context: Context) -> Counts:
+    """Writes `duplicates` anew from `neighbours`, `features` and `embeddings`."""
+    lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
+    edge_threshold, keeper_threshold = thresholds(context)
+    spark = lake.spark
+    ranked = ranked_images(lake, model).persist()
+    try:
+        edges = near_edges(lake.require("neighbours", "neighbours"), edge_threshold).persist()
+        edge_count = edges.count()
+        components = connected_components(
+            edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints")
+        ).persist()
+        vectors = lake.read("embeddings").where(F.col("model") == model).select("image_id", "vector")
+        candidates = components.join(
+            ranked.select("image_id", "pixels", "sharpness", "size_bytes", "uri"), "image_id"
+        ).join(vectors, "image_id")
+        sizes = components.groupBy("component").count()
+        parts = sizes.select("component", F.ceil(F.col("count") / settings.max_component).cast("int").alias("parts"))
+        split = parts.where("parts > 1").count()
+        kept = (
+            candidates.join(parts, "component")
+            .withColumn("part", F.pmod(F.xxhash64("image_id"), F.col("parts")))
+            .drop("parts")
+            .groupBy("component", "part")
+            .applyInArrow(choose_keepers(keeper_threshold), KEPT)
+        )
+        members = with_copies(kept, ranked).persist()
+        first = lake.next_id("next_cluster_id")
+        ids, new = stable_ids(members, lake.read("duplicates"), first)
+        component = F.min("cluster_id").over(Window.partitionBy("component"))
+        rows = members.join(ids, "keeper_id").withColumn("component_id", component)
+        staged = lake.staging(JOB)
+        rows.select(*TABLES["duplicates"].schema.names).write.mode("overwrite").parquet(staged)
+        rows = spark.read.schema(TABLES["duplicates"].schema).parquet(staged)
+        lake.mark(next_cluster_id=first + new)
+        lake.overwrite("duplicates", rows)
+        total = ranked.count()
+        found = rows.agg(F.count("*").alias("images"), F.countDistinct("cluster_id").alias("clusters")).head()
+        images, groups = (int(found["images"]), int(found["clusters"])) if found else (0, 0)
+        lake.clear_staging()
+        return {
+            "in": total, "out": total, "failed": 0, "edges": edge_count, "in_clusters": images, "clusters": groups,
+            "split_components": split,
+        }  # fmt: skip
+    finally:
+        spark.catalog.clearCache()
+
+
+def _settings(context: Context) -> dict[str, Any]:
+    edge, keeper = thresholds(context)
+    settings = context.config.clusters
+    return {
+        "model": context.config.embed.model,
+        "threshold": edge,
+        "keeper_threshold": keeper,
+        "engine": settings.engine,
+        "max_component": settings.max_component,
+    }
+
+
+def run(context: Context) -> StageResult:
+    return run_stage(context, JOB, ("neighbours", "embeddings", "features"), _settings(context), clusters)
+
+
+def main(argv: list[str]) -> int:
+    from jobs.command import main as command
+
+    return command([JOB, *argv])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

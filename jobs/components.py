@@ -1,0 +1,60 @@
+"""Connected components of a graph of images: in one process while the edges fit, by GraphFrames beyond."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+Ids = npt.NDArray[np.int64]
+
+
+def connected_components(edges: DataFrame, engine: str, max_edges_one_process: int, checkpoints: str) -> DataFrame:
+    """Components of an undirected graph. edges: (src, dst) BIGINT, without loops.
+
+    engine: scipy, graphframes, or auto (scipy up to max_edges_one_process edges). checkpoints: a URI where GraphFrames
+    may put its intermediate results. Returns (image_id, component), component the lowest id in it; nodes without an
+    edge are not in it."""
+    if engine == "auto":
+        engine = "scipy" if edges.count() <= max_edges_one_process else "graphframes"
+    spark = edges.sparkSession
+    return _by_scipy(spark, edges) if engine == "scipy" else _by_graphframes(spark, edges, checkpoints)
+
+
+def label_components(sources: Ids, targets: Ids) -> tuple[Ids, Ids]:
+    """sources, targets: (e,) int64, ends of edges. Returns (nodes ascending, lowest id in the component of each)."""
+    from scipy.sparse import coo_array, csgraph
+
+    nodes, positions = np.unique(np.concatenate([sources, targets]), return_inverse=True)
+    if not len(nodes):
+        return nodes, nodes
+    rows, columns = positions[: len(sources)], positions[len(sources) :]
+    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(nodes), len(nodes)))
+    count, labels = csgraph.connected_components(graph, directed=False)
+    lowest = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, labels, nodes)
+    return nodes, lowest[labels]
+
+
+def _by_scipy(spark: SparkSession, edges: DataFrame) -> DataFrame:
+    table = edges.select("src", "dst").toArrow()
+    nodes, lowest = label_components(table["src"].to_numpy(), table["dst"].to_numpy())
+    return spark.createDataFrame(
+        pa.table({"image_id": pa.array(nodes, pa.int64()), "component": pa.array(lowest, pa.int64())})
+    )
+
+
+def _by_graphframes(spark: SparkSession, edges: DataFrame, checkpoints: str) -> DataFrame:
+    from graphframes import GraphFrame
+
+    spark.sparkContext.setCheckpointDir(checkpoints)
+    nodes = edges.select(F.col("src").alias("id")).union(edges.select(F.col("dst").alias("id"))).distinct()
+    # algorithm="graphx" is never used: its default max_iter of 31 ends long chains too early.
+    found = GraphFrame(nodes, edges.select("src", "dst")).connectedComponents(algorithm="graphframes")
+    lowest = found.groupBy("component").agg(F.min("id").alias("lowest"))
+    result = found.join(lowest, "component").select(F.col("id").alias("image_id"), F.col("lowest").alias("component"))
+    checked: DataFrame = result.localCheckpoint()
+    found.unpersist()
+    return checked

@@ -1,0 +1,239 @@
+"""Settings: one frozen dataclass a section, defaults in conf/defaults.yaml, every fault reported at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from jobs.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Catalog:
+    extensions: tuple[str, ...]
+    stat: bool
+    max_removed_share: float
+
+
+@dataclass(frozen=True)
+class Embed:
+    model: str
+    runtime: str
+    max_bytes: int
+    max_pixels: int
+    fetch_threads: int
+    timeout_s: float
+    retries: int
+    batch: int
+    images_per_task: int
+    images_per_commit: int
+    max_failed_share: float
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    k: int
+    cell_images: int
+    probes: int
+    block_images: int
+    sample_per_centre: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Clusters:
+    threshold: float | None
+    keeper_threshold: float | None
+    engine: str
+    max_edges_one_process: int
+    max_component: int
+
+
+@dataclass(frozen=True)
+class Issues:
+    dark: float
+    bright: float
+    blurry: float
+    low_information: float
+    odd_size: float
+    odd_aspect_ratio: float
+    grayscale: float
+    outlier: float
+
+
+@dataclass(frozen=True)
+class Report:
+    images_per_issue: int
+    per_page: int
+    thumbnail_side: int
+
+
+@dataclass(frozen=True)
+class Lease:
+    ttl_s: float
+
+
+@dataclass(frozen=True)
+class Spark:
+    master: str | None
+    driver_memory: str
+    shuffle_partitions: int | None
+    delta_package: str
+    graphframes_package: str
+    s3_packages: tuple[str, ...]
+    s3_excludes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run. Plain values: workers get single values of it, never the object."""
+
+    catalog: Catalog
+    embed: Embed
+    neighbours: Neighbours
+    clusters: Clusters
+    issues: Issues
+    report: Report
+    lease: Lease
+    spark: Spark
+
+    def as_dict(self) -> dict[str, dict[str, Any]]:
+        """Sections of plain values, as JSON can hold them."""
+        return dataclasses.asdict(self)
+
+
+_SECTIONS: dict[str, Any] = get_type_hints(Config)
+
+
+def _between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
+    return (lambda v: low <= v <= high), f"must be {low:g}..{high:g}"
+
+
+def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return (lambda v: v in names), "must be one of " + ", ".join(names)
+
+
+_NAME_AT_REVISION = (lambda v: "@" in v, "must be name@revision")
+
+# What a value must be beyond its type, as it is said to the user.
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "catalog.extensions": (lambda v: len(v) > 0, "must name at least one extension"),
+    "catalog.max_removed_share": _between(0, 1),
+    "embed.model": _NAME_AT_REVISION,
+    "embed.runtime": _one_of("auto", "openvino", "torch", "torch-fp32"),
+    "embed.max_bytes": _between(1, 2**31 - 1),
+    "embed.max_pixels": _between(1, 2**31 - 1),
+    "embed.fetch_threads": _between(1, 256),
+    "embed.timeout_s": _between(0.1, 3600),
+    "embed.retries": _between(0, 20),
+    "embed.batch": _between(1, 10_000),
+    "embed.images_per_task": _between(1, 1_000_000),
+    "embed.images_per_commit": _between(1, 10**9),
+    "embed.max_failed_share": _between(0, 1),
+    "neighbours.k": _between(1, 100),
+    "neighbours.cell_images": _between(2, 1_000_000),
+    "neighbours.probes": _between(1, 64),
+    "neighbours.block_images": _between(2, 100_000),
+    "neighbours.sample_per_centre": _between(1, 1024),
+    "neighbours.iterations": _between(0, 100),
+    "clusters.threshold": _between(0, 1),
+    "clusters.keeper_threshold": _between(0, 1),
+    "clusters.engine": _one_of("auto", "scipy", "graphframes"),
+    "clusters.max_edges_one_process": _between(0, 10**9),
+    "clusters.max_component": _between(2, 100_000),
+    **{f"issues.{field.name}": _between(0, 1) for field in dataclasses.fields(Issues)},
+    "report.images_per_issue": _between(1, 10_000),
+    "report.per_page": _between(1, 1000),
+    "report.thumbnail_side": _between(16, 1024),
+    "lease.ttl_s": _between(1, 3600),
+    "spark.shuffle_partitions": _between(1, 100_000),
+}
+
+
+def default_text() -> str:
+    """conf/defaults.yaml, beside the packages: in a checkout, in site-packages, or in the zip of --py-files."""
+    from importlib import resources
+
+    root: Any = resources.files("jobs")
+    return str((root.parent / "conf" / "defaults.yaml").read_text(encoding="utf-8"))
+
+
+def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
+    """The defaults, then each YAML file, then each `section.key=value`.
+
+    Raises ConfigError that lists every fault as where, rule, value."""
+    faults: list[str] = []
+    values: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    _merge(values, yaml.safe_load(default_text()), "conf/defaults.yaml", faults)
+    for file in files:
+        try:
+            _merge(values, yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, file, faults)
+        except OSError as error:
+            faults.append(f"{file}: cannot be read ({error.strerror})")
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            faults.append(f"{file}: is not YAML ({str(error).splitlines()[0]})")
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        section, dot, key = path.partition(".")
+        if not (equals and dot):
+            faults.append(f"--set: must be section.key=value, got {override!r}")
+            continue
+        try:
+            _merge(values, {section: {key: yaml.safe_load(text)}}, "--set", faults)
+        except yaml.YAMLError:
+            faults.append(f"--set: {path} is not a YAML value, got {text!r}")
+    if faults:
+        raise ConfigError("; ".join(faults))
+    return Config(**{name: section(**values[name]) for name, section in _SECTIONS.items()})
+
+
+def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults: list[str]) -> None:
+    """Puts the checked settings of one source into values, and its faults into faults."""
+    if not isinstance(given, Mapping):
+        faults.append(f"{where}: must be sections of settings")
+        return
+    for section, settings in given.items():
+        if section not in _SECTIONS:
+            faults.append(f"{where}: unknown section {section!r} (there are {', '.join(_SECTIONS)})")
+            continue
+        if not isinstance(settings, Mapping):
+            faults.append(f"{where}: {section} must be a section of settings, got {settings!r}")
+            continue
+        hints = get_type_hints(_SECTIONS[section])
+        for key, value in settings.items():
+            path = f"{section}.{key}"
+            if key not in hints:
+                faults.append(f"{where}: unknown key {path} (there are {', '.join(hints)})")
+                continue
+            checked, fault = _check(path, value, hints[key])
+            if fault:
+                faults.append(f"{where}: {path} {fault}, got {value!r}")
+            else:
+                values[section][key] = checked
+
+
+def _check(path: str, value: Any, hint: Any) -> tuple[Any, str | None]:
+    """The value as the hint's type, and what is wrong with it or None."""
+    kinds = get_args(hint) or (hint,)
+    if value is None:
+        return None, None if type(None) in kinds else "must be set"
+    if hint == tuple[str, ...]:
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            return None, "must be a list of texts"
+        value = tuple(value)
+    elif float in kinds and isinstance(value, int | float) and not isinstance(value, bool):
+        value = float(value)
+    else:
+        wanted = next(kind for kind in kinds if kind is not type(None))
+        if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
+            names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+            return None, f"must be {names[wanted]}"
+    rule = _RULES.get(path)
+    if rule is not None and not rule[0](value):
+        return None, rule[1]
+    return value, None

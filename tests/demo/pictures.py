@@ -1,0 +1,848 @@
+"""Rendered pictures in families: members of a family are related in kind and differ in structure and colour."""
+
+import math
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from tests.demo.drawing import (
+    Floats,
+    Pixels,
+    Rng,
+    backdrop,
+    box,
+    canvas,
+    colour,
+    disc,
+    finish,
+    grid,
+    letters,
+    line,
+    noise,
+    palette,
+    polygon,
+    ramp,
+    ring_points,
+    size,
+)
+
+
+def landscape(rng: Rng) -> Pixels:
+    """Ridges of hills under a sky with a sun; some with water, some with firs, some with snow."""
+    h, w = size(rng)
+    hue, other = rng.random(2)
+    sky = [colour(hue, rng.uniform(0.3, 0.9), rng.uniform(0.3, 0.95)), colour(other, rng.uniform(0.2, 0.7), 0.95)]
+    x, y = grid(h, w)
+    light = ramp(np.clip(y * 0.8 + 0.6, 0, 1), sky)
+    if rng.random() < 0.6:
+        cloud = np.clip(noise(rng, h, w, rng.uniform(2, 5), 5) * 2.2 - 1.0, 0, 1)[..., None]
+        light = light * (1 - cloud) + 250 * cloud
+    image = light.astype(np.uint8)
+    disc(
+        image,
+        rng.uniform(0.1, 0.9) * w,
+        rng.uniform(0.1, 0.4) * h,
+        rng.uniform(0.04, 0.16) * w,
+        colour(rng.uniform(0, 0.17), rng.uniform(0.1, 0.9), 1.0),
+    )
+    ridges = int(rng.integers(2, 6))
+    ground, rough = rng.random(), rng.uniform(1, 7)
+    top = rng.uniform(0.3, 0.6)
+    for ridge in range(ridges):
+        base = top + (0.95 - top) * ridge / ridges
+        profile = noise(rng, 2, w, rough, 5)[0] * rng.uniform(0.1, 0.4) * h
+        heights = base * h + 0.1 * h - profile
+        fill = colour(ground + 0.05 * ridge, rng.uniform(0.3, 0.8), 0.75 - 0.5 * ridge / ridges)
+        polygon(image, [(0, h), *[(i, float(heights[i])) for i in range(0, w, 2)], (w, h)], fill)
+        if ridge and rng.random() < 0.5:
+            for i in rng.integers(0, w, int(rng.integers(6, 40))):
+                tall, foot = rng.uniform(0.04, 0.16) * h, float(heights[i])
+                polygon(
+                    image,
+                    [(i - tall / 4, foot + 4), (i, foot - tall), (i + tall / 4, foot + 4)],
+                    colour(ground + 0.1, 0.7, 0.2 + 0.1 * rng.random()),
+                )
+    if rng.random() < 0.4:
+        water = int(h * rng.uniform(0.65, 0.8))
+        part = image[2 * water - h : water][::-1]
+        image[water:h] = (part * 0.6 + np.array(sky[0]) * 0.35).astype(np.uint8)[: h - water]
+        for row in rng.integers(water, h, 25):
+            start = rng.uniform(0, w)
+            line(image, (start, row), (start + rng.uniform(5, 60), row), sky[1])
+    return finish(rng, image)
+
+
+def fractal(rng: Rng) -> Pixels:
+    """Julia sets, Newton basins and burning ships in a palette of their own."""
+    h, w = size(rng)
+    x, y = grid(h, w)
+    turn, zoom = rng.uniform(0, 2 * math.pi), rng.uniform(0.5, 1.6)
+    z = ((x + 1j * y) * np.exp(1j * turn) * zoom + (rng.normal(0, 0.15) + 1j * rng.normal(0, 0.15))).astype(
+        np.complex64
+    )
+    kind = int(rng.integers(4))
+    values = np.zeros((h, w), np.float32)
+    if kind == 3:
+        order = int(rng.integers(3, 8))
+        relax = rng.uniform(0.6, 1.5)
+        for _ in range(14):
+            z = np.where(np.abs(z) < 0.05, 0.05, z)  # the step from near 0 would leave the number range
+            z = z - relax * (z**order - 1) / (order * z ** (order - 1))
+            z = np.where(np.abs(z) > 20, 20 * z / np.abs(z), z)
+            values += np.exp(-np.abs(z**order - 1)).astype(np.float32)
+        shade = ((np.angle(z) / (2 * math.pi)) % 1.0).astype(np.float32)
+        image = ramp(shade, palette(rng, order + 1)) * (0.45 + 0.55 * values / values.max())[..., None]
+        return finish(rng, image)
+    power = 2 if kind == 0 else int(rng.integers(2, 5))
+    angle = rng.uniform(0, 2 * math.pi)
+    c = complex(0.7885 * np.exp(1j * angle)) if kind == 0 else complex(rng.uniform(-0.9, 0.5), rng.uniform(-0.8, 0.8))
+    escaped = np.zeros((h, w), bool)
+    for step in range(48):
+        if kind == 2:
+            z = (np.abs(z.real) + 1j * np.abs(z.imag)).astype(np.complex64)
+        z = np.where(escaped, z, z**power + c)
+        out = (np.abs(z) > 4) & ~escaped
+        values[out] = step + 1 - np.log2(np.log(np.abs(z[out])))
+        escaped |= out
+    inner = np.clip(np.abs(z) / 2, 0, 1).astype(np.float32)
+    values = np.where(escaped, np.sqrt(np.clip(values, 0, None) / 48), inner)
+    return finish(rng, ramp((values * rng.uniform(1, 3)) % 1.0, palette(rng, int(rng.integers(3, 7)))))
+
+
+def chart(rng: Rng) -> Pixels:
+    """A statistical chart: bars, lines, areas, a pie, points, a heat map, a radar or boxes, with title and axes."""
+    h, w = size(rng)
+    colours = palette(rng, 7)
+    hue = rng.random()
+    dark = rng.random() < 0.5
+    paper, ink = (
+        (colour(hue, 0.6, 0.22), colour(hue, 0.1, 0.95)) if dark else (colour(hue, 0.3, 0.9), colour(hue, 0.6, 0.2))
+    )
+    image = canvas(h, w, paper)
+    left, right, top, bottom = 0.12 * w, 0.94 * w, 0.16 * h, 0.86 * h
+    kind = int(rng.integers(10))
+    box(image, left, top, right, bottom, colour(hue + 0.5, 0.15 + 0.3 * rng.random(), 0.35 if dark else 0.75))
+    if kind not in (2, 6):
+        for i in range(int(rng.integers(3, 9))):
+            at = top + (bottom - top) * i / 8
+            line(image, (left, at), (right, at), ink)
+    count = int(rng.integers(4, 16))
+    heights = rng.uniform(0.1, 0.95, (3, count))
+    step = (right - left) / count
+    if kind in (0, 1):
+        for i in range(count):
+            foot = bottom
+            for layer in range(1 if kind == 0 else 3):
+                tall = heights[layer, i] * (bottom - top) / (1 if kind == 0 else 3)
+                box(
+                    image,
+                    left + i * step + 2,
+                    foot - tall,
+                    left + (i + 0.8) * step,
+                    foot,
+                    colours[layer if kind else i % 7],
+                )
+                foot -= tall
+    elif kind == 2:
+        centre, radius = (round(w * 0.5), round(h * 0.52)), round(min(h, w) * rng.uniform(0.28, 0.4))
+        cuts = np.concatenate([[0], np.sort(rng.uniform(0, 360, int(rng.integers(2, 8)))), [360]])
+        for i in range(len(cuts) - 1):
+            cv2.ellipse(image, centre, (radius, radius), 0, cuts[i], cuts[i + 1], colours[i % 7], -1, cv2.LINE_AA)
+        if rng.random() < 0.5:
+            disc(image, *centre, radius * 0.5, paper)
+    elif kind in (3, 4):
+        for layer in range(3):
+            walk = np.clip(np.cumsum(rng.normal(0, 0.09, 50)) + rng.uniform(0.3, 0.7), 0.02, 0.98)
+            points = [
+                (left + (right - left) * i / 49, bottom - (bottom - top) * float(v) * (1 - 0.2 * layer))
+                for i, v in enumerate(walk)
+            ]
+            if kind == 4:
+                polygon(image, [(left, bottom), *points, (right, bottom)], colours[layer])
+            for a, b in zip(points, points[1:], strict=False):
+                line(image, a, b, colours[layer + 3], 3)
+    elif kind == 5:
+        for group in range(int(rng.integers(2, 6))):
+            middle = rng.uniform(0.2, 0.8, 2)
+            for point in rng.normal(middle, rng.uniform(0.03, 0.14), (int(rng.integers(20, 90)), 2)):
+                px, py = np.clip(point, 0.02, 0.98)
+                disc(image, left + px * (right - left), top + py * (bottom - top), rng.uniform(2, 7), colours[group])
+    elif kind == 6:
+        rows, cols = rng.integers(4, 16, 2)
+        cells = ramp(noise(rng, int(rows), int(cols), 3, 2), colours[:3]).astype(np.uint8)
+        part = np.asarray(cv2.resize(cells, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_NEAREST))
+        image[int(top) : int(top) + part.shape[0], int(left) : int(left) + part.shape[1]] = part
+    elif kind == 7:
+        cx, cy, reach, spokes = w * 0.53, h * 0.51, min(h, w) * 0.33, int(rng.integers(4, 10))
+        for level in range(1, 5):
+            polygon_ring = ring_points(cx, cy, [reach * level / 4] * spokes)
+            for a, b in zip(polygon_ring, np.roll(polygon_ring, 1, axis=0), strict=True):
+                line(image, tuple(a), tuple(b), ink)
+        for layer in range(2):
+            polygon(
+                image, ring_points(cx, cy, reach * rng.uniform(0.3, 1, spokes) * (1 - 0.4 * layer)), colours[layer]
+            )
+    elif kind == 8:
+        for i in range(count):
+            low, q1, q3, high = np.sort(rng.uniform(0.05, 0.95, 4))
+            span, cx = bottom - top, left + (i + 0.5) * step
+            line(image, (cx, bottom - low * span), (cx, bottom - high * span), ink, 2)
+            box(image, cx - step * 0.3, bottom - q3 * span, cx + step * 0.3, bottom - q1 * span, colours[i % 7])
+    else:
+        for i in range(count):
+            at = top + (bottom - top) * i / count
+            box(
+                image,
+                left,
+                at + 2,
+                left + (right - left) * heights[0, i],
+                at + (bottom - top) / count * 0.8,
+                colours[i % 3],
+            )
+    line(image, (left, bottom), (right, bottom), ink, 2)
+    line(image, (left, top), (left, bottom), ink, 2)
+    title = ["Rainfall", "Exports", "Visitors", "Output", "Harvest", "Speed", "Growth", "Demand"][int(rng.integers(8))]
+    image = letters(image, f"{title} {int(rng.integers(1950, 2030))}", w / 2, 0.08 * h, 0.08 * h, ink)
+    for i in range(5):
+        image = letters(
+            image, str(int(rng.integers(0, 900))), left + (right - left) * (i + 0.5) / 5, 0.92 * h, 0.05 * h, ink
+        )
+    return finish(rng, image, 5)
+
+
+WORDS = (
+    "HARBOUR MARKET", "open late", "Jazz", "NO 7", "Fresh bread", "EXIT", "Summer sale", "RADIO", "The long way home",
+    "Lemon", "42 km", "Museum", "WET PAINT", "Bonjour", "Stop & listen", "Quartz", "HELLO", "Night train", "Coffee",
+    "Vote", "Kino", "& Sons", "A to Z", "Library", "99", "Opera", "Please queue", "North", "Blue Moon", "Fin",
+)  # fmt: skip
+
+
+def poster(rng: Rng) -> Pixels:
+    """Lettering: a few words, large, set in lines, scattered, stacked or turned, over grounds of several kinds."""
+    h, w = size(rng)
+    colours = palette(rng, 6)
+    image = backdrop(rng, h, w, colours)
+    shade = sum(colours[0]) / 3
+    ink = colours[2] if abs(sum(colours[2]) / 3 - shade) > 90 else ((250, 240, 220) if shade < 130 else (40, 20, 50))
+    kind = int(rng.integers(7))
+    words = [WORDS[int(i)] for i in rng.permutation(len(WORDS))]
+    if kind == 0:
+        image = letters(image, words[0], w / 2, h / 2, min(0.5 * h, 1.6 * w / len(words[0])), ink)
+    elif kind == 1:
+        rows = int(rng.integers(3, 8))
+        for i in range(rows):
+            image = letters(
+                image,
+                words[i],
+                w / 2,
+                h * (i + 0.5) / rows,
+                min(0.8 * h / rows, 1.6 * w / len(words[i])),
+                colours[i % 5 + 1],
+            )
+    elif kind == 2:
+        for i in range(int(rng.integers(8, 22))):
+            image = letters(
+                image, words[i], *(rng.uniform(0.05, 0.95, 2) * (w, h)), rng.uniform(0.06, 0.25) * h, colours[i % 5 + 1]
+            )
+    elif kind == 3:
+        for i in range(14):
+            image = letters(image, " ".join(words[i % 20 : i % 20 + 5]), w * 0.06, h * (i + 1) / 16, h / 22, ink, "lm")
+    elif kind == 4:
+        box(image, w * 0.08, h * 0.1, w * 0.92, h * 0.9, colours[1])
+        box(image, w * 0.08, h * 0.1, w * 0.92, h * 0.9, ink, 6)
+        image = letters(image, words[0][:1].upper(), w / 2, h * 0.5, h * 0.75, colours[3])
+    elif kind == 5:
+        image = letters(image, words[0], w / 2, h / 2, min(0.4 * h, 1.3 * w / len(words[0])), ink)
+        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), float(rng.uniform(-60, 60)), float(rng.uniform(1.0, 1.5)))
+        image = np.asarray(cv2.warpAffine(image, matrix, (w, h), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    else:
+        disc(image, w / 2, h / 2, min(h, w) * 0.42, colours[1])
+        disc(image, w / 2, h / 2, min(h, w) * 0.36, ink, 5)
+        image = letters(image, words[0], w / 2, h / 2, min(0.25 * h, 1.0 * min(h, w) / len(words[0])), ink)
+    return finish(rng, image)
+
+
+def tiling(rng: Rng) -> Pixels:
+    """A plane filled with squares, triangles, hexagons, bricks, arcs, diamonds, scales, weave or stars."""
+    h, w = size(rng)
+    colours = palette(rng, int(rng.integers(3, 7)))
+    n = len(colours)
+    image = canvas(h, w, colours[0])
+    kind, s = int(rng.integers(10)), float(rng.uniform(18, 80))
+    for j, y in enumerate(np.arange(-s, h + s, s)):
+        for i, x in enumerate(np.arange(-s, w + s, s)):
+            pick = colours[int(rng.integers(n))]
+            if kind == 0:
+                box(image, x, y, x + s, y + s, colours[(i + j) % n])
+            elif kind == 1:
+                polygon(image, [(x, y), (x + s, y), (x, y + s)], pick)
+                polygon(image, [(x + s, y + s), (x + s, y), (x, y + s)], colours[(i + j) % n])
+            elif kind == 2:
+                shift = s / 2 * (j % 2)
+                polygon(image, ring_points(x + shift, y * 0.87, [s * 0.55] * 6, math.pi / 6), pick)
+            elif kind == 3:
+                box(image, x * 2 + s * (j % 2), y, x * 2 + s * (j % 2) + 2 * s - 4, y + s - 4, pick)
+            elif kind == 4:
+                if rng.random() < 0.5:
+                    for cx, cy in ((x, y), (x + s, y + s)):
+                        disc(image, cx, cy, s / 2, colours[1], max(3, round(s / 6)))
+                else:
+                    for cx, cy in ((x + s, y), (x, y + s)):
+                        disc(image, cx, cy, s / 2, colours[2], max(3, round(s / 6)))
+            elif kind == 5:
+                polygon(
+                    image,
+                    [(x + s / 2, y), (x + s, y + s / 2), (x + s / 2, y + s), (x, y + s / 2)],
+                    colours[(i * j) % n],
+                )
+            elif kind == 6:
+                for k in range(3):
+                    disc(image, x + s / 2 * (j % 2), y, s * (0.6 - 0.18 * k), colours[(k + j) % n])
+            elif kind == 7:
+                a, b = (0.0, 0.25) if (i + j) % 2 else (0.25, 0.0)
+                box(image, x + a * s, y + b * s, x + s - a * s, y + s - b * s, colours[(i + j) % 2 + 1])
+                box(image, x + a * s, y + b * s, x + s - a * s, y + s - b * s, colours[0], 2)
+            elif kind == 8:
+                radii = [s * 0.55, s * 0.22] * int(4 + (i + j) % 3)
+                polygon(image, ring_points(x, y, radii, rng.random()), pick)
+            else:
+                direction = 1 if (i + j) % 2 else -1
+                for k in range(4):
+                    at = s * k / 4
+                    ends = ((x + at, y), (x + at, y + s)) if direction > 0 else ((x, y + at), (x + s, y + at))
+                    line(image, *ends, pick, s / 9)
+    if rng.random() < 0.5:
+        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), float(rng.uniform(10, 80)), 1.7)
+        image = np.asarray(cv2.warpAffine(image, matrix, (w, h), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    return finish(rng, image)
+
+
+def abstract(rng: Rng) -> Pixels:
+    """A composition of discs, blades, bars, arcs and splinters."""
+    h, w = size(rng)
+    colours = palette(rng, 7)
+    image = backdrop(rng, h, w, colours)
+    kinds = rng.permutation(6)[: int(rng.integers(1, 4))]
+    span = max(h, w)
+    for _ in range(int(rng.integers(6, 45))):
+        kind, fill = int(rng.choice(kinds)), colours[int(rng.integers(1, 7))]
+        x, y, s = rng.uniform(0, w), rng.uniform(0, h), span * rng.uniform(0.03, 0.28)
+        if kind == 0:
+            disc(image, x, y, s * 0.6, fill)
+        elif kind == 1:
+            polygon(image, ring_points(x, y, s * rng.uniform(0.3, 1.2, 3), rng.uniform(0, 6)), fill)
+        elif kind == 2:
+            dx, dy = rng.normal(0, s * 1.4, 2)
+            line(image, (x - dx, y - dy), (x + dx, y + dy), fill, rng.uniform(2, 22))
+        elif kind == 3:
+            turn = float(rng.uniform(0, 360))
+            axes = (round(s), round(s * rng.uniform(0.4, 1)))
+            cv2.ellipse(
+                image,
+                (round(x), round(y)),
+                axes,
+                turn,
+                0,
+                float(rng.uniform(90, 300)),
+                fill,
+                int(rng.integers(3, 20)),
+                cv2.LINE_AA,
+            )
+        elif kind == 4:
+            box(image, x, y, x + s * rng.uniform(0.3, 2), y + s * rng.uniform(0.3, 1), fill)
+        else:
+            polygon(image, ring_points(x, y, s * rng.uniform(0.3, 1, int(rng.integers(5, 14)))), fill)
+    return finish(rng, image)
+
+
+def waves(rng: Rng) -> Pixels:
+    """Sums of ripples, spirals and stripes, bent by noise."""
+    h, w = size(rng)
+    x, y = grid(h, w)
+    bend = rng.uniform(0, 1.2)
+    x = x + bend * (noise(rng, h, w, rng.uniform(1, 4), 2) - 0.5)
+    y = y + bend * (noise(rng, h, w, rng.uniform(1, 4), 2) - 0.5)
+    total: Floats = np.zeros((h, w), np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        kind, rate = int(rng.integers(4)), rng.uniform(6, 60)
+        cx, cy = rng.uniform(-0.8, 0.8, 2)
+        radius, angle = np.hypot(x - cx, y - cy), np.arctan2(y - cy, x - cx)
+        if kind == 0:
+            total += np.sin(radius * rate)
+        elif kind == 1:
+            turn = rng.uniform(0, 3)
+            total += np.sin((x * math.cos(turn) + y * math.sin(turn)) * rate)
+        elif kind == 2:
+            total += np.sin(radius * rate / 2 + angle * int(rng.integers(1, 9)))
+        else:
+            total += np.sin(angle * int(rng.integers(4, 24)))
+    values = 0.5 + 0.5 * total / max(float(np.abs(total).max()), 1e-6)
+    if rng.random() < 0.4:
+        values = np.floor(values * 5) / 5
+    return finish(rng, ramp(values.astype(np.float32), palette(rng, int(rng.integers(2, 6)))))
+
+
+def city(rng: Rng) -> Pixels:
+    """A street front or a skyline: houses with windows, roofs and doors, by day or at dusk."""
+    h, w = size(rng)
+    dusk = rng.random() < 0.5
+    hue = rng.random()
+    sky = [colour(hue, 0.7, 0.3 if dusk else 0.8), colour(rng.random(), 0.5, 0.8 if dusk else 0.97)]
+    _, y = grid(h, w)
+    image = ramp(np.clip(y * 0.7 + 0.5, 0, 1), sky).astype(np.uint8)
+    if rng.random() < 0.5:
+        disc(
+            image,
+            rng.uniform(0.1, 0.9) * w,
+            rng.uniform(0.08, 0.3) * h,
+            rng.uniform(0.04, 0.1) * w,
+            colour(0.13, 0.3, 1.0),
+        )
+    colours = palette(rng, 6)
+    rows, roofs, tight = int(rng.integers(1, 4)), int(rng.integers(4)), rng.uniform(0.3, 0.7)
+    for row in range(rows):
+        x = -10.0
+        while x < w:
+            wide = w * rng.uniform(0.08, 0.3)
+            tall = h * rng.uniform(0.25, 0.85) * (1 - 0.2 * row)
+            fill = colours[int(rng.integers(6))]
+            top = h - tall
+            box(image, x, top, x + wide, h, fill)
+            if roofs == 1:
+                polygon(
+                    image,
+                    [(x - 3, top), (x + wide / 2, top - wide * 0.6), (x + wide + 3, top)],
+                    colours[int(rng.integers(6))],
+                )
+            elif roofs == 2:
+                disc(image, x + wide / 2, top, wide / 2, fill)
+            elif roofs == 3:
+                line(image, (x + wide / 2, top), (x + wide / 2, top - h * 0.12), fill, 4)
+            cell = wide / int(rng.integers(2, 7))
+            lit = colour(0.13, 0.5, 1.0) if dusk else colour(hue, 0.4, 0.4)
+            for wy in np.arange(top + cell * 0.4, h - cell * 0.3, cell * 1.2):
+                for wx in np.arange(x + cell * 0.2, x + wide - cell * 0.5, cell):
+                    if rng.random() < 0.8:
+                        box(
+                            image,
+                            wx,
+                            wy,
+                            wx + cell * tight,
+                            wy + cell * 0.7,
+                            lit if rng.random() < 0.7 else colour(hue, 0.5, 0.2),
+                        )
+            x += wide + rng.uniform(0, 0.08) * w
+    if rng.random() < 0.5:
+        box(image, 0, h * 0.92, w, h, colour(rng.random(), 0.2, 0.35))
+        for dash in range(0, w, 40):
+            box(image, dash, h * 0.95, dash + 20, h * 0.965, (240, 230, 150))
+    return finish(rng, image)
+
+
+def plant(rng: Rng) -> Pixels:
+    """Flowers, seed heads, branching trees, cacti and leaves."""
+    h, w = size(rng)
+    colours = palette(rng, 6)
+    image = backdrop(rng, h, w, [colours[0], colour(rng.uniform(0.2, 0.6), 0.4, rng.uniform(0.2, 0.9))])
+    kind = int(rng.integers(5))
+    green = colour(rng.uniform(0.2, 0.45), 0.7, rng.uniform(0.3, 0.7))
+    if kind == 0:
+        for _ in range(int(rng.integers(1, 9))):
+            x, y, r = rng.uniform(0.15, 0.85) * w, rng.uniform(0.2, 0.7) * h, min(h, w) * rng.uniform(0.1, 0.3)
+            line(image, (x, y), (x + rng.normal(0, 30), h), green, r / 8)
+            petals, fill = int(rng.integers(5, 14)), colours[int(rng.integers(1, 6))]
+            for px, py in ring_points(x, y, [r * 0.65] * petals, rng.random()):
+                disc(image, px, py, r * 2.2 / petals, fill)
+            disc(image, x, y, r * 0.35, colour(rng.uniform(0.05, 0.17), 0.9, 0.9))
+    elif kind == 1:
+        count, turn = int(rng.integers(150, 700)), 2.399963 + rng.choice([0, 0, 0.02, -0.01])
+        for i in range(count):
+            r = math.sqrt(i / count) * 0.5 * max(h, w)
+            disc(
+                image,
+                w / 2 + r * math.cos(i * turn),
+                h / 2 + r * math.sin(i * turn),
+                2 + 9 * i / count,
+                colours[i * 5 // count + 1],
+            )
+    elif kind == 2:
+        spread, shrink, fill = rng.uniform(0.25, 0.6), rng.uniform(0.65, 0.78), colour(rng.uniform(0.02, 0.1), 0.6, 0.3)
+        leaf = colours[1]
+
+        def branch(x: float, y: float, length: float, angle: float, depth: int) -> None:
+            ex, ey = x + length * math.cos(angle), y + length * math.sin(angle)
+            line(image, (x, y), (ex, ey), fill, depth * 1.3)
+            if depth == 0:
+                disc(image, ex, ey, rng.uniform(3, 9), leaf)
+                return
+            for side in (-1, 1):
+                branch(ex, ey, length * shrink, angle + side * spread + rng.normal(0, 0.15), depth - 1)
+
+        for x in rng.uniform(0.1, 0.9, int(rng.integers(1, 4))) * w:
+            branch(float(x), h * 0.97, h * rng.uniform(0.15, 0.28), -math.pi / 2, 7)
+    elif kind == 3:
+        box(image, 0, h * 0.8, w, h, colour(0.1, 0.5, 0.7))
+        for x in rng.uniform(0.1, 0.9, int(rng.integers(1, 6))) * w:
+            wide, tall = w * rng.uniform(0.04, 0.08), h * rng.uniform(0.3, 0.65)
+            line(image, (x, h * 0.85), (x, h * 0.85 - tall), green, wide)
+            for side in (-1, 1):
+                arm, lift = h * 0.85 - tall * rng.uniform(0.3, 0.7), tall * rng.uniform(0.15, 0.35)
+                line(image, (x, arm), (x + side * wide * 1.7, arm), green, wide * 0.6)
+                line(image, (x + side * wide * 1.7, arm), (x + side * wide * 1.7, arm - lift), green, wide * 0.6)
+    else:
+        for _ in range(int(rng.integers(3, 40))):
+            x, y, r, turn = (
+                rng.uniform(0, w),
+                rng.uniform(0, h),
+                max(h, w) * rng.uniform(0.06, 0.25),
+                rng.uniform(0, 6.3),
+            )
+            t = np.linspace(0, 1, 20)
+            half = np.sin(t * math.pi) * rng.uniform(0.2, 0.45)
+            shape = np.concatenate([np.stack([t, half], 1), np.stack([t[::-1], -half[::-1]], 1)]) * r
+            spin = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])
+            polygon(image, shape @ spin + (x, y), colours[int(rng.integers(1, 6))])
+            line(image, (x, y), (x + r * math.cos(turn), y + r * math.sin(turn)), colours[0], 2)
+    return finish(rng, image)
+
+
+def chart_of_lands(rng: Rng) -> Pixels:
+    """A map: coasts, height layers, rivers, roads, a grid of streets."""
+    h, w = size(rng)
+    colours = palette(rng, 7)
+    heights = noise(rng, h, w, rng.uniform(1.5, 5), 6)
+    kind = int(rng.integers(4))
+    if kind == 0:
+        image = ramp((np.floor(heights * 9) / 9).astype(np.float32), sorted(colours, key=sum)).astype(np.uint8)
+    elif kind == 1:
+        land = ramp(heights, colours[:3])
+        sea = np.array(colour(rng.uniform(0.5, 0.65), 0.6, rng.uniform(0.4, 0.8)))
+        image = np.where((heights > 0.5)[..., None], land, sea).astype(np.uint8)
+    elif kind == 2:
+        image = ramp(heights, colours[:2]).astype(np.uint8)
+        level = (heights * rng.uniform(8, 20)) % 1.0
+        image[level < 0.12] = colours[3]
+    else:
+        image = canvas(h, w, colour(rng.random(), 0.2, 0.85))
+        for fill in colours[:3]:
+            polygon(image, ring_points(rng.uniform(0, w), rng.uniform(0, h), w * rng.uniform(0.1, 0.3, 9)), fill)
+        turn, step = rng.uniform(0, 1.5), rng.uniform(25, 60)
+        for i in range(-30, 30):
+            for angle in (turn, turn + math.pi / 2):
+                ox, oy = w / 2 - math.sin(angle) * i * step, h / 2 + math.cos(angle) * i * step
+                dx, dy = math.cos(angle) * 800, math.sin(angle) * 800
+                line(image, (ox - dx, oy - dy), (ox + dx, oy + dy), (250, 250, 235), 7 if i % 4 == 0 else 3)
+    for _ in range(int(rng.integers(0, 6))):
+        walk = np.cumsum(rng.normal(0, 14, (40, 2)) + rng.normal(0, 8, 2), axis=0) + rng.uniform(0, 1, 2) * (w, h)
+        for a, b in zip(walk, walk[1:], strict=False):
+            line(image, tuple(a), tuple(b), colours[5], int(rng.integers(2, 5)))
+    for _ in range(int(rng.integers(0, 12))):
+        x, y = rng.uniform(0.05, 0.9) * w, rng.uniform(0.05, 0.9) * h
+        disc(image, x, y, 4, (200, 30, 30))
+        image = letters(image, WORDS[int(rng.integers(len(WORDS)))][:8], x + 6, y, 14, (30, 20, 40), "lm")
+    return finish(rng, image)
+
+
+def spheres(rng: Rng) -> Pixels:
+    """Lit balls: planets with bands, marbles, bubbles, one large or many small."""
+    h, w = size(rng)
+    colours = palette(rng, 7)
+    image = backdrop(rng, h, w, colours).astype(np.float32)
+    many = int(rng.choice([1, 2, 5, 12, 40]))
+    light = rng.normal(0, 1, 2) * 0.5
+    kind = int(rng.integers(4))
+    for _ in range(many):
+        r = min(h, w) * (rng.uniform(0.28, 0.45) if many < 3 else rng.uniform(0.05, 0.9 / math.sqrt(many)))
+        cx, cy = (rng.uniform(0.3, 0.7, 2) if many < 3 else rng.uniform(0, 1, 2)) * (w, h)
+        y, x = np.mgrid[0:h, 0:w].astype(np.float32)
+        x, y = (x - cx) / r, (y - cy) / r
+        inside = x * x + y * y < 1
+        z = np.sqrt(np.clip(1 - x * x - y * y, 0, 1))
+        shade = np.clip(0.25 + 0.75 * (z * 0.8 + x * light[0] + y * light[1]), 0.08, 1.2)
+        ball_colours = [colours[int(i)] for i in rng.integers(1, 7, 3)]
+        if kind == 0:
+            skin = ramp(
+                (0.5 + 0.5 * np.sin(y * rng.uniform(4, 16) + rng.normal(0, 0.4) * x)).astype(np.float32), ball_colours
+            )
+        elif kind == 1:
+            skin = ramp(noise(rng, h, w, rng.uniform(5, 14), 5), ball_colours)
+        elif kind == 2:
+            skin = np.broadcast_to(np.array(ball_colours[0], np.float32), image.shape)
+        else:
+            skin = image * 0.7 + 60 * (1 - z)[..., None]
+        gleam = 200 * np.clip(z * 0.8 + x * light[0] + y * light[1] - 0.15, 0, 1) ** 24
+        image = np.where(inside[..., None], np.clip(skin * shade[..., None] + gleam[..., None], 0, 255), image)
+    return finish(rng, image)
+
+
+def mosaic(rng: Rng) -> Pixels:
+    """Cells around scattered points: stained glass, crackle, pebbles, low-polygon shading."""
+    h, w = size(rng)
+    colours = palette(rng, int(rng.integers(3, 8)))
+    count, power = int(rng.choice([12, 25, 60, 150])), float(rng.choice([1.0, 2.0, 2.0, 4.0]))
+    points = rng.uniform(0, 1, (count, 2)) * (w, h)
+    if rng.random() < 0.3:
+        radius, angle = np.sqrt(np.arange(count) / count) * 0.6 * max(h, w), np.arange(count) * 2.4
+        points = np.stack([w / 2 + radius * np.cos(angle), h / 2 + radius * np.sin(angle)], 1)
+    y, x = np.mgrid[0:h:2, 0:w:2].astype(np.float32)
+    far = np.stack([np.abs(x - px) ** power + np.abs(y - py) ** power for px, py in points.astype(np.float32)])
+    near = np.partition(far, 1, axis=0)[:2] ** (1 / power)
+    owner = far.argmin(axis=0)
+    fills = np.array([colours[int(i)] for i in rng.integers(0, len(colours), count)], np.float32) * rng.uniform(
+        0.7, 1.1, (count, 1)
+    )
+    image = fills[owner]
+    edge, kind = near[1] - near[0], int(rng.integers(4))
+    if kind == 0:
+        image = np.where((edge < 4)[..., None], 25, image)
+    elif kind == 1:
+        image = image * np.clip(edge / max(float(edge.mean()), 1e-6), 0.15, 1.1)[..., None]
+    elif kind == 2:
+        image = image * (1 - 0.7 * near[0] / near[0].max())[..., None]
+    else:
+        image = ramp((near[0] / near[0].max()).astype(np.float32), colours)
+    return finish(rng, np.asarray(cv2.resize(np.clip(image, 0, 255).astype(np.float32), (w, h))))
+
+
+def face(rng: Rng) -> Pixels:
+    """A drawn face: person, robot, cat, owl or mask."""
+    h, w = size(rng)
+    colours = palette(rng, 7)
+    image = backdrop(rng, h, w, colours)
+    s, cx, cy = min(h, w) * rng.uniform(0.3, 0.44), w * rng.uniform(0.4, 0.6), h * rng.uniform(0.45, 0.58)
+    kind, skin, hair = int(rng.integers(5)), colours[1], colours[2]
+    if kind == 0:
+        box(image, cx - s * 0.3, cy, cx + s * 0.3, h, skin)
+        polygon(
+            image,
+            [(cx - s * 1.2, h), (cx - s * 0.5, cy + s * 0.95), (cx + s * 0.5, cy + s * 0.95), (cx + s * 1.2, h)],
+            colours[3],
+        )
+        disc(image, cx, cy - s * 0.2, s * rng.uniform(0.85, 1.1), hair)
+        cv2.ellipse(image, (round(cx), round(cy)), (round(s * 0.7), round(s * 0.9)), 0, 0, 360, skin, -1, cv2.LINE_AA)
+    elif kind == 1:
+        box(image, cx - s * 0.9, cy - s * 0.8, cx + s * 0.9, cy + s * 0.8, skin)
+        line(image, (cx, cy - s * 0.8), (cx, cy - s * 1.2), hair, 5)
+        disc(image, cx, cy - s * 1.2, s * 0.12, colours[3])
+    elif kind in (2, 3):
+        for side in (-1, 1):
+            polygon(
+                image,
+                [(cx + side * s * 0.9, cy - s * 1.2), (cx + side * s * 0.95, cy), (cx + side * s * 0.1, cy - s * 0.6)],
+                hair,
+            )
+        disc(image, cx, cy, s, skin)
+    else:
+        polygon(image, ring_points(cx, cy, s * rng.uniform(0.8, 1.2, 10)), skin)
+    gap, eye = s * rng.uniform(0.3, 0.45), s * (0.3 if kind == 3 else rng.uniform(0.1, 0.24))
+    for side in (-1, 1):
+        disc(image, cx + side * gap, cy - s * 0.2, eye, (250, 248, 240))
+        disc(image, cx + side * gap, cy - s * 0.2, eye * rng.uniform(0.3, 0.7), colours[4])
+        disc(image, cx + side * gap, cy - s * 0.2, eye * 0.25, (15, 10, 20))
+        if rng.random() < 0.5:
+            line(
+                image,
+                (cx + side * gap * 0.5, cy - s * 0.5),
+                (cx + side * gap * 1.5, cy - s * rng.uniform(0.4, 0.65)),
+                hair,
+                s / 14,
+            )
+    polygon(
+        image,
+        [(cx - s * 0.1, cy + s * 0.15), (cx + s * 0.1, cy + s * 0.15), (cx, cy + s * (0.35 if kind == 3 else 0.0))],
+        colours[5],
+    )
+    if kind == 1:
+        for i in range(6):
+            box(
+                image,
+                cx - s * 0.5 + i * s * 0.17,
+                cy + s * 0.4,
+                cx - s * 0.5 + i * s * 0.17 + s * 0.12,
+                cy + s * 0.55,
+                colours[5],
+            )
+    else:
+        mouth = (round(cx), round(cy + s * 0.4))
+        cv2.ellipse(
+            image,
+            mouth,
+            (round(s * rng.uniform(0.15, 0.4)), round(s * rng.uniform(0.05, 0.25))),
+            0,
+            0,
+            180,
+            colours[6],
+            -1 if rng.random() < 0.5 else 5,
+            cv2.LINE_AA,
+        )
+    if kind == 2:
+        for side in (-1, 1):
+            for k in range(3):
+                line(
+                    image,
+                    (cx + side * s * 0.2, cy + s * 0.25),
+                    (cx + side * s * 1.1, cy + s * (0.05 + 0.2 * k)),
+                    (20, 20, 20),
+                    2,
+                )
+    return finish(rng, image)
+
+
+def sky_field(rng: Rng) -> Pixels:
+    """Nebulae, flames, smoke, marble and auroras, some with stars."""
+    h, w = size(rng)
+    x, y = grid(h, w)
+    kind = int(rng.integers(5))
+    base = noise(rng, h, w, rng.uniform(1.5, 5), 6)
+    warp = noise(rng, h, w, rng.uniform(1.5, 4), 4)
+    stops = [colour(rng.random(), 0.8, 0.12), *palette(rng, int(rng.integers(2, 5)))]
+    if kind == 0:
+        values = base * warp * 1.6
+    elif kind == 1:
+        values = 0.5 + 0.5 * np.sin((x * rng.uniform(2, 12) + y * rng.uniform(-6, 6)) + base * rng.uniform(6, 22))
+    elif kind == 2:
+        values = np.abs(base - 0.5) * 2
+        values = 1 - values ** rng.uniform(0.3, 0.8)
+    elif kind == 3:
+        values = np.clip(0.5 + y, 0, 1) * (0.3 + base) * 1.1
+    else:
+        rays = noise(rng, 2, w, rng.uniform(6, 20), 4)[0][None, :]
+        values = np.clip(rays * np.exp(-np.abs(y + 0.3 + 0.5 * (warp - 0.5)) * 3) * 1.6, 0, 1)
+    image = ramp(np.clip(values, 0, 1).astype(np.float32), stops).astype(np.uint8)
+    if rng.random() < 0.6:
+        for _ in range(int(rng.integers(40, 300))):
+            disc(image, rng.uniform(0, w), rng.uniform(0, h), rng.exponential(1.1), colour(rng.random(), 0.3, 1.0))
+    return finish(rng, image)
+
+
+def fabric(rng: Rng) -> Pixels:
+    """Tartan, stripes, zigzag, polka dots, quilt and knit."""
+    h, w = size(rng)
+    colours = palette(rng, 6)
+    kind, s = int(rng.integers(6)), rng.uniform(14, 60)
+    image = canvas(h, w, colours[0]).astype(np.float32)
+    if kind in (0, 1):
+        across, down = np.array(image), np.array(image)
+        for target, length in ((across, w), (down, h)):
+            at = 0.0
+            while at < length:
+                wide, fill = rng.uniform(0.1, 1.4) * s, colours[int(rng.integers(6))]
+                part = np.s_[:, int(at) : int(at + wide)] if target is across else np.s_[int(at) : int(at + wide), :]
+                target[part] = fill
+                at += wide
+        image = (across + down) / np.float32(2) if kind == 0 else across
+    pixels = image.astype(np.uint8)
+    if kind == 2:
+        for j, y in enumerate(np.arange(-s * 2, h + s * 2, s)):
+            points = [(i * s * 0.7, y + (s * 0.8 if i % 2 else 0)) for i in range(int(w / s * 1.5) + 3)]
+            for a, b in zip(points, points[1:], strict=False):
+                line(pixels, a, b, colours[j % 5 + 1], s * 0.55)
+    elif kind == 3:
+        for j, y in enumerate(np.arange(0, h + s, s)):
+            for i, x in enumerate(np.arange(0, w + s, s)):
+                disc(pixels, x + s / 2 * (j % 2), y, s * 0.3, colours[(i % 3 if rng.random() < 0.8 else 4) + 1])
+    elif kind == 4:
+        for j, y in enumerate(np.arange(0, h, s * 1.8)):
+            for i, x in enumerate(np.arange(0, w, s * 1.8)):
+                box(pixels, x, y, x + s * 1.8, y + s * 1.8, colours[(i + 2 * j) % 6])
+                polygon(
+                    pixels,
+                    ring_points(x + s * 0.9, y + s * 0.9, [s * 0.85, s * 0.3] * int(rng.integers(2, 7))),
+                    colours[(i * j + 1) % 6],
+                )
+    elif kind == 5:
+        marks = noise(rng, int(h / 8) + 2, int(w / 8) + 2, rng.uniform(2, 6), 2)
+        for j in range(marks.shape[0]):
+            for i in range(marks.shape[1]):
+                fill = colours[int(marks[j, i] * 4.99)]
+                line(pixels, (i * 8, j * 8), (i * 8 + 4, j * 8 + 6), fill, 4)
+                line(pixels, (i * 8 + 8, j * 8), (i * 8 + 4, j * 8 + 6), fill, 4)
+    thread = (
+        1 + 0.1 * np.sin(np.arange(h) * rng.uniform(1, 3))[:, None] * np.sin(np.arange(w) * rng.uniform(1, 3))[None, :]
+    )
+    if kind < 2 and rng.random() < 0.5:
+        matrix = cv2.getRotationMatrix2D((w / 2, h / 2), float(rng.uniform(15, 75)), 1.6)
+        pixels = np.asarray(cv2.warpAffine(pixels, matrix, (w, h), borderMode=cv2.BORDER_REFLECT), np.uint8)
+    return finish(rng, pixels * thread[..., None])
+
+
+def maze(rng: Rng) -> Pixels:
+    """Lines that lead somewhere: mazes, circuit boards, tangles, nets of nodes."""
+    h, w = size(rng)
+    colours = palette(rng, 6)
+    image = backdrop(rng, h, w, colours)
+    kind, s = int(rng.integers(5)), rng.uniform(12, 36)
+    ink = max(colours[2:], key=lambda c: abs(sum(c) - sum(colours[0])))
+    if kind == 0:
+        for y in np.arange(0, h, s):
+            for x in np.arange(0, w, s):
+                ends = ((x, y), (x + s, y + s)) if rng.random() < 0.5 else ((x + s, y), (x, y + s))
+                line(image, *ends, ink, s / 6)
+    elif kind == 1:
+        for _ in range(int(rng.integers(15, 50))):
+            x, y = np.round(rng.uniform(0, 1, 2) * (w, h) / s) * s
+            fill = colours[int(rng.integers(2, 6))]
+            disc(image, x, y, 6, fill)
+            for _ in range(int(rng.integers(2, 7))):
+                dx, dy = rng.choice([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1)]) * s * int(rng.integers(1, 4))
+                line(image, (x, y), (x + dx, y + dy), fill, 4)
+                x, y = x + dx, y + dy
+            disc(image, x, y, 6, fill)
+        for _ in range(int(rng.integers(1, 6))):
+            x, y = rng.uniform(0, 0.8, 2) * (w, h)
+            box(image, x, y, x + s * 3, y + s * 2, (30, 30, 35))
+    elif kind == 2:
+        for fill in colours[1:]:
+            walk = np.cumsum(rng.normal(0, s, (60, 2)), axis=0) + (w / 2, h / 2)
+            smooth = np.asarray(cv2.resize(walk.astype(np.float32), (2, 600), interpolation=cv2.INTER_CUBIC))
+            for a, b in zip(smooth, smooth[1:], strict=False):
+                line(image, tuple(a), tuple(b), fill, 5)
+    elif kind == 3:
+        nodes = rng.uniform(0.05, 0.95, (int(rng.integers(10, 45)), 2)) * (w, h)
+        for a in nodes:
+            for i in np.argsort(np.hypot(*(nodes - a).T))[1:4]:
+                line(image, tuple(a), tuple(nodes[i]), ink, 2)
+        for i, (x, y) in enumerate(nodes):
+            disc(image, x, y, rng.uniform(5, 16), colours[i % 4 + 1])
+    else:
+        for i in range(1, int(max(h, w) / s)):
+            for _ in range(4):
+                start = float(rng.uniform(0, 360))
+                cv2.ellipse(
+                    image,
+                    (round(w / 2), round(h / 2)),
+                    (round(i * s), round(i * s)),
+                    0,
+                    start,
+                    start + float(rng.uniform(30, 85)),
+                    colours[i % 4 + 1],
+                    max(2, round(s / 4)),
+                    cv2.LINE_AA,
+                )
+    return finish(rng, image)
+
+
+FAMILIES: dict[str, Callable[[Rng], Pixels]] = {
+    "abstract": abstract,
+    "chart": chart,
+    "city": city,
+    "fabric": fabric,
+    "face": face,
+    "fractal": fractal,
+    "landscape": landscape,
+    "map": chart_of_lands,
+    "maze": maze,
+    "mosaic": mosaic,
+    "nebula": sky_field,
+    "plant": plant,
+    "poster": poster,
+    "spheres": spheres,
+    "tiling": tiling,
+    "waves": waves,
+}
+
+
+def render(family: str, variant: int) -> Pixels:
+    """Picture number variant of a family, (h, w, 3) uint8; the same for ever. Raises KeyError for an unknown family."""
+    return FAMILIES[family](np.random.default_rng([sum(map(ord, family)), variant]))

@@ -1,0 +1,126 @@
+"""The executor functions as Spark calls them: iterators of Arrow record batches, one signature for every stage."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+
+from udfs import decode, embedding, fetch, hashing, models, quality
+from udfs.errors import ImageError
+
+Batches = Iterator[pa.RecordBatch]
+FEATURES = pa.schema(
+    [
+        ("sha256", pa.string()),
+        ("pixel_hash", pa.string()),
+        ("perceptual_hash", pa.int64()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("format", pa.string()),
+        *[(name, pa.float64()) for name in quality.PROPERTIES],
+    ]
+)
+EMBEDDED = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        *FEATURES,
+        ("vector", pa.list_(pa.float32())),
+        ("error", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+
+
+@functools.cache
+def runtime(kind: str, model: str, files: tuple[str, ...], device: int | None) -> embedding.Runtime:
+    """The runtime of this worker process, opened once. kind, model, files: of models.Prepared. device: of CUDA."""
+    cv2.setNumThreads(1)  # Spark runs one worker a core
+    return embedding.open_runtime(kind, models.find(model), tuple(Path(file) for file in files), device)
+
+
+def embed_batches(
+    open_runtime: Callable[[], embedding.Runtime],
+    limits: fetch.Limits,
+    fetch_threads: int,
+    max_pixels: int,
+    side: int,
+    count: Callable[[int], Any],
+) -> Callable[[Batches], Batches]:
+    """Reads, decodes and embeds images: bytes are fetched once and decoded once, pixels stay in the worker.
+
+    open_runtime: gives the worker's runtime. side: of the model's square input, pixels. count: told how many are done.
+    The function returned maps batches of (image_id, uri) to EMBEDDED: of each image either its features and vector, or
+    an error and its detail."""
+
+    def run(batches: Batches) -> Batches:
+        net = open_runtime()
+        for batch in batches:
+            uris = batch.column("uri").to_pylist()
+            rows = [_embed_one(data, net, max_pixels, side) for data in fetch.fetch_all(uris, limits, fetch_threads)]
+            for row, image_id in zip(rows, batch.column("image_id").to_pylist(), strict=True):
+                row["image_id"] = image_id
+            yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
+            count(len(rows))
+
+    return run
+
+
+def _embed_one(data: bytes | ImageError, net: embedding.Runtime, max_pixels: int, side: int) -> dict[str, Any]:
+    """One row of EMBEDDED but for its image_id."""
+    try:
+        if isinstance(data, ImageError):
+            raise data
+        decoded = decode.decode(data, side, max_pixels)
+    except ImageError as error:
+        return {"error": error.code, "detail": error.detail}
+    pixels = decoded.pixels
+    return {
+        "sha256": hashing.sha256(data),
+        "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height),
+        "perceptual_hash": hashing.perceptual_hash(pixels),
+        "width": decoded.width,
+        "height": decoded.height,
+        "format": decoded.format,
+        **quality.properties(pixels),
+        # One image at a time: a vector must not depend on which images share its batch.
+        "vector": net.embed(embedding.fit(pixels, side)[np.newaxis])[0],
+    }
+
+
+def thumbnail_batches(
+    limits: fetch.Limits, fetch_threads: int, max_pixels: int, side: int
+) -> Callable[[Batches], Batches]:
+    """Maps batches of (image_id, uri) to (image_id, webp: the image in at most side x side pixels, or null)."""
+    schema = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
+
+    def run(batches: Batches) -> Batches:
+        for batch in batches:
+            found = fetch.fetch_all(batch.column("uri").to_pylist(), limits, fetch_threads)
+            pictures = [_thumbnail(data, max_pixels, side) for data in found]
+            yield pa.RecordBatch.from_arrays([batch.column("image_id"), pa.array(pictures, pa.binary())], schema=schema)
+
+    return run
+
+
+def _thumbnail(data: bytes | ImageError, max_pixels: int, side: int) -> bytes | None:
+    import io
+
+    from PIL import Image
+
+    if isinstance(data, ImageError):
+        return None
+    try:
+        decoded = decode.decode(data, side, max_pixels)
+    except ImageError:
+        return None
+    picture = Image.fromarray(decoded.pixels)
+    picture.thumbnail((side, side))
+    sink = io.BytesIO()
+    picture.save(sink, "webp", quality=80)
+    return sink.getvalue()
