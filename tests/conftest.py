@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import s3_server
+
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
@@ -14,8 +16,16 @@ FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"]
 
 
 @pytest.fixture(scope="session")
-def spark() -> "Iterator[SparkSession]":
-    """The session that a run would open, S3 included, with two shuffle partitions."""
+def s3() -> Iterator[s3_server.S3Server]:
+    """An S3 server with an empty bucket `lake`, which the environment of this process and its children points at."""
+    with s3_server.serve("lake") as server:
+        os.environ.update(server.env)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def spark(s3: s3_server.S3Server) -> "Iterator[SparkSession]":
+    """The session that a run would open, with two shuffle partitions, S3 tables included."""
     from jobs import config, session
 
     opened = session.open_session(config.load((), FEW_PARTITIONS), uses_s3=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
 _CUDA_BATCH = 64  # images a launch; the last one is filled up, so that the size is always the same
-_CPU_BATCH = 8
+_CPU_BATCH = 4
 
 
 class Runtime(Protocol):

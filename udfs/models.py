@@ -40,7 +40,7 @@ class Model:
     source: str
     # A pair is near-duplicate from `near_duplicate_certain` on; from `near_duplicate_threshold` on where it also lies
     # `near_duplicate_margin` above its background, the mean of both images' cosine with their 10th neighbour. Found by
-    # tests/bench/edits.py, which shows why a threshold alone cannot serve: in a lake of one subject all cosines are high.
+    # tests/bench/edits.py: a threshold alone cannot serve, as in a lake of one subject all cosines are high.
     near_duplicate_threshold: float
     near_duplicate_margin: float
     near_duplicate_certain: float
@@ -107,17 +107,22 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
 
     For OpenVINO the network is converted once, 10 s, and kept under the digest of the weights and the OpenVINO
     version; later calls import neither torch nor OpenVINO. Processes may do it at once: the first result stays.
-    Raises ModelError (no weights, wrong weights, torch or timm missing), ValueError for an unknown kind."""
+    Raises ModelError (no weights, wrong weights, torch, timm or openvino missing, a broken cache), OSError where the
+    cache cannot be written, ValueError for an unknown kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     weights = weights_file(model)
     if kind.startswith("torch"):
         _check_digest(model, weights)
         return Prepared(model.key, kind, (weights,))
-    stem = f"{model.name}-{model.revision}-{model.sha256[:12]}-openvino-{importlib.metadata.version('openvino')}"
+    try:
+        version = importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(f"{model.key}: openvino is not installed") from None
+    stem = f"{model.name}-{model.revision}-{model.sha256[:12]}-openvino-{version}"
     folder = cache / stem
     files = (folder / f"{stem}.xml", folder / f"{stem}.bin")
-    if not all(file.is_file() for file in files):
+    if not _whole(model, folder, files):
         cache.mkdir(parents=True, exist_ok=True)
         # A whole folder is renamed, so that graph and weights always come from the same conversion.
         with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as temporary:
@@ -127,8 +132,8 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
             try:
                 made.rename(folder)
             except OSError:
-                if not all(file.is_file() for file in files):
-                    raise ModelError(f"{model.key}: {folder} is incomplete, remove it") from None
+                if not _whole(model, folder, files):  # else another process was first
+                    raise
     return Prepared(model.key, kind, files)
 
 
@@ -163,6 +168,15 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise ModelError(f"openvino cannot be imported: {error}") from error
     return openvino
+
+
+def _whole(model: Model, folder: Path, files: tuple[Path, ...]) -> bool:
+    """Whether the folder is there. Raises ModelError where it is and lacks one of the files."""
+    if not folder.exists():
+        return False
+    if not all(file.is_file() for file in files):
+        raise ModelError(f"{model.key}: {folder} is incomplete, remove it")
+    return True
 
 
 def _check_digest(model: Model, weights: Path) -> None:

@@ -1,4 +1,4 @@
-"""How well the embedding pairs edited copies with their originals: the figures behind the near-duplicate rule of udfs.models.
+"""How well the embedding pairs edited copies with their originals: behind the near-duplicate rule of udfs.models.
 
     python -m tests.bench.edits --photos DIR [--others DIR] [--sheet FILE]
 

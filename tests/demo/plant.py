@@ -198,11 +198,11 @@ def encoded(pixels: Pixels, suffix: str) -> bytes:
 
 
 def _dark(pixels: Pixels, rng: Rng, number: int) -> tuple[Pixels, str]:
-    return (pixels * 0.12).astype(np.uint8), "values times 0.12"
+    return (pixels * 0.15).astype(np.uint8), "values times 0.15"
 
 
 def _bright(pixels: Pixels, rng: Rng, number: int) -> tuple[Pixels, str]:
-    return (255 - (255 - pixels.astype(np.float32)) * 0.15).astype(np.uint8), "distance from white times 0.15"
+    return (255 - (255 - pixels.astype(np.float32)) * 0.18).astype(np.uint8), "distance from white times 0.18"
 
 
 def _blurry(pixels: Pixels, rng: Rng, number: int) -> tuple[Pixels, str]:

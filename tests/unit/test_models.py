@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def python(code: str, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     # Two processes at once: both must end well, and one result stays.
     code = (
@@ -35,7 +34,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: python(code, str(folder)), range(2))
     assert first == second
-    yield folder
+    return folder
 
 
 def test_keys_name_each_model_once() -> None:
@@ -57,7 +56,7 @@ def test_a_missing_package_is_named() -> None:
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_wrong_weights_are_refused(tmp_path: Path, kind: str) -> None:
     wrong = dataclasses.replace(MODEL, sha256="0" * 64)
-    with pytest.raises(models.ModelError, match="has SHA-256 5793.*expected 0000") as caught:
+    with pytest.raises(models.ModelError, match=r"has SHA-256 5793.*expected 0000") as caught:
         models.prepare(wrong, tmp_path, kind)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -105,4 +104,4 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
 def test_the_network_keeps_its_classifier() -> None:
     net = models.load_torch(MODEL, models.weights_file(MODEL))
     assert not net.training
-    assert net.get_classifier().weight.shape == (1000, MODEL.dimension)
+    assert net.state_dict()["classifier.weight"].shape == (1000, MODEL.dimension)
