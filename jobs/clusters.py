@@ -5,6 +5,7 @@ cluster of its own, so that no chain a ~ b ~ c joins what does not match."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from jobs.tables import TABLES, dense_ids
 from udfs import models, similarity
 
 JOB = "clusters"
+NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
 KEPT = StructType(
     [
         StructField("image_id", LongType(), False),
@@ -33,31 +35,48 @@ KEPT = StructType(
 )
 
 
-def thresholds(context: Context) -> tuple[float, float]:
-    """Cosines (of an edge, of a member to its keeper): the settings, or those calibrated for the model."""
-    model, settings = models.MODELS[context.config.embed.model], context.config.clusters
-    edge = settings.threshold if settings.threshold is not None else model.near_duplicate_threshold
-    keeper = settings.keeper_threshold if settings.keeper_threshold is not None else edge
-    return edge, keeper
+def near_rule(context: Context) -> similarity.NearRule:
+    """The rule of an edge: the settings, and where they are null what was calibrated for the model."""
+    model, settings = models.find(context.config.embed.model), context.config.clusters
+    return similarity.NearRule(
+        model.near_duplicate_threshold if settings.threshold is None else settings.threshold,
+        model.near_duplicate_margin if settings.margin is None else settings.margin,
+        model.near_duplicate_certain if settings.certain is None else settings.certain,
+    )
 
 
-def near_edges(neighbours: DataFrame, threshold: float) -> DataFrame:
+def backgrounds(neighbours: DataFrame) -> DataFrame:
+    """(image_id, background) of NearRule. neighbours: the table. An image with fewer neighbours has none."""
+    return neighbours.where(F.col("rank") == similarity.BACKGROUND_RANK).select(
+        "image_id", F.col("cosine").alias("background")
+    )
+
+
+def near_edges(neighbours: DataFrame, rule: similarity.NearRule) -> DataFrame:
     """Pairs of near-duplicates. neighbours: the table. Returns (src, dst) with src < dst, each pair once."""
-    close = neighbours.where(F.col("cosine") >= threshold)
+    here, there = backgrounds(neighbours), backgrounds(neighbours).withColumnRenamed("image_id", "neighbour_id")
+    both = (
+        neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
+        .join(here.withColumnRenamed("background", "left"), "image_id", "left")
+        .join(there.withColumnRenamed("background", "right"), "neighbour_id", "left")
+        .na.fill(NO_BACKGROUND, ["left", "right"])
+    )
+    above = F.col("cosine") - (F.col("left") + F.col("right")) / 2 >= rule.margin
+    close = both.where((F.col("cosine") >= rule.certain) | ((F.col("cosine") >= rule.threshold) & above))
     return close.select(
         F.least("image_id", "neighbour_id").alias("src"), F.greatest("image_id", "neighbour_id").alias("dst")
     ).distinct()
 
 
-def choose_keepers(threshold: float) -> Callable[[pa.Table], pa.Table]:
-    """Maps one part of a component (image_id, component, vector, pixels, sharpness, size_bytes, uri) to KEPT."""
+def choose_keepers(rule: similarity.NearRule) -> Callable[[pa.Table], pa.Table]:
+    """Maps one part of a component to KEPT. The table: image_id, component, vector, background, copies.BEST_FIRST."""
 
     def run(table: pa.Table) -> pa.Table:
         order = [("pixels", "descending"), ("sharpness", "descending"), ("size_known", "descending"),
                  ("size_bytes", "descending"), ("uri", "ascending")]  # fmt: skip
         table = table.append_column("size_known", pc.is_valid(table["size_bytes"]).cast(pa.int8()))
         table = table.take(pc.sort_indices(table, sort_keys=order))
-        keepers, cosines = similarity.around_keepers(vectors_of(table["vector"]), threshold)
+        keepers, cosines = similarity.around_keepers(vectors_of(table["vector"]), table["background"].to_numpy(), rule)
         ids = table["image_id"].to_numpy()
         return pa.table(
             {
@@ -123,19 +142,23 @@ def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFram
 def clusters(context: Context) -> Counts:
     """Writes `duplicates` anew from `neighbours`, `features` and `embeddings`."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
-    edge_threshold, keeper_threshold = thresholds(context)
+    rule = near_rule(context)
     spark = lake.spark
     ranked = ranked_images(lake, model).persist()
     try:
-        edges = near_edges(lake.require("neighbours", "neighbours"), edge_threshold).persist()
+        neighbours = lake.require("neighbours", "neighbours")
+        edges = near_edges(neighbours, rule).persist()
         edge_count = edges.count()
         components = connected_components(
             edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints")
         ).persist()
         vectors = lake.read("embeddings").where(F.col("model") == model).select("image_id", "vector")
-        candidates = components.join(
-            ranked.select("image_id", "pixels", "sharpness", "size_bytes", "uri"), "image_id"
-        ).join(vectors, "image_id")
+        candidates = (
+            components.join(ranked.select("image_id", "pixels", "sharpness", "size_bytes", "uri"), "image_id")
+            .join(vectors, "image_id")
+            .join(backgrounds(neighbours), "image_id", "left")
+            .na.fill(NO_BACKGROUND, ["background"])
+        )
         sizes = components.groupBy("component").count()
         parts = sizes.select("component", F.ceil(F.col("count") / settings.max_component).cast("int").alias("parts"))
         split = parts.where("parts > 1").count()
@@ -144,7 +167,7 @@ def clusters(context: Context) -> Counts:
             .withColumn("part", F.pmod(F.xxhash64("image_id"), F.col("parts")))
             .drop("parts")
             .groupBy("component", "part")
-            .applyInArrow(choose_keepers(keeper_threshold), KEPT)
+            .applyInArrow(choose_keepers(rule.looser(settings.keeper_slack)), KEPT)
         )
         members = with_copies(kept, ranked).persist()
         first = lake.next_id("next_cluster_id")
@@ -169,12 +192,11 @@ def clusters(context: Context) -> Counts:
 
 
 def _settings(context: Context) -> dict[str, Any]:
-    edge, keeper = thresholds(context)
     settings = context.config.clusters
     return {
         "model": context.config.embed.model,
-        "threshold": edge,
-        "keeper_threshold": keeper,
+        "rule": dataclasses.asdict(near_rule(context)),
+        "keeper_slack": settings.keeper_slack,
         "engine": settings.engine,
         "max_component": settings.max_component,
     }

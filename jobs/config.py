@@ -48,7 +48,9 @@ class Neighbours:
 @dataclass(frozen=True)
 class Clusters:
     threshold: float | None
-    keeper_threshold: float | None
+    margin: float | None
+    certain: float | None
+    keeper_slack: float
     engine: str
     max_edges_one_process: int
     max_component: int
@@ -135,14 +137,16 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "embed.images_per_task": _between(1, 1_000_000),
     "embed.images_per_commit": _between(1, 10**9),
     "embed.max_failed_share": _between(0, 1),
-    "neighbours.k": _between(1, 100),
+    "neighbours.k": _between(10, 100),
     "neighbours.cell_images": _between(2, 1_000_000),
     "neighbours.probes": _between(1, 64),
     "neighbours.block_images": _between(2, 100_000),
     "neighbours.sample_per_centre": _between(1, 1024),
     "neighbours.iterations": _between(0, 100),
     "clusters.threshold": _between(0, 1),
-    "clusters.keeper_threshold": _between(0, 1),
+    "clusters.margin": _between(0, 1),
+    "clusters.certain": _between(0, 1),
+    "clusters.keeper_slack": _between(0, 1),
     "clusters.engine": _one_of("auto", "scipy", "graphframes"),
     "clusters.max_edges_one_process": _between(0, 10**9),
     "clusters.max_component": _between(2, 100_000),

@@ -13,7 +13,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs import embed, tables
-from jobs.clusters import thresholds
 from jobs.copies import ranked_images
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES
@@ -66,12 +65,15 @@ def below(value: Column, centre: float, spread: float, floor: float) -> Column:
     return F.lit(1.0) / (F.lit(1.0) + F.pow(z / 6.0, F.lit(2.0)))
 
 
-def nearness(neighbours: DataFrame, near: float) -> DataFrame:
+def nearness(neighbours: DataFrame, duplicates: DataFrame) -> DataFrame:
     """How near each representative is to the others that are not its duplicates.
 
-    neighbours: the table. near: cosine from which two are duplicates. Returns (image_id, nearness: mean cosine to the
-    nearest OUTLIER_NEIGHBOURS of them, nearest_id). Images all of whose neighbours are duplicates are left out."""
-    others = neighbours.where(F.col("cosine") < near)
+    neighbours, duplicates: the tables. Returns (image_id, nearness: mean cosine to the nearest OUTLIER_NEIGHBOURS of
+    them, nearest_id). Images all of whose neighbours are in their cluster are left out."""
+    here = duplicates.select("image_id", F.col("cluster_id").alias("here"))
+    there = duplicates.select(F.col("image_id").alias("neighbour_id"), F.col("cluster_id").alias("there"))
+    both = neighbours.join(here, "image_id", "left").join(there, "neighbour_id", "left")
+    others = both.where(F.col("here").isNull() | F.col("there").isNull() | (F.col("here") != F.col("there")))
     order = Window.partitionBy("image_id").orderBy("rank")
     first = others.withColumn("n", F.row_number().over(order)).where(F.col("n") <= OUTLIER_NEIGHBOURS)
     return first.groupBy("image_id").agg(
@@ -213,12 +215,11 @@ def _issues(rows: DataFrame, suggestion: str) -> DataFrame:
 def issues(context: Context) -> Counts:
     """Writes `scores` and `issues` anew from the other tables."""
     lake, config = context.lake, context.config
-    near, _ = thresholds(context)
     ranked = ranked_images(lake, config.embed.model).persist()
     images, features = lake.require("images", "catalog"), lake.read("features")
     duplicates = lake.require("duplicates", "clusters")
     try:
-        close = nearness(lake.require("neighbours", "neighbours"), near)
+        close = nearness(lake.require("neighbours", "neighbours"), duplicates)
         scores = score_images(features, close, ranked).persist()
         scored = scores.count()
         lake.overwrite("scores", scores)
@@ -240,9 +241,8 @@ def issues(context: Context) -> Counts:
 
 
 def _settings(context: Context) -> dict[str, Any]:
-    near, _ = thresholds(context)
     limits = {issue: getattr(context.config.issues, issue) for issue in QUALITY}
-    return {"model": context.config.embed.model, "threshold": near, **limits}
+    return {"model": context.config.embed.model, **limits}
 
 
 def run(context: Context) -> StageResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from udfs import decode, embedding, fetch, hashing, models, quality
 from udfs.errors import ImageError
 
 Batches = Iterator[pa.RecordBatch]
+ROWS_OUT = 64  # of one batch of embeddings: 330 KB
 FEATURES = pa.schema(
     [
         ("sha256", pa.string()),
@@ -60,15 +62,33 @@ def embed_batches(
 
     def run(batches: Batches) -> Batches:
         net = open_runtime()
-        for batch in batches:
-            uris = batch.column("uri").to_pylist()
-            rows = [_embed_one(data, net, max_pixels, side) for data in fetch.fetch_all(uris, limits, fetch_threads)]
-            for row, image_id in zip(rows, batch.column("image_id").to_pylist(), strict=True):
-                row["image_id"] = image_id
-            yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
-            count(len(rows))
+        rows: list[dict[str, Any]] = []
+        for image_id, data in _fetched(batches, limits, fetch_threads):
+            rows.append({"image_id": image_id, **_embed_one(data, net, max_pixels, side)})
+            if len(rows) == ROWS_OUT:
+                yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
+                count(len(rows))
+                rows.clear()
+        yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
+        count(len(rows))
 
     return run
+
+
+def _fetched(batches: Batches, limits: fetch.Limits, threads: int) -> Iterator[tuple[int, bytes | ImageError]]:
+    """The bytes of each image of (image_id, uri), in order; requests run ahead across the borders of batches."""
+    waiting: deque[int] = deque()
+
+    def uris() -> Iterator[str]:
+        for batch in batches:
+            for image_id, uri in zip(
+                batch.column("image_id").to_pylist(), batch.column("uri").to_pylist(), strict=True
+            ):
+                waiting.append(image_id)
+                yield uri
+
+    for data in fetch.fetch_all(uris(), limits, threads):
+        yield waiting.popleft(), data
 
 
 def _embed_one(data: bytes | ImageError, net: embedding.Runtime, max_pixels: int, side: int) -> dict[str, Any]:
@@ -100,10 +120,9 @@ def thumbnail_batches(
     schema = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
 
     def run(batches: Batches) -> Batches:
-        for batch in batches:
-            found = fetch.fetch_all(batch.column("uri").to_pylist(), limits, fetch_threads)
-            pictures = [_thumbnail(data, max_pixels, side) for data in found]
-            yield pa.RecordBatch.from_arrays([batch.column("image_id"), pa.array(pictures, pa.binary())], schema=schema)
+        for image_id, data in _fetched(batches, limits, fetch_threads):
+            row = {"image_id": image_id, "webp": _thumbnail(data, max_pixels, side)}
+            yield pa.RecordBatch.from_pylist([row], schema=schema)
 
     return run
 

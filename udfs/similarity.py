@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
 DECIMALS = 6  # of every cosine that is written: float32 sums differ in the seventh with the block they are taken in
-MARGIN = 8  # candidates beyond k that the float32 product proposes, so that rounding cannot cost a neighbour
+SLACK = 1e-5  # below the k-th float32 similarity, all are candidates: neither rounding nor ties can cost a neighbour
+BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
 BLOCK_ROWS = 1024  # queries multiplied at once: 1024 x 4096 float32 similarities are 16 MB
+PAIRS_AT_ONCE = 4096  # candidates compared in float64 at once: 4096 x 1280 are 40 MB
 
 
 def cosine_pairs(left: Vectors, right: Vectors) -> npt.NDArray[np.float64]:
@@ -32,19 +36,16 @@ def nearest(
     queries: (q, d), base: (n, d) float32, rows of norm 1. base_keys: (n,) int64 that orders equally near ones.
     Returns three arrays of equal length: query id, neighbour id, cosine; in order of query, then nearness."""
     found_queries, found_neighbours, found_cosines = [], [], []
-    wanted = min(k + 1 + MARGIN, len(base))  # one more, for the query itself
+    wanted = min(k + 1, len(base))  # one more, for the query itself
     for at in range(0, len(queries), BLOCK_ROWS):
         block, ids = queries[at : at + BLOCK_ROWS], query_ids[at : at + BLOCK_ROWS]
         similarities = block @ base.T
-        if wanted < len(base):
-            candidates = np.argpartition(-similarities, wanted - 1, axis=1)[:, :wanted]
-        else:
-            candidates = np.broadcast_to(np.arange(len(base)), (len(block), len(base)))
-        rows = np.repeat(np.arange(len(block)), wanted)
-        columns = candidates.reshape(-1)
+        at_least = np.partition(similarities, len(base) - wanted, axis=1)[:, len(base) - wanted] - np.float32(SLACK)
+        rows, columns = np.nonzero(similarities >= at_least[:, np.newaxis])
         others = base_ids[columns] != ids[rows]
         rows, columns = rows[others], columns[others]
-        cosines = cosine_pairs(block[rows], base[columns])
+        parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(rows), PAIRS_AT_ONCE)]
+        cosines = np.concatenate([np.empty(0), *[cosine_pairs(block[rows[p]], base[columns[p]]) for p in parts]])
         order = np.lexsort((base_keys[columns], -cosines, rows))
         rows, columns, cosines = rows[order], columns[order], cosines[order]
         first = np.searchsorted(rows, np.arange(len(block)))
@@ -58,11 +59,35 @@ def nearest(
     return np.concatenate(found_queries), np.concatenate(found_neighbours), np.concatenate(found_cosines)
 
 
-def around_keepers(vectors: Vectors, threshold: float) -> tuple[Ids, npt.NDArray[np.float64]]:
+@dataclass(frozen=True)
+class NearRule:
+    """When two images are near-duplicates: their cosine is at least `certain`; or at least `threshold`, and `margin`
+    above the mean of their backgrounds. An image's background is its cosine with its BACKGROUND_RANK-th neighbour: in a
+    lake of one subject everything is alike, and only what stands out from that is a copy."""
+
+    threshold: float
+    margin: float
+    certain: float
+
+    def matches(
+        self, cosines: npt.NDArray[np.float64], left: npt.NDArray[np.float64], right: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.bool_]:
+        """cosines of pairs, and the backgrounds of their two sides: float64 that broadcast. Returns bool."""
+        above = cosines - (left + right) / 2 >= self.margin
+        return (cosines >= self.certain) | ((cosines >= self.threshold) & above)
+
+    def looser(self, slack: float) -> NearRule:
+        """The rule with threshold and margin lower by slack."""
+        return NearRule(self.threshold - slack, self.margin - slack, self.certain)
+
+
+def around_keepers(
+    vectors: Vectors, backgrounds: npt.NDArray[np.float64], rule: NearRule
+) -> tuple[Ids, npt.NDArray[np.float64]]:
     """Clusters in which each member is close to its keeper.
 
-    vectors: (n, d) float32, rows of norm 1, the best image first. The best one that has no cluster yet becomes a keeper
-    and takes all that are left with a cosine of at least threshold to it; and so on.
+    vectors: (n, d) float32, rows of norm 1, the best image first. backgrounds: (n,) float64, see NearRule. The best one
+    that has no cluster yet becomes a keeper and takes all that are left and match it; and so on.
     Returns (row of the keeper, cosine to it), (n,) each; a keeper is its own."""
     keepers = np.full(len(vectors), -1, np.int64)
     cosines = np.ones(len(vectors), np.float64)
@@ -74,7 +99,7 @@ def around_keepers(vectors: Vectors, threshold: float) -> tuple[Ids, npt.NDArray
         if not len(left):
             break
         to_keeper = cosine_pairs(vectors[left], np.broadcast_to(vectors[row], (len(left), vectors.shape[1])))
-        taken = to_keeper >= threshold
+        taken = rule.matches(to_keeper, backgrounds[left], backgrounds[row])
         keepers[left[taken]] = row
         cosines[left[taken]] = to_keeper[taken]
     return keepers, cosines

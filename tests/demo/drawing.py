@@ -94,7 +94,7 @@ def backdrop(rng: Rng, height: int, width: int, colours: Sequence[Colour]) -> Pi
     x, y = grid(height, width)
     if kind == 1:
         angle = float(rng.uniform(0, 2 * math.pi))
-        values: Floats = 0.5 + 0.5 * (x * math.cos(angle) + y * math.sin(angle))
+        values: Floats = np.asarray(0.5 + 0.5 * (x * math.cos(angle) + y * math.sin(angle)), np.float32)
     elif kind == 2:
         values = noise(rng, height, width, float(rng.uniform(1, 4)))
     else:

@@ -52,13 +52,13 @@ def judge(truth: Sequence[Planted], issues: Iterable[Issue]) -> list[Row]:
 
     Paths are compared by their last three parts (split, label, name), so absolute paths and S3 URIs will do.
 
-    Found. A planted image of a kind without evidence is found where it is flagged with that kind. Of a duplicate or leak
-    it is found where a row of that kind has it on one side, as the flagged image or as the evidence, and on the other
-    side a different image of its group; a group is all the images that the truth ties together by exact_duplicate,
-    near_duplicate and leak. So it does not matter which of a pair the tool keeps.
-    False. A row of a kind without evidence is false where the truth has no entry of that kind for the image. A row of a
-    duplicate kind is false where its two images are not two different ones of a group, or evidence is missing, and of
-    leak also where both stand in one split.
+    Found. A planted image of a kind without evidence is found where it is flagged with that kind. Of a duplicate or
+    leak it is found where a row of that kind has it on one side, as the flagged image or as the evidence, and on the
+    other side a different image of its group; a group is all the images that the truth ties together by
+    exact_duplicate, near_duplicate and leak. So it does not matter which of a pair the tool keeps.
+    False. A row of a kind without evidence is false where the truth has no entry of that kind for the image. A row of
+    a duplicate kind is false where its two images are not two different ones of a group, or evidence is missing, and
+    of leak also where both stand in one split.
     Allowed. Any other row that finds nothing planted: entries that are not required, and pairs within a group under a
     kind that was not planted for either (an exact copy called a near duplicate too).
     A row reported twice counts once.
@@ -85,14 +85,15 @@ def total(rows: Sequence[Row]) -> Row:
 
 def format_table(rows: Sequence[Row]) -> str:
     """A table for the terminal, the total below. Ends without a line break."""
-    head = f"{'issue':<18}{'planted':>8}{'found':>7}{'missed':>8}{'false':>7}{'allowed':>9}{'share found':>13}{'share false':>13}"
+    head = f"{'issue':<18}{'planted':>8}{'found':>7}{'missed':>8}{'false':>7}{'allowed':>9}"
+    head += f"{'share found':>13}{'share false':>13}"
     lines = [head, "-" * len(head)]
     for row in [*rows, total(rows)]:
         if row.kind == "total":
             lines.append("-" * len(head))
         lines.append(
             f"{row.kind:<18}{row.planted:>8}{row.found:>7}{row.missed:>8}{row.false:>7}{row.allowed:>9}"
-            f"{row.found_share:>12.1%} {row.false_share:>12.1%}"
+            f"{row.found_share:>13.1%}{row.false_share:>13.1%}"
         )
     return "\n".join(lines)
 

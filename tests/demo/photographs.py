@@ -1,4 +1,4 @@
-"""Scenes cut from the photographs that scikit-image and scikit-learn carry in their packages (nothing is downloaded)."""
+"""Scenes cut from the photographs that scikit-image and scikit-learn carry in their packages: no download."""
 
 from functools import lru_cache
 from pathlib import Path

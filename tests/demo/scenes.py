@@ -5,8 +5,8 @@ from typing import NamedTuple
 from tests.demo import photographs, pictures
 from tests.demo.drawing import Pixels
 
-# Not every number of a family is here: pictures that came out dark, flat or nearly like another one are left out. No two
-# have a cosine above 0.66 in the embedding of efficientnet_lite0, so that near duplicates are only those planted.
+# Not every number of a family is here: pictures that came out dark, flat or nearly like another are left out. No two
+# have a cosine above 0.66 in the embedding of efficientnet_lite0, so that the only near duplicates are those planted.
 VARIANTS: dict[str, tuple[int, ...]] = {
     "abstract": (5, 6, 18, 23, 28, 30, 32, 39, 48, 55, 58, 60, 62, 66, 76, 80, 87, 88, 97, 98, 104, 105, 108, 109,
         115, 117, 118, 124, 125, 136, 139, 142),

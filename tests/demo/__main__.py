@@ -1,0 +1,70 @@
+"""Makes the demo lake from nothing and runs imagesieve on it: `python -m tests.demo --folder build/demo`.
+
+Ends with a table of what was planted, found, missed and falsely reported, and exits with 1 where it falls short."""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from jobs import command, config, session
+from jobs.tables import Lake
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from tests.demo import judge
+from tests.demo.plant import plant, read_truth
+
+FOUND_AT_LEAST = 0.99
+FALSE_AT_MOST = 0.01
+LAYOUT = "{split}/{label}/*"
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
+    parser.add_argument("--folder", default="build/demo", help="where images, lake and report go")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
+    arguments = parser.parse_args(argv)
+    folder = Path(arguments.folder)
+    started = time.monotonic()
+    images = folder / "images"
+    if not (folder / "truth.json").exists():
+        sys.stderr.write("demo       drawing the images\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        plant(images, arguments.seed)
+    truth = read_truth(folder / "truth.json")
+    settings = config.load((), arguments.overrides)
+    spark = session.open_session(settings, uses_s3=False)
+    try:
+        options = [option for override in arguments.overrides for option in ("--set", override)]
+        lake = folder / "lake"
+        given = ["run", str(images), "--lake", str(lake), "--report", str(folder / "report"), "--layout", LAYOUT]
+        code = command.main([*given, *options], spark)
+        if code:
+            return code
+        rows = judge.judge(truth, found_issues(spark, lake))
+    finally:
+        spark.stop()
+    total = judge.total(rows)
+    sys.stdout.write(f"\n{judge.format_table(rows)}\n\n")
+    sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {folder / 'report' / 'index.html'}\n")
+    sys.stdout.write(f"{time.monotonic() - started:.0f} s in all\n")
+    if total.found_share < FOUND_AT_LEAST or total.false_share > FALSE_AT_MOST:
+        sys.stderr.write(f"demo: found less than {FOUND_AT_LEAST:.0%} or more than {FALSE_AT_MOST:.0%} false\n")
+        return 1
+    return 0
+
+
+def found_issues(spark: SparkSession, folder: Path) -> list[judge.Issue]:
+    """The rows of `issues`, images as URIs."""
+    lake = Lake(spark, str(folder.resolve()), run_id="judge")
+    uris = lake.read("images").select("image_id", "uri")
+    evidence = uris.select(F.col("image_id").alias("evidence_id"), F.col("uri").alias("evidence"))
+    rows = lake.read("issues").join(uris, "image_id").join(evidence, "evidence_id", "left")
+    return [(row["uri"], row["issue"], row["evidence"]) for row in rows.select("uri", "issue", "evidence").collect()]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

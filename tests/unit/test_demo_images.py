@@ -1,0 +1,233 @@
+"""The demo's lake and its judge: the truth must be true of the files, and the shares must be countable by hand."""
+
+from io import BytesIO
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.demo.edits import EDITS
+from tests.demo.judge import PAIRED, Planted, Row, format_table, judge, total
+from tests.demo.plant import BREAKERS, EXACT, FLAT, LEAKS, SINGLE, plant, read_truth
+from tests.demo.scenes import OUTLIERS
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Planted]]:
+    """The lake of seed 0, written once, and its truth."""
+    folder = tmp_path_factory.mktemp("demo") / "images"
+    return folder, plant(folder)
+
+
+def pixels(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """The decoded image, (h, w, 3) uint8."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def entropy(light: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """Bits in the histogram of gray values."""
+    share = np.bincount(light.astype(np.uint8).ravel(), minlength=256) / light.size
+    share = share[share > 0]
+    return float(-(share * np.log2(share)).sum())
+
+
+def of_kind(truth: list[Planted], kind: str) -> list[Planted]:
+    return [entry for entry in truth if entry.kind == kind and entry.required]
+
+
+def test_lake_has_every_kind_in_its_number(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert 450 <= len(files) <= 550
+    assert {path.relative_to(folder).parts[0] for path in files} == {"train", "test"}
+    counts = {kind: len(of_kind(truth, kind)) for kind in {entry.kind for entry in truth}}
+    exact_leaks = LEAKS.count("bytes")
+    assert counts == {
+        **SINGLE,
+        "outlier": len(OUTLIERS),
+        "low_information": FLAT,
+        "corrupted": 2 * len(BREAKERS),
+        "exact_duplicate": len(EXACT) + 2 + exact_leaks,
+        "near_duplicate": 8 * len(EDITS) + 2 + len(LEAKS) - exact_leaks,
+        "leak": len(LEAKS),
+    }
+    assert {entry.detail for entry in of_kind(truth, "near_duplicate")} == set(EDITS)
+
+
+def test_every_path_of_the_truth_exists_and_one_image_has_one_trouble(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    for entry in truth:
+        assert (folder / entry.path).is_file()
+        assert entry.evidence is None or (folder / entry.evidence).is_file()
+        assert (entry.evidence is not None) == (entry.kind in PAIRED)
+    paired = {path for entry in truth if entry.kind in PAIRED for path in (entry.path, entry.evidence)}
+    single = [entry.path for entry in truth if entry.kind not in PAIRED and entry.required]
+    assert len(single) == len(set(single))
+    assert not paired & set(single)
+
+
+def test_truth_is_written_beside_the_folder(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    assert read_truth(folder.parent / "truth.json") == truth
+
+
+def test_exact_duplicates_have_equal_pixels_and_some_have_other_bytes(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    same_bytes = set()
+    for entry in of_kind(truth, "exact_duplicate"):
+        one, other = folder / entry.path, folder / str(entry.evidence)
+        assert np.array_equal(pixels(one), pixels(other)), entry
+        same_bytes.add((entry.detail, one.read_bytes() == other.read_bytes()))
+    assert same_bytes == {("bytes", True), ("comment", False), ("compression", False)}
+
+
+def test_near_duplicates_differ_in_pixels(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    for entry in of_kind(truth, "near_duplicate"):
+        assert not np.array_equal(pixels(folder / entry.path), pixels(folder / str(entry.evidence))), entry
+
+
+def test_leaks_cross_the_splits_and_are_duplicates_too(lake: tuple[Path, list[Planted]]) -> None:
+    _, truth = lake
+    pairs = {(entry.path, entry.evidence) for entry in truth if entry.kind in ("exact_duplicate", "near_duplicate")}
+    leaks = {(entry.path, entry.evidence) for entry in of_kind(truth, "leak")}
+    assert leaks <= pairs
+    crossing = {(path, other) for path, other in pairs if path.split("/")[0] != str(other).split("/")[0]}
+    assert crossing == leaks
+    assert all(path.startswith("test/") and str(other).startswith("train/") for path, other in leaks)
+
+
+def test_broken_files_cannot_be_decoded_and_all_others_can(lake: tuple[Path, list[Planted]]) -> None:
+    folder, truth = lake
+    broken = {entry.path for entry in of_kind(truth, "corrupted")}
+    for path in sorted(folder.rglob("*.*")):
+        data, name = path.read_bytes(), path.relative_to(folder).as_posix()
+        if name in broken:
+            with pytest.raises((OSError, SyntaxError)):
+                Image.open(BytesIO(data)).convert("RGB")
+        else:
+            Image.open(BytesIO(data)).convert("RGB")
+
+
+def test_measures_set_the_planted_apart_from_the_rest(lake: tuple[Path, list[Planted]]) -> None:
+    """A normal picture that is dark, bright, blurry, flat, gray or of an odd shape would make the truth wrong."""
+    folder, truth = lake
+    marked = {entry.path: entry.kind for entry in truth if entry.kind not in PAIRED and entry.required}
+    for path in sorted(folder.rglob("*.*")):
+        kind = marked.get(path.relative_to(folder).as_posix(), "")
+        if kind in ("corrupted", "outlier"):
+            continue
+        image = pixels(path)
+        light = image.mean(axis=2)
+        height, width = light.shape
+        bits = entropy(light)
+        dark, bright = bool(np.percentile(light, 99) < 70), bool(np.percentile(light, 5) > 190)
+        # Dark, bright and flat pictures have small differences for another reason than blur.
+        sharp = float(cv2.Laplacian(light, cv2.CV_64F).std()) if bits > 2.5 and not dark and not bright else 99.0
+        measured = {
+            "dark": dark,
+            "bright": bright,
+            "blurry": sharp < 2.5,
+            "low_information": bits < 2.5,
+            "grayscale": int(np.ptp(image.astype(int), axis=2).max()) < 8,
+            "odd_size": not 110 <= (height * width) ** 0.5 <= 700,
+            "odd_aspect_ratio": max(height, width) / min(height, width) > 4,
+        }
+        assert [name for name, odd in measured.items() if odd] == ([kind] if kind else []), path
+        if not kind:
+            assert bits >= 4.5, path
+
+
+def test_same_seed_writes_the_same_bytes(lake: tuple[Path, list[Planted]], tmp_path: Path) -> None:
+    """Catches a generator without a seed, or one that depends on the order of a set."""
+    folder, truth = lake
+    assert plant(tmp_path / "images") == truth
+    for path in folder.rglob("*.*"):
+        assert path.read_bytes() == (tmp_path / "images" / path.relative_to(folder)).read_bytes()
+
+
+def test_folder_with_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="not empty"):
+        plant(tmp_path)
+
+
+TRUTH = [
+    Planted("near_duplicate", "train/a/2.jpg", "train/a/1.jpg", "mirrored"),
+    Planted("near_duplicate", "train/a/3.jpg", "train/a/1.jpg", "cropped"),
+    Planted("exact_duplicate", "test/b/5.jpg", "train/b/4.jpg", "bytes"),
+    Planted("leak", "test/b/5.jpg", "train/b/4.jpg", "bytes"),
+    Planted("dark", "train/c/6.jpg"),
+    Planted("dark", "train/c/7.jpg"),
+    Planted("outlier", "train/c/8.jpg", required=False),
+]
+
+
+def rows(*issues: tuple[str, str, str | None]) -> dict[str, Row]:
+    return {row.kind: row for row in judge(TRUTH, issues)}
+
+
+def test_judge_counts_found_missed_and_false() -> None:
+    got = rows(("/lake/train/c/6.jpg", "dark", None), ("s3://bucket/lake/train/c/9.jpg", "dark", None))
+    assert got["dark"] == Row("dark", 2, 1, 1, 1, 0)
+    assert got["dark"].found_share == 0.5
+    assert got["dark"].false_share == 0.5
+    assert got["leak"] == Row("leak", 1, 0, 1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("flagged", "evidence", "found", "false"),
+    [
+        ("train/a/2.jpg", "train/a/1.jpg", 1, 0),
+        ("train/a/1.jpg", "train/a/2.jpg", 1, 0),  # the tool kept the copy
+        ("train/a/2.jpg", "train/a/3.jpg", 2, 0),  # two copies of one original find each other
+        ("train/a/2.jpg", "train/b/4.jpg", 0, 1),  # of another group
+        ("train/a/2.jpg", "train/z/0.jpg", 0, 1),
+        ("train/a/2.jpg", "train/a/2.jpg", 0, 1),
+        ("train/a/2.jpg", None, 0, 1),
+    ],
+)
+def test_judge_takes_either_of_a_pair_and_wants_evidence(
+    flagged: str, evidence: str | None, found: int, false: int
+) -> None:
+    row = rows((flagged, "near_duplicate", evidence))["near_duplicate"]
+    assert (row.found, row.missed, row.false) == (found, 2 - found, false)
+
+
+def test_judge_finds_a_group_of_three_by_its_two_flagged_members() -> None:
+    got = rows(
+        ("train/a/1.jpg", "near_duplicate", "train/a/3.jpg"), ("train/a/2.jpg", "near_duplicate", "train/a/3.jpg")
+    )
+    assert got["near_duplicate"] == Row("near_duplicate", 2, 2, 0, 0, 0)
+
+
+def test_judge_wants_a_leak_to_cross_the_splits() -> None:
+    assert rows(("train/b/4.jpg", "leak", "test/b/5.jpg"))["leak"] == Row("leak", 1, 1, 0, 0, 0)
+    assert rows(("train/a/2.jpg", "leak", "train/a/1.jpg"))["leak"] == Row("leak", 1, 0, 1, 1, 0)
+
+
+def test_judge_allows_what_is_true_but_was_not_planted() -> None:
+    got = rows(("train/c/8.jpg", "outlier", None), ("test/b/5.jpg", "near_duplicate", "train/b/4.jpg"))
+    assert got["outlier"] == Row("outlier", 0, 0, 0, 0, 1)
+    assert got["near_duplicate"] == Row("near_duplicate", 2, 0, 2, 0, 1)
+
+
+def test_judge_counts_a_row_once_and_reports_kinds_that_were_never_planted() -> None:
+    got = rows(("train/c/6.jpg", "bright", None), ("train/c/6.jpg", "bright", None))
+    assert got["bright"] == Row("bright", 0, 0, 0, 1, 0)
+    assert got["bright"].false_share == 1.0
+
+
+def test_table_has_a_line_a_kind_and_a_total() -> None:
+    table = format_table([Row("dark", 2, 1, 1, 1, 0), Row("leak", 4, 4, 0, 0, 1)])
+    assert table.splitlines() == [
+        "issue              planted  found  missed  false  allowed  share found  share false",
+        "-----------------------------------------------------------------------------------",
+        "dark                     2      1       1      1        0        50.0%        50.0%",
+        "leak                     4      4       0      0        1       100.0%         0.0%",
+        "-----------------------------------------------------------------------------------",
+        "total                    6      5       1      1        1        83.3%        16.7%",
+    ]
+    assert total([]) == Row("total", 0, 0, 0, 0, 0)
