@@ -96,7 +96,7 @@ def layout_pattern(layout: str) -> tuple[str, list[str]]:
             pattern += r"[\s\S]*"
         elif part == "*":
             pattern += "[^/]*"
-        elif part.startswith("{"):
+        elif part.startswith("{") and part.endswith("}"):
             name = part[1:-1]
             if name not in ("split", "label", "source") or name in names:
                 raise ConfigError(
@@ -249,6 +249,7 @@ def check_inputs(config: Config, given: list[str], layout: str | None, leave_out
         layout_pattern(layout)
     sources = [find_source(one) for one in given]
     folders = [source for source in sources if source.kind == "folder"]
+    _refuse_overlap([folder.uri for folder in folders])
     for folder in folders:
         if next(_images(folder, config.catalog.extensions, leave_out, []), None) is None:
             raise InputError(f"{folder.uri} holds no image (endings: {', '.join(config.catalog.extensions)})")
@@ -370,6 +371,14 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     counts = {"in": total, "out": lake.read("images").count(), "failed": 0, "skipped_files": skipped}
     counts |= {name: by_change.get(name, 0) for name in ("added", "changed", "relabelled", "removed")}
     return {**counts, "wrote": int(bool(by_change))}
+
+
+def _refuse_overlap(folders: list[str]) -> None:
+    """Raises InputError where one folder is another or lies inside it: its images would be there twice."""
+    for number, folder in enumerate(folders):
+        for other in folders[:number] + folders[number + 1 :]:
+            if (folder.rstrip("/") + "/").startswith(other.rstrip("/") + "/"):
+                raise InputError(f"{folder} is given twice, the second time by {other}: name each image once")
 
 
 def _refuse_twice(references: DataFrame) -> None:

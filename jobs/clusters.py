@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
@@ -21,10 +23,11 @@ from jobs.copies import ranked_images
 from jobs.neighbours import vectors_of
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, dense_ids
-from udfs import models, similarity
+from udfs import alignment, models, similarity
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
+EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 KEPT = StructType(
     [
         StructField("image_id", LongType(), False),
@@ -42,6 +45,7 @@ def near_rule(context: Context) -> similarity.NearRule:
         model.near_duplicate_threshold if settings.threshold is None else settings.threshold,
         model.near_duplicate_margin if settings.margin is None else settings.margin,
         model.near_duplicate_certain if settings.certain is None else settings.certain,
+        model.near_duplicate_evidence if settings.evidence is None else settings.evidence,
     )
 
 
@@ -52,31 +56,66 @@ def backgrounds(neighbours: DataFrame) -> DataFrame:
     )
 
 
-def near_edges(neighbours: DataFrame, rule: similarity.NearRule) -> DataFrame:
-    """Pairs of near-duplicates. neighbours: the table. Returns (src, dst) with src < dst, each pair once."""
-    here, there = backgrounds(neighbours), backgrounds(neighbours).withColumnRenamed("image_id", "neighbour_id")
-    both = (
+def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: similarity.NearRule) -> DataFrame:
+    """Pairs of near-duplicates. neighbours: the table. thumbnails: (image_id, thumbnail), the first of `features`.
+
+    Only pairs that are doubtful by their cosine alone are aligned: at most k for each image, and few where the margin
+    is asked for. Returns (src, dst) with src < dst, each pair once."""
+    pairs = (
         neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
-        .join(here.withColumnRenamed("background", "left"), "image_id", "left")
-        .join(there.withColumnRenamed("background", "right"), "neighbour_id", "left")
-        .na.fill(NO_BACKGROUND, ["left", "right"])
+        .select(
+            F.least("image_id", "neighbour_id").alias("src"),
+            F.greatest("image_id", "neighbour_id").alias("dst"),
+            "cosine",
+        )
+        .dropDuplicates(["src", "dst"])
     )
-    above = F.col("cosine") - (F.col("left") + F.col("right")) / 2 >= rule.margin
-    close = both.where((F.col("cosine") >= rule.certain) | ((F.col("cosine") >= rule.threshold) & above))
-    return close.select(
-        F.least("image_id", "neighbour_id").alias("src"), F.greatest("image_id", "neighbour_id").alias("dst")
-    ).distinct()
+    background = backgrounds(neighbours)
+    for side, place in (("src", "left"), ("dst", "right")):
+        named = background.select(F.col("image_id").alias(side), F.col("background").alias(place))
+        pairs = pairs.join(named, side, "left")
+    pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
+    certain = pairs.where(F.col("cosine") >= rule.certain).select("src", "dst")
+    margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
+    doubtful = pairs.where((F.col("cosine") < rule.certain) & (margin >= rule.margin))
+    for side in ("src", "dst"):
+        named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
+        doubtful = doubtful.join(named, side)
+    return certain.unionByName(doubtful.mapInArrow(keep_matches(rule), EDGES))  # type: ignore[arg-type]
+
+
+def keep_matches(rule: similarity.NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """Maps doubtful pairs (src, dst, cosine, left, right, src_thumbnail, dst_thumbnail) to EDGES, if the rule does."""
+
+    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            sides = [_thumbnails(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
+            aligned = np.array([alignment.alignment(a, b) for a, b in zip(*sides, strict=True)], np.float64)
+            numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
+            kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
+            yield batch.select(["src", "dst"]).filter(kept)
+
+    return run
+
+
+def _thumbnails(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    """A column of thumbnails as (n, side, side) uint8."""
+    side = alignment.SIDE
+    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, side, side)
 
 
 def choose_keepers(rule: similarity.NearRule) -> Callable[[pa.Table], pa.Table]:
-    """Maps one part of a component to KEPT. The table: image_id, component, vector, background, copies.BEST_FIRST."""
+    """Maps one part of a component to KEPT. The table: image_id, component, vector, background, thumbnail,
+    and copies.BEST_FIRST."""
 
     def run(table: pa.Table) -> pa.Table:
         order = [("pixels", "descending"), ("sharpness", "descending"), ("size_known", "descending"),
                  ("size_bytes", "descending"), ("uri", "ascending")]  # fmt: skip
         table = table.append_column("size_known", pc.is_valid(table["size_bytes"]).cast(pa.int8()))
         table = table.take(pc.sort_indices(table, sort_keys=order))
-        keepers, cosines = similarity.around_keepers(vectors_of(table["vector"]), table["background"].to_numpy(), rule)
+        keepers, cosines = similarity.around_keepers(
+            vectors_of(table["vector"]), table["background"].to_numpy(), rule, _thumbnails(table["thumbnail"])
+        )
         ids = table["image_id"].to_numpy()
         return pa.table(
             {
@@ -147,7 +186,8 @@ def clusters(context: Context) -> Counts:
     ranked = ranked_images(lake, model).persist()
     try:
         neighbours = lake.require("neighbours", "neighbours")
-        edges = near_edges(neighbours, rule).persist()
+        thumbnails = lake.read("features").select("image_id", "thumbnail")
+        edges = near_edges(neighbours, thumbnails, rule).persist()
         edge_count = edges.count()
         components = connected_components(
             edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints")
@@ -156,6 +196,7 @@ def clusters(context: Context) -> Counts:
         candidates = (
             components.join(ranked.select("image_id", "pixels", "sharpness", "size_bytes", "uri"), "image_id")
             .join(vectors, "image_id")
+            .join(thumbnails, "image_id")
             .join(backgrounds(neighbours), "image_id", "left")
             .na.fill(NO_BACKGROUND, ["background"])
         )

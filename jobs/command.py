@@ -98,16 +98,16 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     settings = config.load(arguments.config, arguments.overrides)
     models.find(settings.embed.model)
     try:
-        lake_uri = uris.canonical(arguments.lake, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
+        lake_uri = uris.canonical(arguments.lake, base=os.getcwd()).rstrip("/") or "/"  # noqa: PTH109 (a text)
         given_report = getattr(arguments, "report", None) or uris.join(lake_uri, "report")
         report_uri = uris.canonical(given_report, base=os.getcwd())  # noqa: PTH109
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:
         objects.check_access(lake_uri, must_exist=False)
+        is_lake = tables.read_marker(lake_uri) is not None
     except StoreError as error:
         raise LakeError(str(error)) from error
-    is_lake = tables.read_marker(lake_uri) is not None
     given = getattr(arguments, "inputs", [])
     inputs = catalog.check_inputs(settings, given, arguments.layout, (lake_uri, report_uri)) if given else None
     if inputs is None and not is_lake:

@@ -50,6 +50,7 @@ class Clusters:
     threshold: float | None
     margin: float | None
     certain: float | None
+    evidence: float | None
     keeper_slack: float
     engine: str
     max_edges_one_process: int
@@ -146,6 +147,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clusters.threshold": _between(0, 1),
     "clusters.margin": _between(0, 1),
     "clusters.certain": _between(0, 1),
+    "clusters.evidence": _between(0, 3),
     "clusters.keeper_slack": _between(0, 1),
     "clusters.engine": _one_of("auto", "scipy", "graphframes"),
     "clusters.max_edges_one_process": _between(0, 10**9),
@@ -179,7 +181,7 @@ def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
             _merge(values, yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}, file, faults)
         except OSError as error:
             faults.append(f"{file}: cannot be read ({error.strerror})")
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
             faults.append(f"{file}: is not YAML ({str(error).splitlines()[0]})")
     for override in overrides:
         path, equals, text = override.partition("=")
@@ -189,7 +191,7 @@ def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
             continue
         try:
             _merge(values, {section: {key: yaml.safe_load(text)}}, "--set", faults)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):
             faults.append(f"--set: {path} is not a YAML value, got {text!r}")
     if faults:
         raise ConfigError("; ".join(faults))

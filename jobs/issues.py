@@ -30,6 +30,7 @@ QUALITY = {
     tables.OUTLIER: "outlier_score",
 }
 OUTLIER_NEIGHBOURS = 5
+HALF_AT = 4.5  # robust deviations below the median at which an image is half an outlier
 # Half of the photographs' sharpness at their contrast lies well above; a Gaussian blur of 3 pixels below. Measured with
 # pictures decoded to a short side of 224 or more.
 BLUR_SCALE = 0.03
@@ -58,11 +59,11 @@ def robust_centre(values: DataFrame, column: str) -> tuple[float, float]:
 
 
 def below(value: Column, centre: float, spread: float, floor: float) -> Column:
-    """1 at or above the centre, falling as a value lies further below it: 1 / (1 + (z / 6)^2), 0.5 at 6 deviations.
+    """1 at or above the centre, falling as a value lies further below it: 0.5 at HALF_AT deviations.
 
     floor: the least spread taken, so that a set of nearly equal images does not call each other odd."""
     z = F.greatest(F.lit(0.0), (F.lit(centre) - value) / F.lit(max(spread, floor)))
-    return F.lit(1.0) / (F.lit(1.0) + F.pow(z / 6.0, F.lit(2.0)))
+    return F.lit(1.0) / (F.lit(1.0) + F.pow(z / HALF_AT, F.lit(2.0)))
 
 
 def nearness(neighbours: DataFrame, duplicates: DataFrame) -> DataFrame:

@@ -14,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import (
     ArrayType,
+    BinaryType,
     BooleanType,
     DataType,
     DoubleType,
@@ -116,7 +117,7 @@ TABLES: dict[str, Table] = {
             "features",
             _schema(
                 image_id=_LONG, etag=(_TEXT, True), sha256=_TEXT, pixel_hash=_TEXT, perceptual_hash=_LONG,
-                width=_INT, height=_INT, format=_TEXT, **dict.fromkeys(PROPERTIES, _DOUBLE),
+                width=_INT, height=_INT, format=_TEXT, thumbnail=BinaryType(), **dict.fromkeys(PROPERTIES, _DOUBLE),
             ),
             ("image_id",),
             {"has_pixels": "width > 0 AND height > 0"},

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from udfs import decode, embedding, fetch, hashing, models, quality
+from udfs import alignment, decode, embedding, fetch, hashing, models, quality
 from udfs.errors import ImageError
 
 Batches = Iterator[pa.RecordBatch]
@@ -25,6 +25,7 @@ FEATURES = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
+        ("thumbnail", pa.binary()),
         *[(name, pa.float64()) for name in quality.PROPERTIES],
     ]
 )
@@ -107,6 +108,7 @@ def _embed_one(data: bytes | ImageError, net: embedding.Runtime, max_pixels: int
         "width": decoded.width,
         "height": decoded.height,
         "format": decoded.format,
+        "thumbnail": alignment.thumbnail(pixels).tobytes(),
         **quality.properties(pixels),
         # One image at a time: a vector must not depend on which images share its batch.
         "vector": net.embed(embedding.fit(pixels, side)[np.newaxis])[0],

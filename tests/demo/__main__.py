@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-from jobs import command, config, session
-from jobs.tables import Lake
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
+from jobs import command, config, session
+from jobs.tables import Lake
 from tests.demo import judge
 from tests.demo.plant import plant, read_truth
 
@@ -32,7 +32,8 @@ def main(argv: list[str]) -> int:
     images = folder / "images"
     if not (folder / "truth.json").exists():
         sys.stderr.write("demo       drawing the images\n")
-        shutil.rmtree(folder, ignore_errors=True)
+        for part in ("images", "lake", "report"):  # of a demo that was stopped; nothing else in the folder is ours
+            shutil.rmtree(folder / part, ignore_errors=True)
         plant(images, arguments.seed)
     truth = read_truth(folder / "truth.json")
     settings = config.load((), arguments.overrides)

@@ -25,8 +25,6 @@ class Crop(NamedTuple):
 
 CROPS: dict[str, Crop] = {
     "astronaut": Crop("astronaut.png", 130, 0, 330, 235, 1.4),
-    "flag": Crop("astronaut.png", 0, 0, 128, 190, 1.8),
-    "shuttle": Crop("astronaut.png", 335, 0, 512, 280, 1.4),
     "suit": Crop("astronaut.png", 60, 240, 335, 512, 1.2),
     "brick": Crop("brick.png", 40, 60, 440, 360, 1.0, 0.03),
     "cameraman": Crop("camera.png", 60, 20, 350, 400, 1.0, 0.58),

@@ -18,7 +18,7 @@ HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 # Each of these is one file name of a good JPEG.
 STRANGE_NAMES = (
     "two words.jpg",
-    "it's \"quoted\".jpg",
+    'it\'s "quoted".jpg',
     "a#b?c.jpg",
     "100%.jpg",
     "a%20b.jpg",

@@ -1,5 +1,6 @@
 """Runs the commands, and reads lakes with delta-rs, in a form that two lakes can be compared in."""
 
+import json
 import os
 import subprocess
 import sys
@@ -79,8 +80,10 @@ def clean_environment(**more: str) -> dict[str, str]:
     return {**kept, **more}
 
 
-def start(*argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> "subprocess.Popen[str]":
-    """A real process of the command line."""
+def start(
+    *argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None, own_group: bool = False
+) -> "subprocess.Popen[str]":
+    """A real process of the command line. own_group: it and all that it starts can be killed at once."""
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.command", *map(str, argv)],
         cwd=cwd,
@@ -88,6 +91,7 @@ def start(*argv: str | Path, cwd: Path, env: Mapping[str, str] | None = None) ->
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=own_group,
     )
 
 
@@ -121,10 +125,13 @@ def versions(lake: str | Path) -> dict[str, int]:
     return {name: table(lake, name).version() for name in TABLES if Path(lake, name).exists()}
 
 
+def commits(lake: str | Path, name: str) -> int:
+    """Files in the log of a table, the one that created it included."""
+    return len(list(Path(lake, name, "_delta_log").glob("*.json")))
+
+
 def last_counts(lake: str | Path, job: str) -> dict[str, int]:
     """The counts of the newest row of `runs` of a stage."""
-    import json
-
     newest = max((row for row in rows(lake, "runs") if row["job"] == job), key=lambda row: row["ended_at"])
     return {name: int(value) for name, value in json.loads(newest["counts"]).items()}
 
@@ -179,8 +186,8 @@ def assert_same(left: dict[str, list[Row]], right: dict[str, list[Row]]) -> None
     """Fails with the first row of the first table that differs."""
     for name, expected in left.items():
         other = right[name]
-        missing = [row for row in expected if row not in set(other)]
-        added = [row for row in other if row not in set(expected)]
+        missing = sorted(set(expected) - set(other), key=repr)
+        added = sorted(set(other) - set(expected), key=repr)
         assert (missing, added) == ([], []), (
             f"{name}: {len(missing)} rows only on the left, {len(added)} only on the right, such as "
             f"{str(missing[:1])[:700]} and {str(added[:1])[:700]}"

@@ -1,0 +1,98 @@
+"""spark-submit in real processes: with the zip on executors of their own, and from a checkout with nothing else."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyspark
+import pytest
+
+from tests.e2e import images, lakes
+from tests.e2e.lakes import ROOT
+
+VERSION = "0.0.0+zip"  # of the copy in the zip: the run tells by it whether it ran from there
+
+
+def submit(*argv: str | Path, cwd: Path, **env: str) -> lakes.Ended:
+    """spark-submit of the installed pyspark, with this Python on both sides."""
+    home = Path(pyspark.__file__).parent
+    ended = subprocess.run(
+        [str(home / "bin" / "spark-submit"), *map(str, argv)],
+        cwd=cwd,
+        env=lakes.clean_environment(PYSPARK_PYTHON=sys.executable, SPARK_HOME=str(home), **env),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    return lakes.Ended(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip of a copy of the sources that has a version of its own."""
+    copy = tmp_path_factory.mktemp("sources")
+    for name in ("jobs", "udfs", "conf", "emr"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("jobs", "udfs"):
+        file = copy / name / "__init__.py"
+        text = file.read_text()
+        file.write_text("\n".join(f'__version__ = "{VERSION}"' if "__version__ = " in line else line
+                                  for line in text.splitlines()))  # fmt: skip
+    target = copy / "build" / "imagesieve.zip"
+    subprocess.run([sys.executable, copy / "emr" / "package.py", target], check=True, capture_output=True)
+    return target
+
+
+def test_zip_is_whole(package: Path) -> None:
+    """Catches a file that the code needs at run time and the zip lacks: templates, settings."""
+    with zipfile.ZipFile(package) as archive:
+        names = set(archive.namelist())
+    kept = subprocess.run(
+        ["git", "ls-files", "jobs", "udfs", "conf"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert set(kept.stdout.split()) <= names  # empty where this is no checkout
+    assert {"jobs/command.py", "udfs/arrow.py", "conf/defaults.yaml"} <= names
+
+
+def test_zip_is_reproducible(package: Path, tmp_path: Path) -> None:
+    """Catches times or an order of the disk in the zip: its digest could not be compared."""
+    again = tmp_path / "again.zip"
+    subprocess.run([sys.executable, package.parents[1] / "emr" / "package.py", again], check=True, capture_output=True)
+    assert again.read_bytes() == package.read_bytes()
+
+
+def test_cluster_with_the_zip(package: Path, tmp_path: Path) -> None:
+    """Catches executors that import jobs or udfs from anywhere but the zip (the run compares both versions itself),
+    and what only shows where executors are processes of their own: files not shipped, functions not picklable."""
+    folder = images.write(tmp_path / "in", {f"{n:02d}.jpg": images.jpeg(images.picture(n)) for n in range(11)})
+    images.write(folder, {"broken.jpg": b"no image"})
+    shutil.copy(ROOT / "jobs" / "pipeline.py", tmp_path / "submitted.py")
+    ended = submit(
+        "--master", "local-cluster[2,1,1024]",
+        "--properties-file", ROOT / "conf" / "spark-cpu.properties", "--py-files", package,
+        tmp_path / "submitted.py", folder, "--lake", tmp_path / "lake", "--set", "spark.shuffle_partitions=2",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err[-3000:]
+    assert "12 images, 12 read" in ended.out
+    assert {row["version"] for row in lakes.rows(tmp_path / "lake", "runs")} == {VERSION}
+    assert len(lakes.rows(tmp_path / "lake", "embeddings")) == 11
+    assert len(lakes.rows(tmp_path / "lake", "failures")) == 1
+
+
+def test_submit_from_a_checkout(tmp_path: Path) -> None:
+    """Catches a spark-submit that needs options beyond those of the README; and a lake of one image, which has no
+    neighbour."""
+    folder = images.write(tmp_path / "in", {"only.jpg": images.jpeg(images.picture(5))})
+    ended = submit(ROOT / "jobs" / "pipeline.py", folder, "--lake", tmp_path / "lake", cwd=tmp_path,
+                   PYTHONPATH=str(ROOT))  # fmt: skip
+    assert ended.code == 0, ended.err[-3000:]
+    assert "1 images, 1 read" in ended.out
+    assert lakes.rows(tmp_path / "lake", "neighbours") == []
+    assert (tmp_path / "lake" / "report" / "index.html").is_file()
+    settings = json.loads(lakes.rows(tmp_path / "lake", "runs")[0]["config"])["all"]
+    assert settings["spark"]["master"] is None

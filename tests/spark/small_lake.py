@@ -1,0 +1,159 @@
+"""Small lakes of synthetic vectors for the stages: no image is read and, in memory, no table written."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from jobs import config, lease
+from jobs.progress import Reporter
+from jobs.runs import Context
+from jobs.tables import TABLES, Lake
+from udfs import alignment, models
+
+SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a small lake. content: what its pixels are; vector None: it could not be read."""
+
+    image_id: int
+    vector: tuple[float, ...] | None
+    content: str = ""
+    split: str | None = None
+    width: int = 640
+    height: int = 480
+    size_bytes: int | None = 1000
+    sharpness: float = 500.0
+    error: str = "corrupt"
+
+    @property
+    def uri(self) -> str:
+        return f"/images/{self.image_id:05}.jpg"
+
+    def but(self, **values: Any) -> Picture:
+        return dataclasses.replace(self, **values)
+
+
+def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFrame]:
+    """The tables that the stages from `neighbours` on read, as catalog and embed would leave them."""
+    read = [p for p in pictures if p.vector is not None]
+    usual = {"brightness": 0.5, "brightness_p05": 0.1, "brightness_p99": 0.9, "contrast": 0.2, "entropy": 7.0}
+    rows: dict[str, list[dict[str, Any]]] = {
+        "images": [
+            {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "size_bytes": p.size_bytes}
+            for p in pictures
+        ],
+        "features": [
+            {"image_id": p.image_id, "sha256": "", "pixel_hash": pixel_hash(p), "perceptual_hash": 0, "format": "jpeg",
+             "width": p.width, "height": p.height, "sharpness": p.sharpness, "colourfulness": 50.0, "thumbnail": bytes(alignment.SIDE**2), **usual}
+            for p in read
+        ],
+        "embeddings": [
+            {"image_id": p.image_id, "model": models.DEFAULT, "vector": [float(x) for x in p.vector or ()]}
+            for p in read
+        ],
+        "failures": [
+            {"image_id": p.image_id, "stage": "embed", "error": p.error, "detail": "", "attempt": 1,
+             "at": SOME_DAY}
+            for p in pictures
+            if p.vector is None
+        ],
+    }  # fmt: skip
+    return {
+        name: spark.createDataFrame(
+            [tuple(row.get(column) for column in TABLES[name].schema.names) for row in found], TABLES[name].schema
+        )
+        for name, found in rows.items()
+    }
+
+
+def pixel_hash(picture: Picture) -> str:
+    text = picture.content or f"only {picture.image_id} {picture.vector}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class MemoryLake(Lake):
+    """A lake whose tables are rows in memory; the tables' checks are made at each write."""
+
+    def __init__(self, spark: SparkSession, folder: Path, tables: dict[str, DataFrame], held: lease.Lease) -> None:
+        super().__init__(spark, str(folder), "test", held)
+        self.tables = dict(tables)
+
+    def version(self, name: str) -> int | None:
+        return 0 if name in self.tables else None
+
+    def exists(self, name: str) -> bool:
+        return name in self.tables
+
+    def read(self, name: str) -> DataFrame:
+        return self.tables.get(name, self.spark.createDataFrame([], TABLES[name].schema))
+
+    def overwrite(self, name: str, rows: DataFrame) -> None:
+        collected = self._conform(name, rows).collect()
+        kept = self.spark.createDataFrame(collected, TABLES[name].schema)  # raises for a null where none may be
+        for rule in TABLES[name].checks.values():
+            broken = kept.where(~F.expr(f"coalesce({rule}, true)")).head()
+            if broken is not None:
+                raise ValueError(f"{name}: {rule} broken by {broken}")
+        keys = [tuple(row[column] for column in TABLES[name].key) for row in collected]
+        if len(set(keys)) != len(keys):
+            raise ValueError(f"{name}: a key stands twice")
+        self.tables[name] = kept
+
+
+class FrozenReporter(Reporter):
+    """Prints nothing."""
+
+    def stage(self, job: str, text: str) -> None:
+        pass
+
+
+@contextmanager
+def in_memory(
+    spark: SparkSession, folder: Path, pictures: Sequence[Picture], *overrides: str, shuffled: int | None = None
+) -> Iterator[Context]:
+    """A context with a MemoryLake of the pictures. shuffled: a seed that deals rows in another order and partitions."""
+    rows = list(pictures)
+    if shuffled is not None:
+        random.Random(shuffled).shuffle(rows)
+    tables = frames(spark, rows)
+    if shuffled is not None:
+        tables = {name: table.repartition(1 + shuffled % 7) for name, table in tables.items()}
+    with lease.acquire(str(folder), "test") as held:
+        lake = MemoryLake(spark, folder, tables, held)
+        lake.open()
+        yield Context(lake, config.load((), overrides), FrozenReporter())
+
+
+@contextmanager
+def on_disk(spark: SparkSession, folder: Path, *overrides: str) -> Iterator[Context]:
+    """A context with an empty lake of Delta tables."""
+    with lease.acquire(str(folder), "test") as held:
+        lake = Lake(spark, str(folder), "test", held)
+        lake.open()
+        yield Context(lake, config.load((), overrides), FrozenReporter())
+
+
+def fill(context: Context, pictures: Sequence[Picture]) -> None:
+    """Makes the tables of the context's lake hold these pictures and no others."""
+    for name, table in frames(context.lake.spark, pictures).items():
+        if name != "failures":
+            context.lake.overwrite(name, table)
+
+
+def rows_of(context: Context, name: str, *columns: str) -> list[tuple[Any, ...]]:
+    """The rows of a table, sorted."""
+    found = context.lake.read(name).select(*(columns or TABLES[name].schema.names)).collect()
+    return sorted((tuple(row) for row in found), key=repr)
