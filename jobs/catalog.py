@@ -18,7 +18,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType, Tim
 from jobs.config import Config
 from jobs.errors import ConfigError, InputError
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, dense_ids
+from jobs.tables import TABLES, dense_ids, literal, read_parquet
 from udfs import fetch, objects, uris
 from udfs.errors import ImageError
 from udfs.s3 import StoreError
@@ -122,12 +122,14 @@ def with_layout(listed: DataFrame, layout: str) -> DataFrame:
 
 def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     """References of a manifest as LISTED, URIs in canonical form. Raises InputError for a missing or a bad uri."""
-    reader = spark.read
+    reader, path = spark.read, literal(source.uri)
     try:
         if source.kind == "csv":
-            rows = reader.option("header", True).option("multiLine", True).option("escape", '"').csv(source.uri)
+            rows = reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
         elif source.kind == "json":
-            rows = reader.json(source.uri)
+            rows = reader.json(path)
+        elif source.kind == "parquet":
+            rows = reader.parquet(path)
         else:
             rows = reader.format(source.kind).load(source.uri)
     except Exception as error:  # Spark's errors share no base class that says "cannot be read"
@@ -316,7 +318,8 @@ def stage_listing(context: Context, inputs: Inputs) -> tuple[DataFrame, int]:
                 flush()
     flush()
     nothing = F.lit(None).cast("string")
-    listed = context.lake.spark.read.parquet(folder).withColumns({"split": nothing, "label": nothing})
+    staged = StructType([column for column in LISTED if column.name in _STAGED.names])
+    listed = read_parquet(context.lake.spark, folder, staged).withColumns({"split": nothing, "label": nothing})
     return listed.select(*LISTED.names), len(skipped)
 
 
@@ -327,7 +330,7 @@ def stage_references(context: Context, references: DataFrame) -> DataFrame:
         limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
         references = stat_missing(references, config.embed.fetch_threads, limits)
     references.write.mode("overwrite").parquet(context.lake.staging("manifest"))
-    return context.lake.spark.read.schema(LISTED).parquet(context.lake.staging("manifest"))
+    return read_parquet(context.lake.spark, context.lake.staging("manifest"), LISTED)
 
 
 def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> Counts:

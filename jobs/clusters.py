@@ -22,7 +22,7 @@ from jobs.components import connected_components
 from jobs.copies import ranked_images
 from jobs.neighbours import vectors_of
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, dense_ids
+from jobs.tables import TABLES, dense_ids, read_parquet
 from udfs import alignment, models, similarity
 
 JOB = "clusters"
@@ -217,7 +217,7 @@ def clusters(context: Context) -> Counts:
         rows = members.join(ids, "keeper_id").withColumn("component_id", component)
         staged = lake.staging(JOB)
         rows.select(*TABLES["duplicates"].schema.names).write.mode("overwrite").parquet(staged)
-        rows = spark.read.schema(TABLES["duplicates"].schema).parquet(staged)
+        rows = read_parquet(spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
         lake.overwrite("duplicates", rows)
         total = ranked.count()

@@ -16,7 +16,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import Lake
+from jobs.tables import Lake, read_parquet
 from udfs import arrow, embedding, errors, fetch, models
 
 JOB = "embed"
@@ -143,7 +143,7 @@ def _embed_all(context: Context, todo: DataFrame, total: int) -> None:
             staged = lake.staging(f"{JOB}-{commit:06d}")
             read = part.select("image_id", "uri").repartition(tasks).mapInArrow(work, schema)  # type: ignore[arg-type]
             read.write.mode("overwrite").parquet(staged)
-            _commit(lake, spark.read.schema(schema).parquet(staged), part, settings.model)
+            _commit(lake, read_parquet(spark, staged, schema), part, settings.model)
             lake.clear_staging()
 
 

@@ -110,7 +110,11 @@ def score_images(features: DataFrame, near: DataFrame, ranked: DataFrame) -> Dat
         "colour_score": colour / (colour + F.lit(GREY_SCALE)),
         "outlier_score": F.when(F.col("nearness").isNotNull(), below(F.col("nearness"), centre, spread, 0.02)),
     }
-    clipped = {name: F.least(F.lit(1.0), F.greatest(F.lit(0.0), value)) for name, value in unit.items()}
+    # least and greatest pass over a null: without the `when`, an image without a score would get 0.
+    clipped = {
+        name: F.when(value.isNotNull(), F.least(F.lit(1.0), F.greatest(F.lit(0.0), value)))
+        for name, value in unit.items()
+    }
     return scored.select("image_id", *[value.alias(name) for name, value in clipped.items()], "nearest_id")
 
 

@@ -17,7 +17,7 @@ from pyspark.sql.types import DoubleType, IntegerType, LongType, StructField, St
 
 from jobs.copies import ranked_images
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES, Lake, read_parquet
 from udfs import cells as lsh
 from udfs import similarity
 
@@ -206,6 +206,7 @@ def neighbours(context: Context) -> Counts:
         queries = fresh.union(orphans).distinct().persist()
         found, in_cells = search(context, images, queries, centres)
         result = _staged(lake, top_k(found.unionByName(kept), images, settings.k))
+        searched = queries.count()  # now: a write below makes Spark compute it again, from the tables as they are then
         if afresh:
             lake.overwrite("cells", in_cells.limit(0))  # until the end of the stage, all images count as new
             _write_centres(lake, centres)
@@ -216,7 +217,7 @@ def neighbours(context: Context) -> Counts:
             lake.delete("cells", gone.union(fresh).distinct())
             lake.append("cells", in_cells.join(fresh, "image_id", "left_semi"))
         lake.clear_staging()
-        return {**counts, "searched": queries.count(), "cells": cells_wanted}
+        return {**counts, "searched": searched, "cells": cells_wanted}
     finally:
         lake.spark.catalog.clearCache()
 
@@ -225,7 +226,7 @@ def _staged(lake: Lake, result: DataFrame) -> DataFrame:
     """The table's rows, computed once."""
     staged = lake.staging(JOB)
     result.write.mode("overwrite").parquet(staged)
-    return lake.spark.read.schema(TABLES["neighbours"].schema).parquet(staged)
+    return read_parquet(lake.spark, staged, TABLES["neighbours"].schema)
 
 
 def _difference(old: DataFrame, new: DataFrame) -> DataFrame:

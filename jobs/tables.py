@@ -6,6 +6,7 @@ Tables are Delta, read by Spark, delta-rs, DuckDB and Athena alike: no deletion 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,7 +164,7 @@ TABLES: dict[str, Table] = {
             "scores",
             _schema(image_id=_LONG, **dict.fromkeys(SCORES[:-1], _DOUBLE), outlier_score=(_DOUBLE, True)),
             ("image_id",),
-            _unit(*SCORES),
+            {**_unit(*SCORES[:-1]), "outlier_score_in_0_1": "outlier_score IS NULL OR outlier_score BETWEEN 0 AND 1"},
         ),
         Table(
             "issues",
@@ -189,6 +190,16 @@ TABLES: dict[str, Table] = {
         ),
     )
 }  # fmt: skip
+
+
+def literal(path: str) -> str:
+    """A path as Spark's file readers want it: they take []{}*? for a pattern. Delta takes a path as it is."""
+    return re.sub(r"([\\\[\]{}*?])", r"\\\1", path)
+
+
+def read_parquet(spark: SparkSession, folder: str, schema: StructType) -> DataFrame:
+    """The Parquet files of a folder of any name."""
+    return spark.read.schema(schema).parquet(literal(folder))
 
 
 def read_marker(uri: str) -> dict[str, object] | None:
@@ -227,7 +238,9 @@ class Lake:
         return uris.join(self.uri, TABLES[name].name)
 
     def exists(self, name: str) -> bool:
-        return self.version(name) is not None
+        from delta.tables import DeltaTable
+
+        return DeltaTable.isDeltaTable(self.spark, self.path(name))  # cheap: history() is a Spark job
 
     def version(self, name: str) -> int | None:
         """The newest Delta version of a table, or None where it is not there yet."""

@@ -7,9 +7,9 @@ decoding, fitting and embedding of the pipeline. Pairs of an edit and its origin
 different photos, edits included, are false. `recommended`: for a limit on the share of false ones among the flagged
 pairs, the lowest threshold that keeps it and the recall there.
 
-`rules` compares a threshold alone with the rule of udfs.models (threshold and margin over the background), where the
-photos, their edits and the images of --others are one lake. All pairs of --others count as false: give it many
-images of few subjects, where a threshold that serves for the photos flags nearly everything.
+`rules` compares a threshold alone with udfs.similarity.NearRule (cosine, margin and alignment), where the photos,
+their edits and the images of --others are one lake. All pairs of --others count as false: give it many images of few
+subjects, where a threshold that serves for the photos flags nearly everything.
 
 Every other way to make a square input is measured too, and cosines of vectors with the mean vector of the originals
 taken off. --sheet writes the false pairs of highest cosine side by side, to be looked at.
@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from udfs import embedding, models
+from udfs import alignment, embedding, models, similarity
 from udfs.decode import decode
 
 Pixels = NDArray[np.uint8]
@@ -38,7 +38,8 @@ QUALITY = 92  # of the JPEG that an edit is saved as
 MAX_PIXELS = 10**8
 FALSE_SHARES = (0.01, 0.001)
 SHOWN = 8  # false pairs that are named
-BACKGROUND_RANK = 10
+BACKGROUND_RANK = similarity.BACKGROUND_RANK
+LOWEST = 0.45  # cosine of the pairs that the rules are tried on
 
 
 def _jpeg(image: Image.Image, quality: int = QUALITY) -> bytes:
@@ -172,38 +173,46 @@ def measure(vectors: Vectors) -> dict[str, Any]:
     }
 
 
-def rules(vectors: Vectors, others: Vectors, model: models.Model) -> list[dict[str, Any]]:
-    """Recall and false pairs of several rules. vectors: as for `measure`; others: (n, d), rows of norm 1."""
+def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.Model) -> list[dict[str, Any]]:
+    """Recall and false pairs of several rules. vectors: as for `measure`; others: (n, d), rows of norm 1; thumbnails:
+    (len(vectors) + n, side, side) of udfs.alignment."""
     kinds = 1 + len(EDITS)
     count = len(vectors)
-    cosines = np.concatenate([vectors, others]) @ np.concatenate([vectors, others]).T
+    together = np.concatenate([vectors, others])
+    cosines = together @ together.T
     np.fill_diagonal(cosines, -1)
-    nth = -np.partition(-cosines, BACKGROUND_RANK - 1, axis=1)[:, BACKGROUND_RANK - 1]
-    photo = np.arange(count) // kinds
-    different = photo[:, None] != photo[None, :]
-    originals = np.repeat(np.arange(0, count, kinds), kinds - 1)
-    edits = np.setdiff1d(np.arange(count), originals)
+    nth = -np.partition(-cosines, BACKGROUND_RANK - 1, axis=1)[:, BACKGROUND_RANK - 1].astype(np.float64)
+    left, right = (side.astype(np.int64) for side in np.nonzero(np.triu(cosines >= LOWEST, 1)))
+    values = cosines[left, right].astype(np.float64)
+    same = (left < count) & (right < count) & (left // kinds == right // kinds)
+    true = same & (left % kinds == 0)  # an original, which comes first, and an edit of it
+    full = similarity.NearRule(
+        model.near_duplicate_threshold,
+        model.near_duplicate_margin,
+        model.near_duplicate_certain,
+        model.near_duplicate_evidence,
+    )
+    aligned = np.zeros(len(values))
+    for pair in np.flatnonzero(full.doubtful(values, nth[left], nth[right]) & (true | ~same)):
+        aligned[pair] = alignment.alignment(thumbnails[left[pair]], thumbnails[right[pair]])
+    alone = {f"cosine >= {low}": similarity.NearRule(low, -2.0, low) for low in (0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)}
+    by_margin = {
+        f"cosine >= 0.65, margin >= {gap}, or >= {full.certain}": similarity.NearRule(0.65, gap, full.certain)
+        for gap in (0.1, 0.15, 0.2)
+    }
     found = []
-    threshold, margin = model.near_duplicate_threshold, model.near_duplicate_margin
-    for low, gap, sure in (
-        *((low, 0.0, 0.0) for low in (threshold, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)),
-        *((threshold, gap, 2.0) for gap in (0.1, margin, 0.2)),
-        (threshold, margin, model.near_duplicate_certain),
-    ):
-        flagged = cosines >= low
-        if gap:
-            flagged &= (cosines - (nth[:, None] + nth[None, :]) / 2 >= gap) | (cosines >= sure)
-        true = flagged[originals, edits].reshape(-1, kinds - 1)
+    for name, rule in {**alone, **by_margin, "cosine, margin and alignment": full}.items():
+        flagged = rule.matches(values, nth[left], nth[right], aligned)
+        hits = np.bincount(right[flagged & true] % kinds, minlength=kinds)[1:]
+        photos, elsewhere = right < count, left >= count
         found.append(
             {
-                "threshold": low,
-                "margin": gap,
-                "certain": sure if sure <= 1 else None,
-                "recall": round(float(true.mean()), 4),
-                "recall_by_kind": dict(zip(EDITS, true.mean(axis=0).round(4).tolist(), strict=True)),
-                "false_pairs": int((flagged[:count, :count] & different).sum()) // 2,
-                "pairs_with_others": int(flagged[:count, count:].sum()),
-                "pairs_among_others": int(flagged[count:, count:].sum()) // 2,
+                "rule": name,
+                "recall": round(float(hits.sum() / (count - count // kinds)), 4),
+                "recall_by_kind": dict(zip(EDITS, (hits / (count // kinds)).round(4).tolist(), strict=True)),
+                "false_pairs": int((flagged & ~same & photos).sum()),
+                "pairs_with_others": int((flagged & ~photos & ~elsewhere).sum()),
+                "pairs_among_others": int((flagged & elsewhere).sum()),
             }
         )
     return found
@@ -232,13 +241,15 @@ def unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
-def embedded(paths: list[Path], runtime: embedding.Runtime, model: models.Model) -> Vectors:
-    """(len(paths), d) float32, rows of norm 1."""
+def embedded(paths: list[Path], runtime: embedding.Runtime, model: models.Model) -> tuple[Vectors, list[Pixels]]:
+    """(len(paths), d) float32, rows of norm 1, and a thumbnail of each."""
     rows = np.empty((len(paths), model.dimension), np.float32)
+    thumbnails = []
     for row, path in zip(rows, paths, strict=True):
         pixels = decode(path.read_bytes(), model.input_side, MAX_PIXELS).pixels
         row[:] = runtime.embed(embedding.fit(pixels, model.input_side)[None])[0]
-    return rows
+        thumbnails.append(alignment.thumbnail(pixels))
+    return rows, thumbnails
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -254,10 +265,12 @@ def main(argv: list[str] | None = None) -> int:
     prepared = models.prepare(model, options.cache, options.kind)
     runtime = embedding.open_runtime(options.kind, model, prepared.files)
     paths = image_files(options.photos)
+    thumbnails: list[Pixels] = []
     squares: dict[str, list[Pixels]] = {name: [] for name in FITS}
     for path in paths:
         for data in copies(path):
             pixels = decode(data, model.input_side, MAX_PIXELS).pixels
+            thumbnails.append(alignment.thumbnail(pixels))
             for name, fit in FITS.items():
                 squares[name].append(fit(pixels, model.input_side))
     vectors = {name: runtime.embed(np.stack(images)) for name, images in squares.items()}
@@ -266,7 +279,8 @@ def main(argv: list[str] | None = None) -> int:
     results["pipeline, centred"] = measure(unit(raw - raw[:: 1 + len(EDITS)].mean(axis=0)))
     others = np.empty((0, model.dimension), np.float32)
     if options.others:
-        others = embedded(image_files(options.others), runtime, model)
+        others, further = embedded(image_files(options.others), runtime, model)
+        thumbnails += further
     alike = most_alike(raw, [path.name for path in paths])
     if options.sheet:
         pairs = [np.hstack([squares["pipeline"][row] for row in pair["rows"]]) for pair in alike]
@@ -279,7 +293,7 @@ def main(argv: list[str] | None = None) -> int:
                 "photos": len(paths),
                 "others": len(others),
                 "results": results,
-                "rules": rules(raw, others, model),
+                "rules": rules(raw, others, np.stack(thumbnails), model),
                 "most_alike_false_pairs": [{k: v for k, v in pair.items() if k != "rows"} for pair in alike],
             }
         )

@@ -21,7 +21,8 @@ FALSE_AT_MOST = 0.01
 LAYOUT = "{split}/{label}/*"
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], spark: SparkSession | None = None) -> int:
+    """Returns the exit code. spark: a session to work in, which is left open; without it one is opened and closed."""
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--folder", default="build/demo", help="where images, lake and report go")
     parser.add_argument("--seed", type=int, default=0)
@@ -36,8 +37,9 @@ def main(argv: list[str]) -> int:
             shutil.rmtree(folder / part, ignore_errors=True)
         plant(images, arguments.seed)
     truth = read_truth(folder / "truth.json")
-    settings = config.load((), arguments.overrides)
-    spark = session.open_session(settings, uses_s3=False)
+    own = None
+    if spark is None:
+        spark = own = session.open_session(config.load((), arguments.overrides), uses_s3=False)
     try:
         options = [option for override in arguments.overrides for option in ("--set", override)]
         lake = folder / "lake"
@@ -47,7 +49,8 @@ def main(argv: list[str]) -> int:
             return code
         rows = judge.judge(truth, found_issues(spark, lake))
     finally:
-        spark.stop()
+        if own is not None:
+            own.stop()
     total = judge.total(rows)
     sys.stdout.write(f"\n{judge.format_table(rows)}\n\n")
     sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {folder / 'report' / 'index.html'}\n")

@@ -15,7 +15,7 @@ def test_one_of_two_runs(tmp_path: Path) -> None:
     argv = ["run", str(folder), "--lake", str(tmp_path / "lake"), "--set", "spark.master=local[1]"]
     two = [lakes.start(*argv, cwd=tmp_path) for _ in range(2)]
     try:
-        ended = [lakes.Ended(-1, *one.communicate(timeout=300)) for one in two]
+        ended = [lakes.Ended(-1, *one.communicate(timeout=900)) for one in two]
     finally:
         for one in two:
             one.kill()

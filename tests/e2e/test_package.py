@@ -25,7 +25,7 @@ def submit(*argv: str | Path, cwd: Path, **env: str) -> lakes.Ended:
         env=lakes.clean_environment(PYSPARK_PYTHON=sys.executable, SPARK_HOME=str(home), **env),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=900,
         check=False,
     )
     return lakes.Ended(ended.returncode, ended.stdout, ended.stderr)

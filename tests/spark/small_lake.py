@@ -49,7 +49,14 @@ class Picture:
 def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFrame]:
     """The tables that the stages from `neighbours` on read, as catalog and embed would leave them."""
     read = [p for p in pictures if p.vector is not None]
-    usual = {"brightness": 0.5, "brightness_p05": 0.1, "brightness_p99": 0.9, "contrast": 0.2, "entropy": 7.0}
+    usual = {
+        "thumbnail": bytes(alignment.SIDE**2),
+        "brightness": 0.5,
+        "brightness_p05": 0.1,
+        "brightness_p99": 0.9,
+        "contrast": 0.2,
+        "entropy": 7.0,
+    }
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
             {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "size_bytes": p.size_bytes}
@@ -57,7 +64,7 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
         ],
         "features": [
             {"image_id": p.image_id, "sha256": "", "pixel_hash": pixel_hash(p), "perceptual_hash": 0, "format": "jpeg",
-             "width": p.width, "height": p.height, "sharpness": p.sharpness, "colourfulness": 50.0, "thumbnail": bytes(alignment.SIDE**2), **usual}
+             "width": p.width, "height": p.height, "sharpness": p.sharpness, "colourfulness": 50.0, **usual}
             for p in read
         ],
         "embeddings": [
@@ -85,7 +92,7 @@ def pixel_hash(picture: Picture) -> str:
 
 
 class MemoryLake(Lake):
-    """A lake whose tables are rows in memory; the tables' checks are made at each write."""
+    """A lake whose tables are rows in memory; each write makes the tables' checks, null a no as in Delta."""
 
     def __init__(self, spark: SparkSession, folder: Path, tables: dict[str, DataFrame], held: lease.Lease) -> None:
         super().__init__(spark, str(folder), "test", held)
@@ -104,7 +111,7 @@ class MemoryLake(Lake):
         collected = self._conform(name, rows).collect()
         kept = self.spark.createDataFrame(collected, TABLES[name].schema)  # raises for a null where none may be
         for rule in TABLES[name].checks.values():
-            broken = kept.where(~F.expr(f"coalesce({rule}, true)")).head()
+            broken = kept.where(~F.expr(f"coalesce({rule}, false)")).head()
             if broken is not None:
                 raise ValueError(f"{name}: {rule} broken by {broken}")
         keys = [tuple(row[column] for column in TABLES[name].key) for row in collected]
@@ -157,3 +164,8 @@ def rows_of(context: Context, name: str, *columns: str) -> list[tuple[Any, ...]]
     """The rows of a table, sorted."""
     found = context.lake.read(name).select(*(columns or TABLES[name].schema.names)).collect()
     return sorted((tuple(row) for row in found), key=repr)
+
+
+def with_settings(context: Context, *overrides: str) -> Context:
+    """The same lake under other settings."""
+    return Context(context.lake, config.load((), overrides), context.reporter)

@@ -339,7 +339,8 @@ def test_templates_are_found_in_a_zip(tmp_path: Path) -> None:
     root = Path(pages.__file__).parent
     archive = tmp_path / "suite.zip"
     with zipfile.ZipFile(archive, "w") as bundle:
-        for path in (root / "__init__.py", root / "report_pages.py", *sorted((root / "templates").iterdir())):
+        marker = root.parent / "udfs" / "__init__.py"
+        for path in (marker, root / "__init__.py", root / "report_pages.py", *sorted((root / "templates").iterdir())):
             bundle.write(path, path.relative_to(root.parent))
     program = (
         f"import sys; sys.path.insert(0, {str(archive)!r})\n"

@@ -1,0 +1,193 @@
+"""The README says what the code does: tables, issues, options, settings, codes, links; its examples run."""
+
+import argparse
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import __version__, config, errors
+from jobs.command import INTERRUPTED, parser
+from jobs.issues import QUALITY
+from jobs.tables import ISSUES, TABLES
+from tests.e2e import lakes
+from tests.e2e.conftest import Labelled
+from tests.e2e.lakes import ROOT
+from udfs.errors import CODES
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+# Of other programs that the README shows: spark-submit, uv, tests.bench.
+FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others"}
+DEMO_LAKE = "build/demo/lake"
+
+
+def blocks(language: str) -> list[str]:
+    """The code blocks of a language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def rows_under(heading: str) -> list[list[str]]:
+    """The cells of the first table after a heading or line, without its head."""
+    text = README[README.index(heading) + len(heading) :]
+    found = re.search(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert found is not None, heading
+    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in found[1].splitlines()]
+
+
+def code(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_tables() -> None:
+    """Catches a table, a key or a column that is not documented, is documented but not there, or may be null unsaid."""
+    rows = {code(row[0])[0]: row for row in rows_under("\n## Tables\n")}
+    assert list(rows) == list(TABLES)
+    for name, (_, _, key, columns) in rows.items():
+        schema = TABLES[name].schema
+        assert tuple(code(key)) == TABLES[name].key, name
+        named = [word for word in code(columns) if word in schema.names]
+        assert set(named) == set(schema.names), name
+        nullable = set(re.findall(r"`([^`]+)`\?", columns))
+        assert nullable == {field.name for field in schema if field.nullable}, name
+
+
+def test_issues() -> None:
+    """Catches an issue without an explanation, and a limit that was moved without the README."""
+    limits = dataclasses.asdict(config.load().issues)
+    rows = {code(row[0])[0]: row for row in rows_under("\n## Issues\n")}
+    assert set(rows) == set(ISSUES)
+    for issue, (_, meaning, _, limit, suggestion) in rows.items():
+        assert len(meaning) > 10, issue
+        assert suggestion in ("remove", "review"), issue
+        if issue in QUALITY:
+            assert float(limit) == limits[issue], issue
+        else:
+            assert limit == "–", issue
+
+
+def test_error_codes() -> None:
+    """Catches a code of `failures` that nobody explains."""
+    assert [code(row[0])[0] for row in rows_under("wrong labels are not looked for yet.")] == list(CODES)
+
+
+def test_exit_codes() -> None:
+    """Catches an exit code that is missing or means something else."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RunError)]
+    there = {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+    assert {int(row[0]) for row in rows_under("\n## Running again\n")} == there
+
+
+def commands() -> dict[str, argparse.ArgumentParser]:
+    actions = parser()._subparsers
+    assert actions is not None
+    choices: Any = actions._group_actions[0].choices
+    return dict(choices)
+
+
+def test_options_exist() -> None:
+    """Catches an option that is shown but not there, and one of a command that no text mentions."""
+    known = {option for command in commands().values() for option in command._option_string_actions}
+    shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README))
+    assert shown <= known | FOREIGN_OPTIONS
+    assert known - {"-h", "--help"} <= shown
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_commands_parse(name: str) -> None:
+    """Catches an example that the command line refuses, and a command without an example."""
+    text = "".join(blocks("sh")).replace("\\\n", " ")
+    lines = re.findall(rf"^\S*imagesieve {name} (.*)$", text, re.MULTILINE)
+    assert lines
+    for line in lines:
+        words = [word.strip("'") for word in line.split()]
+        parsed = parser().parse_args([name, *words])
+        config.load([ROOT / file for file in parsed.config], parsed.overrides)
+
+
+def test_settings_exist() -> None:
+    """Catches a setting that was renamed, and a value that it does not take."""
+    sections = {section.name for section in dataclasses.fields(config.Config)}
+    keys = {f"{section}.{key}" for section, values in config.load().as_dict().items() for key in values}
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        mentioned = {word for word in code(text) if re.fullmatch(rf"({'|'.join(sections)})\.[a-z_]+", word)}
+        # A column of a table of the same name as a section: `runs.config` is no setting, `issues.score` neither.
+        columns = {f"{table}.{column}" for table in TABLES for column in TABLES[table].schema.names}
+        assert mentioned - columns <= keys, document
+        overrides = re.findall(r"--set (\w+\.\w+=[^\s`]+)", text)
+        config.load((), overrides)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_resolve(document: str) -> None:
+    """Catches a link to a file that is not there."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://", link)]
+    if document != "CHANGELOG.md":
+        assert links
+    for link in links:
+        assert (ROOT / link.partition("#")[0]).exists(), link
+
+
+def test_files_exist() -> None:
+    """Catches a script, a make target or a folder that is named but not there."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"\bmake ([a-z-]+)", "".join(blocks("sh"))):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for module in re.findall(r"python -m ([a-z_.]+)", README):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").is_file(), module
+    for path in code(README):
+        if re.match(r"(jobs|udfs|conf|emr|tests|notebooks)/", path):
+            assert (ROOT / path).exists(), path
+
+
+def test_changelog_names_the_version() -> None:
+    """Catches a release without a word on what changed."""
+    assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", range(len(blocks("python"))))
+def test_python_runs(number: int, labelled: Labelled, spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches an example that does not run, or shows nothing."""
+    text = blocks("python")[number]
+    assert DEMO_LAKE in text
+    exec(compile(text.replace(DEMO_LAKE, str(labelled.lake)), "README.md", "exec"), {"spark": spark})
+    assert "exact_duplicate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", range(len(blocks("sql"))))
+def test_sql_runs_alike(number: int, labelled: Labelled, spark: SparkSession) -> None:
+    """Catches a query that one of the two engines refuses, answers otherwise, or that finds nothing at all."""
+    query = blocks("sql")[number]
+    names = [name for name in TABLES if re.search(rf"\b{name}\b", query)]
+    with duckdb.connect() as database:
+        for name in names:
+            database.register(name, lakes.table(labelled.lake, name).to_pyarrow_dataset())
+            spark.read.format("delta").load(f"{labelled.lake}/{name}").createOrReplaceTempView(name)
+        by_duckdb = database.execute(query).fetchall()
+    by_spark = [tuple(row) for row in spark.sql(query).collect()]
+    assert len(by_duckdb) > 0
+    assert [plain(row) for row in by_duckdb] == [plain(row) for row in by_spark]
+
+
+def plain(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Times without their zone, which the two engines give differently."""
+    return tuple(cell.strftime("%M:%S.%f") if hasattr(cell, "strftime") else cell for cell in row)
+
+
+def test_training_set(labelled: Labelled) -> None:
+    """Catches a query for a clean training set that leaves a copy in it, or a picture of the test split."""
+    query = next(query for query in blocks("sql") if "i.split = 'train'" in query)
+    with duckdb.connect() as database:
+        for name in ("images", "issues", "duplicates"):
+            database.register(name, lakes.table(labelled.lake, name).to_pyarrow_dataset())
+        kept = {Path(uri).name for uri, _ in database.execute(query).fetchall()}
+    assert "000.jpg" not in kept  # in test
+    assert {"001.jpg", "copy of 1.jpg"}.isdisjoint(kept)  # a copy is in test
+    assert "truncated.jpg" not in kept
+    assert {"007.jpg", "naïve 'q'.jpg"} <= kept

@@ -1,0 +1,179 @@
+"""Catches ids with gaps or repeats, rows that break the contract, and tables that other readers cannot read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pyspark.sql import functions as F
+
+from jobs import tables
+from jobs.errors import ContractError, LakeError
+from jobs.tables import TABLES, Lake, dense_ids
+from tests.spark import small_lake
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from jobs.runs import Context
+
+
+@pytest.fixture(scope="module")
+def context(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    """A lake in a folder whose name is full of characters that paths and globs give a meaning."""
+    folder = tmp_path_factory.mktemp("a lake") / "é [1] {a,b} #%41?*"
+    folder.mkdir()
+    with small_lake.on_disk(spark, folder) as context:
+        yield context
+
+
+def rows(spark: SparkSession, name: str, *values: tuple[Any, ...]) -> DataFrame:
+    return spark.createDataFrame(list(values), TABLES[name].schema)
+
+
+@pytest.mark.parametrize(("per_bucket", "partitions"), [(1000, 1), (1000, 4), (7, 1), (7, 5), (1, 3)])
+def test_dense_ids(spark: SparkSession, per_bucket: int, partitions: int) -> None:
+    """A gap, a repeat, or an id that depends on the partitions or the order of the rows."""
+    names = [(f"{number % 9}/{number:03}", number) for number in range(60)]
+
+    def number(given: list[tuple[str, int]], parts: int) -> dict[str, int]:
+        frame = spark.createDataFrame(given, "name string, other long").repartition(parts)
+        found, total = dense_ids(frame, ["name", "other"], 100, "id", per_bucket)
+        assert total == 60
+        assert found.columns == ["name", "other", "id"]
+        return {row["name"]: row["id"] for row in found.collect()}
+
+    ids = number(names, partitions)
+    assert sorted(ids.values()) == list(range(100, 160))
+    if partitions > 1:
+        assert ids == number(names[::-1], 1)
+    if per_bucket == 1000:
+        assert [ids[name] for name in sorted(ids)] == list(range(100, 160))
+
+
+def test_dense_ids_of_nothing(spark: SparkSession) -> None:
+    """A crash where no image was added."""
+    found, total = dense_ids(spark.createDataFrame([], "name string"), ["name"], 5, "id")
+    assert (total, found.count()) == (0, 0)
+
+
+def test_merge_upserts_and_removes_in_one_commit(spark: SparkSession, context: Context) -> None:
+    """A row twice, one that stays, or readers that see a half of the changes; and a table that only Spark 4 reads."""
+    lake = context.lake
+    lake.append("neighbours", rows(spark, "neighbours", (1, 1, 2, 0.5), (1, 2, 3, 0.4), (2, 1, 1, 0.5)))
+    before = lake.version("neighbours")
+    changes = rows(spark, "neighbours", (1, 1, 9, 0.9), (3, 1, 1, 0.1)).withColumn("removed", F.lit(False))
+    gone = rows(spark, "neighbours", (1, 2, 7, 0.0), (8, 8, 9, 0.0)).withColumn("removed", F.lit(True))
+    lake.merge("neighbours", changes.unionByName(gone))
+    assert before is not None
+    assert lake.version("neighbours") == before + 1
+    assert small_lake.rows_of(context, "neighbours") == [(1, 1, 9, 0.9), (2, 1, 1, 0.5), (3, 1, 1, 0.1)]
+
+    lake.delete("neighbours", spark.createDataFrame([(1,), (77,)], "image_id long"))
+    assert small_lake.rows_of(context, "neighbours") == [(2, 1, 1, 0.5), (3, 1, 1, 0.1)]
+    detail = spark.sql(f"DESCRIBE DETAIL delta.`{lake.path('neighbours')}`").head()
+    assert detail is not None
+    assert detail["minReaderVersion"] == 1
+    assert "deletionVectors" not in detail["tableFeatures"]
+    assert detail["properties"]["delta.enableDeletionVectors"] == "false"
+    log = Path(lake.path("neighbours"), "_delta_log")
+    actions = [json.loads(line) for file in log.glob("*.json") for line in file.read_text().splitlines()]
+    assert not any((action.get("add") or {}).get("deletionVector") for action in actions)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("issues", (1, "dark", 1.5, None, "review", None)),
+        ("issues", (1, "gloomy", 0.5, None, "review", None)),
+        ("neighbours", (1, 1, 1, 0.5)),
+    ],
+)
+def test_checks_refuse(spark: SparkSession, context: Context, name: str, row: tuple[Any, ...]) -> None:
+    """A check that is only written down: a score above one, an unknown issue, an image that is its own neighbour."""
+    with pytest.raises(Exception, match="DELTA_VIOLATE_CONSTRAINT_WITH_VALUES"):
+        context.lake.append(name, rows(spark, name, row))
+
+
+def test_a_null_is_refused(spark: SparkSession, context: Context) -> None:
+    """A null where the contract has none."""
+    bad = rows(spark, "neighbours", (1, 1, 2, 0.5)).withColumn("rank", F.lit(None).cast("int"))
+    with pytest.raises(Exception, match="DELTA_NOT_NULL_CONSTRAINT_VIOLATED"):
+        context.lake.append("neighbours", bad)
+
+
+def test_a_null_is_taken_where_it_may_be(spark: SparkSession, context: Context) -> None:
+    """A check on a column that may be null: Delta takes an unknown answer for a no."""
+    context.lake.append("scores", rows(spark, "scores", (1, *[0.5] * 7, None)))
+    context.lake.append("issues", rows(spark, "issues", (1, "dark", 0.5, None, "review", None)))
+    assert small_lake.rows_of(context, "scores", "outlier_score") == [(None,)]
+
+
+def test_other_types_and_missing_columns_are_refused(spark: SparkSession, context: Context) -> None:
+    """A type that is widened or cut in silence."""
+    good = rows(spark, "neighbours", (1, 1, 2, 0.5))
+    wrong = [good.withColumn("rank", F.col("rank").cast("long")), good.drop("cosine")]
+    for bad in wrong:
+        with pytest.raises(ContractError, match="neighbours"):
+            context.lake.append("neighbours", bad)
+        with pytest.raises(ContractError, match="neighbours"):
+            context.lake.overwrite("neighbours", bad)
+
+
+def test_reading_what_is_not_there(spark: SparkSession, context: Context) -> None:
+    """A crash of a first run, or a stage that works on without its input; and a reader that writes."""
+    assert context.lake.read("features").count() == 0
+    with pytest.raises(LakeError, match="imagesieve embed"):
+        context.lake.require("features", "embed")
+    reader = Lake(spark, context.lake.uri, "reader")
+    with pytest.raises(ContractError, match="read only"):
+        reader.append("neighbours", rows(spark, "neighbours", (1, 1, 2, 0.5)))
+    with pytest.raises(ContractError, match="read only"):
+        reader.mark(next_image_id=0)
+
+
+def test_staged_files_are_read_back(spark: SparkSession, context: Context) -> None:
+    """A lake whose name Spark takes for a pattern: what was staged would not be found."""
+    staged = context.lake.staging("some")
+    rows(spark, "neighbours", (1, 1, 2, 0.5)).write.parquet(staged)
+    assert tables.read_parquet(spark, staged, TABLES["neighbours"].schema).count() == 1
+    context.lake.clear_staging()
+    assert not Path(context.lake.uri, "_staging").exists()
+
+
+def test_ids_go_on_from_the_marker(tmp_path: Path, context: Context) -> None:
+    """An id given out twice: one mark must not reset the other."""
+    assert (context.lake.next_id("next_image_id"), context.lake.next_id("next_cluster_id")) == (0, 0)
+    context.lake.mark(next_image_id=7)
+    context.lake.mark(next_cluster_id=3)
+    assert (context.lake.next_id("next_image_id"), context.lake.next_id("next_cluster_id")) == (7, 3)
+
+
+def test_a_folder_that_is_no_lake(tmp_path: Path) -> None:
+    """Tables written into somebody's folder."""
+    assert tables.read_marker(str(tmp_path / "new")) is None
+    (tmp_path / "_leases").mkdir()
+    assert tables.read_marker(str(tmp_path)) is None
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(LakeError, match="not a lake and not empty"):
+        tables.read_marker(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (json.dumps({"format": tables.LAKE_FORMAT + 1, "version": "9.9"}), "imagesieve 9.9, newer"),
+        ("{", "cannot be read"),
+        ("[]", "cannot be read"),
+        ('{"format": null}', "cannot be read"),
+        ('{"version": "1"}', "cannot be read"),
+    ],
+)
+def test_a_marker_that_cannot_be_used(tmp_path: Path, text: str, told: str) -> None:
+    """A newer lake damaged by an older program, or a traceback for a broken marker."""
+    (tmp_path / tables.MARKER).write_text(text)
+    with pytest.raises(LakeError, match=told):
+        tables.read_marker(str(tmp_path))
