@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark import SparkFiles, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -21,6 +22,8 @@ from udfs import arrow, embedding, errors, fetch, models
 
 JOB = "embed"
 MIN_FOR_FAILED_SHARE = 20  # fewer images say nothing about the whole input
+READ = from_arrow_schema(arrow.EMBEDDED)
+PENDING = from_arrow_schema(arrow.HANDED_ON.append(pa.field("uri", pa.string())))
 SETTINGS = ("model", "max_bytes", "max_pixels")
 
 
@@ -41,7 +44,7 @@ def pending(
 ) -> DataFrame:
     """Images to read: without an embedding of this model and without a failure that would come again.
 
-    Returns (image_id, uri, etag, has_features, attempt)."""
+    Returns PENDING."""
     final = failures.where(~F.col("error").isin(*errors.TRANSIENT)).select("image_id")
     attempts = failures.groupBy("image_id").agg(F.max("attempt").alias("attempts"))
     return (
@@ -99,14 +102,16 @@ def embed(context: Context) -> Counts:
     finally:
         stale.unpersist()
     failures = lake.read("failures").where(F.col("stage") == JOB)
-    todo = pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model).persist()
-    try:
-        total = todo.count()
-        if total:
-            wrote = 1
-            _embed_all(context, todo, total)
-    finally:
-        todo.unpersist()
+    # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
+    pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model).write.parquet(
+        lake.staging("pending")
+    )
+    todo = read_parquet(lake.spark, lake.staging("pending"), PENDING)
+    total = todo.count()
+    if total:
+        wrote = 1
+        _embed_all(context, todo, total)
+    lake.clear_staging()
     counts = _counts(lake, settings.model)
     failed_now = counts["failed"]
     if failed_now > settings.max_failed_share * counts["in"] and counts["in"] >= MIN_FOR_FAILED_SHARE:
@@ -134,17 +139,15 @@ def _embed_all(context: Context, todo: DataFrame, total: int) -> None:
     work = arrow.embed_batches(
         runtime_opener(prepared), limits, settings.fetch_threads, settings.max_pixels, model.input_side, done.add
     )
-    schema = from_arrow_schema(arrow.EMBEDDED)
     commits = math.ceil(total / settings.images_per_commit)
     with context.reporter.images(JOB, total, lambda: int(done.value)):
         for commit in range(commits):
             part = todo.where(F.pmod(F.xxhash64("image_id"), F.lit(commits)) == commit) if commits > 1 else todo
             tasks = max(spark.sparkContext.defaultParallelism, math.ceil(total / commits / settings.images_per_task))
             staged = lake.staging(f"{JOB}-{commit:06d}")
-            read = part.select("image_id", "uri").repartition(tasks).mapInArrow(work, schema)  # type: ignore[arg-type]
-            read.write.mode("overwrite").parquet(staged)
-            _commit(lake, read_parquet(spark, staged, schema), part, settings.model)
-            lake.clear_staging()
+            part.repartition(tasks).mapInArrow(work, READ).write.parquet(staged)  # type: ignore[arg-type]
+            _commit(lake, read_parquet(spark, staged, READ), settings.model)
+            lake.clear_staging(staged)
 
 
 def model_cache() -> Path:
@@ -153,10 +156,9 @@ def model_cache() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagesieve"
 
 
-def _commit(lake: Lake, read: DataFrame, part: DataFrame, model: str) -> None:
-    """Appends what was read to the tables. embeddings come last: an image without one is read again after a crash,
-    and has_features tells that its features are there already."""
-    rows = read.join(part.select("image_id", "etag", "has_features", "attempt"), "image_id")
+def _commit(lake: Lake, rows: DataFrame, model: str) -> None:
+    """Appends what was read to the tables. rows: READ. embeddings come last: an image without one is read again after a
+    crash, and has_features tells that its features are there already."""
     good, bad = rows.where(F.col("error").isNull()), rows.where(F.col("error").isNotNull())
     lake.append("features", good.where(~F.col("has_features")))
     failures = bad.select(

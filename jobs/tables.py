@@ -309,11 +309,11 @@ class Lake:
             self.mark()
         self.clear_staging()
 
-    def clear_staging(self) -> None:
-        """Removes what this run and dead ones before it have staged."""
+    def clear_staging(self, staged: str | None = None) -> None:
+        """Removes what this run and dead ones before it have staged, or one place that staging() named."""
         self._may_write()
         jvm: Any = self.spark._jvm
-        path = jvm.org.apache.hadoop.fs.Path(uris.join(self.uri, "_staging"))
+        path = jvm.org.apache.hadoop.fs.Path(staged or uris.join(self.uri, "_staging"))
         path.getFileSystem(self.spark._jsparkSession.sessionState().newHadoopConf()).delete(path, True)
 
     def mark(self, **values: int) -> None:

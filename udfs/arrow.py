@@ -29,9 +29,13 @@ FEATURES = pa.schema(
         *[(name, pa.float64()) for name in quality.PROPERTIES],
     ]
 )
+# What the job says of an image to be read, beside its uri: handed on as it is.
+HANDED_ON = pa.schema(
+    [("image_id", pa.int64()), ("etag", pa.string()), ("has_features", pa.bool_()), ("attempt", pa.int32())]
+)
 EMBEDDED = pa.schema(
     [
-        ("image_id", pa.int64()),
+        *HANDED_ON,
         *FEATURES,
         ("vector", pa.list_(pa.float32())),
         ("error", pa.string()),
@@ -58,34 +62,35 @@ def embed_batches(
     """Reads, decodes and embeds images: bytes are fetched once and decoded once, pixels stay in the worker.
 
     open_runtime: gives the worker's runtime. side: of the model's square input, pixels. count: told how many are done.
-    The function returned maps batches of (image_id, uri) to EMBEDDED: of each image either its features and vector, or
-    an error and its detail."""
+    The function returned maps batches of uri and HANDED_ON to EMBEDDED: of each image either its features and vector,
+    or an error and its detail."""
 
     def run(batches: Batches) -> Batches:
         net = open_runtime()
         rows: list[dict[str, Any]] = []
-        for image_id, data in _fetched(batches, limits, fetch_threads):
-            rows.append({"image_id": image_id, **_embed_one(data, net, max_pixels, side)})
+        for given, data in _fetched(batches, HANDED_ON.names, limits, fetch_threads):
+            rows.append({**given, **_embed_one(data, net, max_pixels, side)})
             if len(rows) == ROWS_OUT:
                 yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
                 count(len(rows))
                 rows.clear()
-        yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
-        count(len(rows))
+        if rows:
+            yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
+            count(len(rows))
 
     return run
 
 
-def _fetched(batches: Batches, limits: fetch.Limits, threads: int) -> Iterator[tuple[int, bytes | ImageError]]:
-    """The bytes of each image of (image_id, uri), in order; requests run ahead across the borders of batches."""
-    waiting: deque[int] = deque()
+def _fetched(
+    batches: Batches, names: list[str], limits: fetch.Limits, threads: int
+) -> Iterator[tuple[dict[str, Any], bytes | ImageError]]:
+    """The named columns of each row and the bytes of its uri, in order; requests run ahead across batches."""
+    waiting: deque[dict[str, Any]] = deque()
 
     def uris() -> Iterator[str]:
         for batch in batches:
-            for image_id, uri in zip(
-                batch.column("image_id").to_pylist(), batch.column("uri").to_pylist(), strict=True
-            ):
-                waiting.append(image_id)
+            for uri, row in zip(batch.column("uri").to_pylist(), batch.select(names).to_pylist(), strict=True):
+                waiting.append(row)
                 yield uri
 
     for data in fetch.fetch_all(uris(), limits, threads):
@@ -93,7 +98,7 @@ def _fetched(batches: Batches, limits: fetch.Limits, threads: int) -> Iterator[t
 
 
 def _embed_one(data: bytes | ImageError, net: embedding.Runtime, max_pixels: int, side: int) -> dict[str, Any]:
-    """One row of EMBEDDED but for its image_id."""
+    """One row of EMBEDDED but for what is handed on."""
     try:
         if isinstance(data, ImageError):
             raise data
@@ -122,8 +127,8 @@ def thumbnail_batches(
     schema = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
 
     def run(batches: Batches) -> Batches:
-        for image_id, data in _fetched(batches, limits, fetch_threads):
-            row = {"image_id": image_id, "webp": _thumbnail(data, max_pixels, side)}
+        for given, data in _fetched(batches, ["image_id"], limits, fetch_threads):
+            row = {**given, "webp": _thumbnail(data, max_pixels, side)}
             yield pa.RecordBatch.from_pylist([row], schema=schema)
 
     return run

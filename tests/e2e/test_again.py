@@ -16,11 +16,11 @@ from tests.e2e.lakes import Commands
 INPUT = 3
 
 
-def test_unchanged_input(labelled_copy: Labelled, spark: SparkSession) -> None:
+def test_unchanged_input(labelled: Labelled, spark: SparkSession) -> None:
     """Catches a run that commits, or reads an image, though nothing changed."""
-    before = lakes.versions(labelled_copy.lake)
-    lakes.ran(spark, "run", labelled_copy.folder, "--lake", labelled_copy.lake, "--layout", LAYOUT)
-    assert lakes.versions(labelled_copy.lake) == before
+    before = lakes.versions(labelled.lake)
+    lakes.ran(spark, "run", labelled.folder, "--lake", labelled.lake, "--layout", LAYOUT)
+    assert lakes.versions(labelled.lake) == before
     assert len(before) == len(TABLES)
 
 

@@ -15,7 +15,7 @@ NOTEBOOK = ROOT / "notebooks" / "explore.ipynb"
 
 
 def read() -> Any:
-    return nbformat.read(NOTEBOOK, as_version=4)
+    return nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]
 
 
 def outputs(cell: Any) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -19,7 +20,7 @@ from jobs import config, lease
 from jobs.progress import Reporter
 from jobs.runs import Context
 from jobs.tables import TABLES, Lake
-from udfs import alignment, models
+from udfs import alignment, models, similarity
 
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
@@ -84,6 +85,30 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
         )
         for name, found in rows.items()
     }
+
+
+def representatives(pictures: Sequence[Picture]) -> list[Picture]:
+    """Of the pictures of equal content the best: most pixels, sharpest, most bytes, first URI."""
+    best: dict[str, Picture] = {}
+    for picture in sorted(
+        pictures,
+        key=lambda p: (-p.width * p.height, -p.sharpness, -1 if p.size_bytes is None else -p.size_bytes, p.uri),
+    ):
+        if picture.vector is not None:
+            best.setdefault(pixel_hash(picture), picture)
+    return list(best.values())
+
+
+def nearest(spark: SparkSession, pictures: Sequence[Picture], k: int = 10) -> DataFrame:
+    """The table `neighbours` of the pictures without the stage: for the stages that come after it."""
+    chosen = representatives(pictures)
+    vectors = np.array([p.vector for p in chosen], np.float32)
+    ids = np.array([p.image_id for p in chosen])
+    rows: list[tuple[int, int, int, float]] = []
+    for query, neighbour, cosine in zip(*similarity.nearest(vectors, ids, vectors, ids, ids, k), strict=True):
+        rank = rows[-1][1] + 1 if rows and rows[-1][0] == query else 1
+        rows.append((int(query), rank, int(neighbour), float(cosine)))
+    return spark.createDataFrame(rows, TABLES["neighbours"].schema)
 
 
 def pixel_hash(picture: Picture) -> str:

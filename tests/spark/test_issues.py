@@ -29,12 +29,6 @@ LIMITS = {"dark": 0.3, "bright": 0.4, "blurry": 0.5, "low_information": 0.3, "od
           "grayscale": 0.5, "outlier": 0.5}  # fmt: skip
 
 
-def judged(context: Context) -> dict[str, int]:
-    neighbours.neighbours(context)
-    clusters.clusters(context)
-    return issues.issues(context)
-
-
 @pytest.fixture(scope="module")
 def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
     """The scores of a few images with round properties, by image_id."""
@@ -52,7 +46,7 @@ def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
     features = spark.createDataFrame([(i, *{**usual, **c}.values()) for i, c in enumerate(changed)],
                                      ["image_id", *usual])  # fmt: skip
     ranked = spark.createDataFrame([(i, 4 if i == 5 else i) for i in range(7)], "image_id long, representative_id long")
-    near = [(0, 0.5), (1, 0.52), (2, 0.5), (4, 0.5), (6, 0.14)]  # median 0.5, spread 0.02 at least
+    near = [(0, 0.5), (1, 0.52), (2, 0.5), (4, 0.5), (6, 0.5 - 0.02 * issues.HALF_AT)]  # spread 0.02 at least
     nearness = spark.createDataFrame(
         [(i, v, 90 + i) for i, v in near], "image_id long, nearness double, nearest_id long"
     )
@@ -85,7 +79,7 @@ def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
         (4, "colour_score", 0.0),
         (0, "outlier_score", 1.0),
         (1, "outlier_score", 1.0),
-        (6, "outlier_score", 1 / (1 + (0.36 / 0.02 / 6) ** 2)),
+        (6, "outlier_score", 0.5),
         (3, "outlier_score", None),  # all its neighbours are duplicates
         (5, "outlier_score", 1.0),  # that of its representative
     ],
@@ -93,9 +87,7 @@ def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
 def test_scores(scores: dict[int, dict[str, Any]], image_id: int, score: str, expected: float | None) -> None:
     """A formula that is not the documented one; the expected values are worked out by hand."""
     found = scores[image_id][score]
-    assert (
-        found == expected if expected is None else found == pytest.approx(expected, abs=5e-4)
-    )  # percentiles are rounded
+    assert found == pytest.approx(expected, abs=5e-4)  # percentiles are rounded
 
 
 def test_scores_are_in_range_and_complete(scores: dict[int, dict[str, Any]]) -> None:
@@ -178,6 +170,7 @@ class Judged:
 
 
 LONELY, SPOILT, LOST = 300, 301, 302
+TAKEN_OUT = 25  # the three near-duplicates take its place in its family
 
 
 @pytest.fixture(scope="module")
@@ -187,15 +180,17 @@ def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
     vectors = [tuple(v.tolist()) for v in families(3, 60, dimension=dimension, size=20)]
     pictures = [Picture(i, vector, f"family {i}") for i, vector in enumerate(vectors)]
     pictures[1] = pictures[0].but(image_id=1, width=600)
-    first = len(pictures)
-    splits = ("train", "test", "test")
-    pictures += [Picture(first + i, v, split=s) for i, (v, s) in enumerate(zip(around(5, 3), splits, strict=True))]
+    trio = zip((60, 61, 62), around(5, 3, vectors[TAKEN_OUT]), ("train", "test", "test"), strict=True)
+    pictures += [Picture(image_id, vector, split=split) for image_id, vector, split in trio]
+    pictures.pop(TAKEN_OUT)
     lonely = [-sum(column) for column in zip(*vectors, strict=True)]
     size = math.sqrt(sum(x * x for x in lonely))
     pictures += [Picture(LONELY, tuple(x / size for x in lonely))]
     pictures += [Picture(SPOILT, None), Picture(LOST, None, error="timeout")]
     with small_lake.in_memory(spark, tmp_path_factory.mktemp("issues"), pictures, *PLAIN) as context:
-        counts = judged(context)
+        context.lake.overwrite("neighbours", small_lake.nearest(spark, pictures))
+        clusters.clusters(context)
+        counts = issues.issues(context)
         found = {(row["image_id"], row["issue"]): row.asDict() for row in context.lake.read("issues").collect()}
         scores = {row["image_id"]: row.asDict() for row in context.lake.read("scores").collect()}
         yield Judged(counts, found, scores)
@@ -232,18 +227,22 @@ def test_rows_of_a_lake(lake: Judged) -> None:
     """A failed image with a score, one that is lost for the network's fault, or an issue nobody planted."""
     assert of(lake, "corrupted") == {(SPOILT, "corrupted"): None}
     assert {issue for _, issue in lake.issues} == {"outlier", "exact_duplicate", "near_duplicate", "leak", "corrupted"}
-    assert set(lake.scores) == {*range(63), LONELY}
+    assert set(lake.scores) == {*range(63), LONELY} - {TAKEN_OUT}
     assert all(0 <= row[name] <= 1 for row in lake.scores.values() for name in tables.SCORES if row[name] is not None)
-    assert (lake.counts["in"], lake.counts["out"], lake.counts["failed"]) == (66, 64, 2)
+    assert (lake.counts["in"], lake.counts["out"], lake.counts["failed"]) == (65, 63, 2)
     assert lake.counts["issues"] == len(lake.issues)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_almost_nothing(spark: SparkSession, tmp_path: Path, count: int) -> None:
     """A crash, or an issue of nothing, on a lake whose images all failed, or with one or two."""
-    pictures = [Picture(i, vector if i < count else None) for i, vector in enumerate(around(1, 3))]
+    pictures = [Picture(i, around(i, 1)[0] if i < count else None) for i in range(3)]
     with small_lake.in_memory(spark, tmp_path, pictures) as context:
-        counts = judged(context)
+        neighbours.neighbours(context)
+        clusters.clusters(context)
+        counts = issues.issues(context)
         assert (counts["in"], counts["out"], counts["failed"]) == (3, count, 3 - count)
+        found = small_lake.rows_of(context, "neighbours", "image_id", "rank", "neighbour_id")
+        assert found == ([(0, 1, 1), (1, 1, 0)] if count == 2 else [])
         assert small_lake.rows_of(context, "issues", "issue") == [("corrupted",)] * (3 - count)
         assert context.lake.read("scores").where(F.col("size_score") < 1).count() == 0
