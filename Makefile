@@ -19,8 +19,11 @@ check: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+# PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects.
 bench: .venv/.test
-	$(BIN)/python -m tests.bench.edits
+	@[ -d "$(PHOTOS)" ] || { echo "make bench PHOTOS=folder of photographs [OTHERS=folder of images of few subjects]" >&2; exit 2; }
+	$(BIN)/python -m tests.bench.edits --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
+	$(BIN)/python -m tests.bench.outliers --photos "$(PHOTOS)"
 
 package: .venv/.demo
 	$(BIN)/python emr/package.py build/imagesieve.zip

@@ -64,7 +64,8 @@ def find_source(given: str) -> Source:
     except ValueError as error:
         raise InputError(str(error)) from error
     for ending, kind in MANIFEST_ENDINGS.items():
-        if uri.lower().endswith(ending) and not _is_folder(uri):
+        # Spark writes a Parquet "file" as a folder; any other ending names a manifest only where it is a file.
+        if uri.lower().endswith(ending) and (kind == "parquet" or not _is_folder(uri)):
             _check_access(uri)
             return Source(uri, kind)
     _check_access(uri)
@@ -133,9 +134,9 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         else:
             rows = reader.format(source.kind).load(source.uri)
     except Exception as error:  # Spark's errors share no base class that says "cannot be read"
-        raise InputError(
-            f"{source.uri}: cannot be read as {source.kind} ({str(error).splitlines()[0][:200]})"
-        ) from error
+        lines = str(error).splitlines()
+        told = next((line for line in lines if "Exception: " in line), lines[0])  # the first may name a method only
+        raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
     if "uri" not in rows.columns:
         raise InputError(f"{source.uri}: no column 'uri' (found: {', '.join(rows.columns) or 'none'})")
     base = source.uri if source.kind == "delta" else source.uri.rpartition("/")[0]

@@ -77,7 +77,8 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: similarity.Ne
     pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
     certain = pairs.where(F.col("cosine") >= rule.certain).select("src", "dst")
     margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
-    doubtful = pairs.where((F.col("cosine") < rule.certain) & (margin >= rule.margin))
+    unsure = (F.col("cosine") < rule.certain) & (F.col("cosine") >= rule.threshold)
+    doubtful = pairs.where(unsure & (margin >= rule.margin))
     for side in ("src", "dst"):
         named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
         doubtful = doubtful.join(named, side)

@@ -147,7 +147,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clusters.threshold": _between(0, 1),
     "clusters.margin": _between(0, 1),
     "clusters.certain": _between(0, 1),
-    "clusters.evidence": _between(0, 3),
+    "clusters.evidence": _between(0, 2.5),
     "clusters.keeper_slack": _between(0, 1),
     "clusters.engine": _one_of("auto", "scipy", "graphframes"),
     "clusters.max_edges_one_process": _between(0, 10**9),

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.runs import Context, Counts, StageResult, last_done, run_stage
 from jobs.tables import Lake, read_parquet
 from udfs import arrow, embedding, errors, fetch, models
 
@@ -40,12 +40,18 @@ def stale_ids(images: DataFrame, features: DataFrame, failures: DataFrame) -> Da
 
 
 def pending(
-    images: DataFrame, features: DataFrame, embeddings: DataFrame, failures: DataFrame, model: str
+    images: DataFrame,
+    features: DataFrame,
+    embeddings: DataFrame,
+    failures: DataFrame,
+    model: str,
+    try_again: tuple[str, ...] = errors.TRANSIENT,
 ) -> DataFrame:
     """Images to read: without an embedding of this model and without a failure that would come again.
 
+    try_again: codes of failures that may have passed.
     Returns PENDING."""
-    final = failures.where(~F.col("error").isin(*errors.TRANSIENT)).select("image_id")
+    final = failures.where(~F.col("error").isin(*try_again)).select("image_id")
     attempts = failures.groupBy("image_id").agg(F.max("attempt").alias("attempts"))
     return (
         images.select("image_id", "uri", "etag")
@@ -103,9 +109,9 @@ def embed(context: Context) -> Counts:
         stale.unpersist()
     failures = lake.read("failures").where(F.col("stage") == JOB)
     # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
-    pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model).write.parquet(
-        lake.staging("pending")
-    )
+    again = errors.TRANSIENT + (errors.BEYOND_LIMITS if _limits_changed(context) else ())
+    missing = pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model, again)
+    missing.write.parquet(lake.staging("pending"))
     todo = read_parquet(lake.spark, lake.staging("pending"), PENDING)
     total = todo.count()
     if total:
@@ -122,6 +128,13 @@ def embed(context: Context) -> Counts:
             "--set embed.max_failed_share=1 goes on regardless"
         )
     return {**counts, "read": total, "wrote": wrote}
+
+
+def _limits_changed(context: Context) -> bool:
+    """Whether the last run that ended had other limits on bytes or pixels."""
+    last = last_done(context.lake, JOB)
+    settings = context.config.embed
+    return last is not None and any(last["settings"][name] != getattr(settings, name) for name in SETTINGS[1:])
 
 
 def _embed_all(context: Context, todo: DataFrame, total: int) -> None:

@@ -71,7 +71,7 @@ ISSUES: Mapping[str, IssueText] = {
         "Near duplicates",
         "warn",
         "The same picture after an edit: resized, cropped, mirrored or saved again.",
-        "The cosine of the two embeddings is over the threshold.",
+        "Their embeddings are alike, more than those around them, and one picture fits when laid over the other.",
         "Look at a few, then remove all above the cosine where you agree.",
         "Kept",
     ),
@@ -94,7 +94,7 @@ ISSUES: Mapping[str, IssueText] = {
         "Too bright",
         "info",
         "Nearly all of the image is white or overexposed.",
-        "Even its dark pixels (5th percentile) have a high brightness.",
+        "Its mean brightness and that of its dark pixels (5th percentile) are high.",
         "Check whether anything can be recognised; if not, remove it.",
     ),
     "blurry": IssueText(

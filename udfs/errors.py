@@ -27,8 +27,10 @@ CODES = (
     CORRUPT,
     CRASHED,
 )
-# A later run tries these again; all others stay as they are until the object changes.
-TRANSIENT = (TIMEOUT, FETCH_FAILED)
+# A later run tries these again: they can pass without the object changing. All others stay until it does.
+TRANSIENT = (TIMEOUT, FETCH_FAILED, ACCESS_DENIED)
+# So can these, if the limits of the run change.
+BEYOND_LIMITS = (TOO_MANY_BYTES, TOO_MANY_PIXELS)
 MAX_DETAIL = 500  # characters of a detail that are kept
 
 

@@ -68,7 +68,7 @@ _TABLE = (
         near_duplicate_threshold=0.50,
         near_duplicate_margin=0.10,
         near_duplicate_certain=0.88,
-        near_duplicate_evidence=1.80,
+        near_duplicate_evidence=1.32,
     ),
 )
 MODELS = {model.key: model for model in _TABLE}

@@ -14,6 +14,8 @@ Ids = NDArray[np.int64]
 Values = NDArray[np.float64]
 DECIMALS = 6  # of every cosine that is written: float32 sums differ in the seventh with the block they are taken in
 SLACK = 1e-5  # below the k-th float32 similarity, all are candidates: neither rounding nor ties can cost a neighbour
+# An overlay spoils the alignment of a true copy, a common layout makes that of a false one: it counts half.
+ALIGNMENT_WEIGHT = 0.5
 BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
 BLOCK_ROWS = 1024  # queries multiplied at once: 1024 x 4096 float32 similarities are 16 MB
 PAIRS_AT_ONCE = 4096  # candidates compared in float64 at once: 4096 x 1280 are 40 MB
@@ -69,8 +71,8 @@ class NearRule:
     The margin of a pair is its cosine above the mean of the two backgrounds, an image's background its cosine with its
     BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
     Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
-    near-duplicates where cosine + margin + alignment (of udfs.alignment) make `evidence`. From a cosine of `certain`
-    on nothing else is asked."""
+    near-duplicates where cosine + margin + half the alignment (of udfs.alignment) make `evidence`. From a cosine of
+    `certain` on nothing else is asked."""
 
     threshold: float
     margin: float
@@ -86,7 +88,7 @@ class NearRule:
         self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
     ) -> NDArray[np.bool_]:
         """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
-        evidence = cosines + (cosines - (left + right) / 2) + alignments
+        evidence = cosines + (cosines - (left + right) / 2) + ALIGNMENT_WEIGHT * alignments
         return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
 
     def looser(self, slack: float) -> NearRule:

@@ -264,7 +264,7 @@ def test_edges_stand_out_from_their_background(spark: SparkSession) -> None:
     """A lake of one subject in which everything is a duplicate, a pair found from one side only, and an edge twice."""
     rows = [(1, 1, 2, 0.80), (1, 10, 90, 0.40), (2, 1, 1, 0.80), (2, 10, 91, 0.50)]  # stands out
     rows += [(3, 1, 4, 0.80), (3, 10, 92, 0.75), (4, 10, 93, 0.75)]  # among its like
-    rows += [(5, 1, 6, 0.96), (5, 10, 94, 0.94), (6, 10, 95, 0.94)]  # certain
+    rows += [(5, 1, 6, 0.96), (5, 10, 94, 0.94), (6, 10, 95, 0.94), (94, 10, 5, 0.94), (95, 10, 6, 0.94)]  # certain
     rows += [(8, 3, 7, 0.80)]  # no background known; 7 does not have 8 among its nearest
     rows += [(9, 1, 10, 0.59)]  # below the threshold
     assert near_pairs(spark, rows, NearRule(0.6, 0.2, 0.95)) == {(1, 2), (5, 6), (7, 8)}
