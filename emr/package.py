@@ -1,6 +1,6 @@
 """Builds the zip for --py-files: jobs, udfs and conf, the same bytes for the same sources.
 
-    python emr/package.py build/imagesieve.zip
+python emr/package.py build/imagesieve.zip
 """
 
 import sys

@@ -85,6 +85,7 @@ class Lease:
 class Spark:
     master: str | None
     driver_memory: str
+    driver_java_options: str
     shuffle_partitions: int | None
     delta_package: str
     graphframes_package: str

@@ -41,6 +41,7 @@ def open_session(config: Config, uses_s3: bool) -> SparkSession:
             "spark.jars.excludes": ",".join(config.spark.s3_excludes),
         }
         properties.setdefault("spark.driver.memory", config.spark.driver_memory)
+        properties.setdefault("spark.driver.extraJavaOptions", config.spark.driver_java_options)
     builder = SparkSession.builder.appName("imagesieve").config(map={**properties})
     with _jvm_output() as log:
         try:
