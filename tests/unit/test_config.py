@@ -16,6 +16,7 @@ FREE = {
     "catalog.stat": "true or false",
     "spark.master": "any of Spark's master URLs; Spark itself says what is wrong with one",
     "spark.driver_memory": "Spark's own notation, which the JVM checks at its start",
+    "spark.driver_java_options": "options of the JVM, which itself says what is wrong with one",
     "spark.delta_package": "a Maven coordinate, which only a repository can check",
     "spark.graphframes_package": "a Maven coordinate",
     "spark.s3_packages": "Maven coordinates",
