@@ -14,7 +14,8 @@ version = next(
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 TEST = [
     "deltalake>=1.0",
-    "duckdb>=1.1",
+    "duckdb==1.4.4",
+    'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download
     "ipykernel>=6.29",
     "moto[s3,server]>=5.0",
     "mypy>=1.13",
