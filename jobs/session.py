@@ -14,7 +14,6 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-import udfs
 from jobs import __version__
 from jobs.config import Config
 from jobs.errors import MachineError
@@ -189,13 +188,9 @@ def _last_line(log: Path, error: BaseException) -> str:
 
 
 def _check_versions(session: SparkSession) -> None:
-    """`jobs` and `udfs` are general names: makes sure that both sides import ours, of one version."""
-    driver = (__version__, str(Path(udfs.__file__).parent))
-    if getattr(udfs, "__version__", None) != __version__:
-        raise MachineError(
-            f"the package udfs at {driver[1]} is not imagesieve {__version__}'s: "
-            "take it off PYTHONPATH, or install imagesieve again"
-        )
+    """`udfs` is a general name: makes sure that the executors import ours, of the driver's version.
+
+    jobs/__init__.py looks after the driver itself."""
 
     def probe(_: Iterable[int]) -> list[tuple[str, str, str]]:
         import platform
