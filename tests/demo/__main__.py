@@ -26,6 +26,7 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
     parser.add_argument("--folder", default="build/demo", help="where images, lake and report go")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--false-at-most", type=float, default=FALSE_AT_MOST, help="share of false findings, 0..1")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
     arguments = parser.parse_args(argv)
     folder = Path(arguments.folder)
@@ -55,8 +56,10 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
     sys.stdout.write(f"\n{judge.format_table(rows)}\n\n")
     sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {folder / 'report' / 'index.html'}\n")
     sys.stdout.write(f"{time.monotonic() - started:.0f} s in all\n")
-    if total.found_share < FOUND_AT_LEAST or total.false_share > FALSE_AT_MOST:
-        sys.stderr.write(f"demo: found less than {FOUND_AT_LEAST:.0%} or more than {FALSE_AT_MOST:.0%} false\n")
+    if total.found_share < FOUND_AT_LEAST or total.false_share > arguments.false_at_most:
+        sys.stderr.write(
+            f"demo: found less than {FOUND_AT_LEAST:.0%} or more than {arguments.false_at_most:.0%} false\n"
+        )
         return 1
     return 0
 
