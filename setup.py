@@ -22,6 +22,7 @@ TEST = [
     "nbclient>=0.10",
     "nbformat>=5.10",
     "networkx>=3.3",
+    "onnx>=1.17",  # builds the small ONNX networks of the tests
     "pandas-stubs>=2.2,<3",
     "pillow-heif>=0.21",  # writes the HEIC files that decoding is tested with
     "pytest>=8.3",
@@ -57,6 +58,7 @@ setup(
         "pyspark==4.0.2",
         "PyYAML>=6.0",
         "rich>=14.1",
+        "safetensors>=0.4",
         "scipy>=1.13",
         "simplejpeg>=1.8",
         "timm>=1.0",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,11 +18,13 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
 
-from jobs.config import Config
+from jobs import __version__, members
+from jobs.config import Catalog, Config
 from jobs.errors import ConfigError, InputError
+from jobs.inventory import Report, find_report, stage_objects
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, dense_ids, literal, read_parquet
-from udfs import fetch, objects, uris
+from udfs import fetch, objects, parquet_rows, ranges, shards, uris
 from udfs.errors import ImageError
 from udfs.s3 import StoreError
 
@@ -28,7 +33,8 @@ MANIFEST_ENDINGS = {
     ".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet", ".jsonl": "json", ".ndjson": "json", ".json": "json",
     ".jsonl.gz": "json",
 }  # fmt: skip
-OPTIONAL_COLUMNS = ("source", "split", "label", "etag", "size_bytes", "modified_at")
+OPTIONAL_COLUMNS = ("source", "split", "label", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
+SETTINGS_MARK = "catalog_settings"  # in the lake's marker: what its images were last listed with
 LISTED_PER_FILE = 200_000  # rows of one staged file: about 40 MB in the driver
 LISTED = StructType(
     [
@@ -37,20 +43,19 @@ LISTED = StructType(
         StructField("source", StringType(), False),
         StructField("split", StringType()),
         StructField("label", StringType()),
+        StructField("shard", StringType()),
+        StructField("shard_offset", LongType()),
         StructField("size_bytes", LongType()),
         StructField("etag", StringType()),
         StructField("modified_at", TimestampType()),
     ]
 )
-_STAGED = pa.schema(
-    [("uri", pa.string()), ("relative", pa.string()), ("source", pa.string()), ("size_bytes", pa.int64()),
-     ("etag", pa.string()), ("modified_at", pa.timestamp("us", tz="UTC"))]
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Source:
-    """One INPUT. kind: folder (local or an S3 prefix), csv, json, parquet or delta."""
+    """One INPUT. kind: folder (local or an S3 prefix), shard (a tar or Parquet file with images in it), inventory (of
+    S3), or a manifest: csv, json, parquet, delta."""
 
     uri: str
     kind: str
@@ -67,11 +72,34 @@ def find_source(given: str) -> Source:
         # Spark writes a Parquet "file" as a folder; any other ending names a manifest only where it is a file.
         if uri.lower().endswith(ending) and (kind == "parquet" or not _is_folder(uri)):
             _check_access(uri)
-            return Source(uri, kind)
+            if kind == "json" and uri.lower().endswith(".json") and find_report(uri) is not None:
+                return Source(uri, "inventory")
+            return Source(uri, _kind_of_parquet(uri) if kind == "parquet" else kind)
     _check_access(uri)
+    if shards.is_shard(uri) and not _is_folder(uri):
+        return Source(uri, "shard")
     if objects.has_any(uris.join(uri, "_delta_log")):
         return Source(uri, "delta")
     return Source(uri, "folder")
+
+
+def _kind_of_parquet(uri: str) -> str:
+    """Whether a Parquet file, or a folder of them, holds images or the references of a manifest."""
+    import pyarrow.parquet as pq
+
+    is_folder = _is_folder(uri)
+    try:
+        names = (file.uri for batch in fetch.list_files(uri) for file in batch) if is_folder else iter([uri])
+        first = next((name for name in names if shards.is_parquet(name)), None)
+        if first is None:
+            return "parquet"
+        with ranges.open_file(first, None, fetch.Limits(timeout_s=30.0)) as (file, _):
+            schema = pq.read_schema(file)
+    except (ImageError, OSError, pa.ArrowException):
+        return "parquet"  # Spark will say what is wrong with it
+    if "uri" in schema.names or parquet_rows.bytes_column(schema) is None:
+        return "parquet"
+    return "folder" if is_folder else "shard"
 
 
 def _is_folder(uri: str) -> bool:
@@ -139,44 +167,59 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
     if "uri" not in rows.columns:
         raise InputError(f"{source.uri}: no column 'uri' (found: {', '.join(rows.columns) or 'none'})")
+    if ("shard" in rows.columns) != ("shard_offset" in rows.columns):
+        raise InputError(f"{source.uri}: the columns shard and shard_offset must be there both, or neither")
     base = source.uri if source.kind == "delta" else source.uri.rpartition("/")[0]
 
     def canonical(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            texts = batch.column(0).to_pylist()
-            found: list[str | None] = []
-            for text in texts:
-                try:
-                    found.append(uris.canonical(text, base=base) if text else None)
-                except ValueError:
-                    found.append(None)
-            yield pa.RecordBatch.from_arrays(
-                [pa.array(texts, pa.string()), pa.array(found, pa.string()), *batch.columns[1:]],
-                names=["given", "uri", *batch.schema.names[1:]],
-            )
+            rows = batch.to_pylist()
+            for row in rows:
+                row["fault"] = _make_canonical(row, base)
+            yield pa.RecordBatch.from_pylist(rows, schema=batch.schema.append(pa.field("fault", pa.string())))
 
     columns = [F.col("uri").cast("string").alias("uri")]
-    for field in LISTED:
-        if field.name in OPTIONAL_COLUMNS:
-            value = F.col(field.name).try_cast(field.dataType) if field.name in rows.columns else F.lit(None)
-            columns.append(value.cast(field.dataType).alias(field.name))
+    for column in LISTED:
+        if column.name in OPTIONAL_COLUMNS:
+            value = F.col(column.name).try_cast(column.dataType) if column.name in rows.columns else F.lit(None)
+            columns.append(value.cast(column.dataType).alias(column.name))
     given = rows.select(*columns)
-    schema = StructType([StructField("given", StringType()), *given.schema.fields])
+    schema = StructType([*given.schema.fields, StructField("fault", StringType())])
     references = given.mapInArrow(canonical, schema)  # type: ignore[arg-type]
-    bad = references.where(F.col("uri").isNull()).select("given").head()
+    bad = references.where(F.col("fault").isNotNull()).select("fault").head()
     if bad is not None:
-        raise InputError(f"{source.uri}: {bad['given']!r} is not a path, a file: URI or an s3:// URI")
+        raise InputError(f"{source.uri}: {bad['fault']}")
     return references.select(
         "uri",
         F.col("uri").alias("relative"),
         F.coalesce("source", F.lit(source.uri)).alias("source"),
-        "split", "label", "size_bytes", "etag", "modified_at",
+        "split", "label", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
     )  # fmt: skip
+
+
+def _make_canonical(row: dict[str, Any], base: str) -> str | None:
+    """Puts the URIs of one reference into canonical form. Returns what is wrong with it, or None."""
+    if row["shard"] == "":
+        row["shard"] = None
+    given = row["uri"]
+    for name in ("uri", "shard"):
+        text = row[name]
+        if name == "shard" and text is None:
+            continue
+        try:
+            row[name] = uris.canonical(text or "", base=base)
+        except ValueError:
+            return f"{text!r} is not a path, a file: URI or an s3:// URI"
+    if (row["shard"] is None) != (row["shard_offset"] is None):
+        return f"{given!r} has only one of shard and shard_offset"
+    if row["shard"] is not None and row["size_bytes"] is None and not shards.is_parquet(row["shard"]):
+        return f"{given!r} lies in a tar and has no size_bytes"
+    return None
 
 
 def stat_missing(references: DataFrame, threads: int, limits: fetch.Limits) -> DataFrame:
     """Fills size, etag and time of references without an etag by asking the store; null where it does not answer,
-    and then the embed stage finds out why. references: LISTED."""
+    and then the embed stage finds out why. Of a member, etag and time are its shard's. references: LISTED."""
 
     def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from concurrent.futures import ThreadPoolExecutor
@@ -185,9 +228,15 @@ def stat_missing(references: DataFrame, threads: int, limits: fetch.Limits) -> D
             for batch in batches:
                 rows = batch.to_pylist()
                 wanted = [row for row in rows if row["etag"] is None]
-                for row, stat in zip(wanted, pool.map(lambda row: try_stat(row["uri"], limits), wanted), strict=True):
-                    if stat is not None:
-                        row |= {"size_bytes": stat.size_bytes, "etag": stat.etag, "modified_at": stat.modified_at}
+                files = list({row["shard"] or row["uri"]: None for row in wanted})
+                stats = dict(zip(files, pool.map(lambda uri: try_stat(uri, limits), files), strict=True))
+                for row in wanted:
+                    stat = stats[row["shard"] or row["uri"]]
+                    if stat is None:
+                        continue
+                    row |= {"etag": stat.etag, "modified_at": stat.modified_at}
+                    if row["shard"] is None:
+                        row["size_bytes"] = stat.size_bytes
                 yield pa.RecordBatch.from_pylist(rows, schema=batch.schema)
 
     return references.mapInArrow(ask, LISTED)  # type: ignore[arg-type]
@@ -221,7 +270,7 @@ def changes(listed: DataFrame, images: DataFrame, first_id: int) -> DataFrame:
     known = kept.withColumn(
         "change",
         F.when(F.col("uri").isNull(), "removed")
-        .when(differ("etag", "size_bytes"), "changed")
+        .when(differ("etag", "size_bytes", "shard", "shard_offset"), "changed")
         .when(differ("source", "split", "label", "modified_at"), "relabelled"),
     ).where(F.col("change").isNotNull())
     names = TABLES["images"].schema.names
@@ -242,6 +291,8 @@ class Inputs:
     folders: list[Source]
     manifests: list[Source]
     leave_out: tuple[str, ...]
+    shards: tuple[shards.File, ...] = ()
+    reports: tuple[Report, ...] = ()
 
 
 def check_inputs(config: Config, given: list[str], layout: str | None, leave_out: tuple[str, ...]) -> Inputs:
@@ -251,12 +302,27 @@ def check_inputs(config: Config, given: list[str], layout: str | None, leave_out
     if layout:
         layout_pattern(layout)
     sources = [find_source(one) for one in given]
-    folders = [source for source in sources if source.kind == "folder"]
-    _refuse_overlap([folder.uri for folder in folders])
+    by_kind: dict[str, list[Source]] = {"folder": [], "shard": [], "inventory": [], "manifest": []}
+    for source in sources:
+        by_kind[source.kind if source.kind in by_kind else "manifest"].append(source)
+    folders = by_kind["folder"]
+    _refuse_overlap([source.uri for source in folders + by_kind["shard"]])
     for folder in folders:
-        if next(_images(folder, config.catalog.extensions, leave_out, []), None) is None:
-            raise InputError(f"{folder.uri} holds no image (endings: {', '.join(config.catalog.extensions)})")
-    return Inputs(given, layout, folders, [source for source in sources if source.kind != "folder"], leave_out)
+        if next(_images(folder, config.catalog, leave_out, Left()), None) is None:
+            endings = config.catalog.extensions + config.catalog.shards
+            raise InputError(f"{folder.uri} holds no image (endings: {', '.join(endings)})")
+    return Inputs(
+        given, layout, folders, by_kind["manifest"], leave_out,
+        tuple(_single_shard(source.uri) for source in by_kind["shard"]),
+        tuple(report for source in by_kind["inventory"] if (report := find_report(source.uri)) is not None),
+    )  # fmt: skip
+
+
+def _single_shard(uri: str) -> shards.File:
+    try:
+        return shards.File(uri, "", uri, *fetch.stat(uri))
+    except ImageError as error:
+        raise InputError(f"{uri}: {error}") from error
 
 
 def read_manifests(spark: SparkSession, inputs: Inputs) -> DataFrame | None:
@@ -273,55 +339,117 @@ def read_manifests(spark: SparkSession, inputs: Inputs) -> DataFrame | None:
     return references
 
 
+@dataclass
+class Left:
+    """What a listing left out. files: number of those that are no image. tables: folders of Delta tables, `/` at the
+    end: their Parquet files are no inputs, for some of them are of versions long gone."""
+
+    files: int = 0
+    tables: set[str] = field(default_factory=set)
+
+
 def _images(
-    folder: Source, extensions: tuple[str, ...], leave_out: tuple[str, ...], skipped: list[str]
-) -> Iterator[fetch.Listed]:
-    """The files of a folder that are images by their name. skipped: gets the relative names of the others, the first
-    million of them."""
-    endings = {extension.lower() for extension in extensions}
-    outside = tuple(uri.rstrip("/") + "/" for uri in leave_out)
+    folder: Source, settings: Catalog, leave_out: tuple[str, ...], left: Left
+) -> Iterator[tuple[fetch.Listed, bool]]:
+    """(file, whether it is a shard) of the files of a folder that are images or shards by their name."""
+    endings = {extension.lower() for extension in settings.extensions}
+    outside = _below(leave_out)
     for batch in fetch.list_files(folder.uri):
         for file in batch:
             if file.uri.startswith(outside):
                 continue
-            name = file.relative.rpartition("/")[2]
-            if "." in name and name.rpartition(".")[2].lower() in endings:
-                yield file
-            elif len(skipped) < 1_000_000:
-                skipped.append(file.relative)
+            if "_delta_log/" in file.relative and (above := file.uri.partition("/_delta_log/"))[1]:
+                left.tables.add(above[0] + "/")
+            kind = shards.ending(file.relative)
+            if kind in endings or kind in settings.shards:
+                yield file, kind not in endings
+            else:
+                left.files += 1
 
 
-def stage_listing(context: Context, inputs: Inputs) -> tuple[DataFrame, int]:
-    """Lists folders and prefixes into Parquet files under the lake's staging, in bounded memory.
+def _below(leave_out: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(uri.rstrip("/") + "/" for uri in leave_out)
 
-    Returns (LISTED, number of files that were no image)."""
-    number = 0
-    folder = context.lake.staging("listing")
-    rows: list[dict[str, object]] = []
-    skipped: list[str] = []
 
-    def flush() -> None:
-        nonlocal number
-        table = pa.Table.from_pylist(rows, schema=_STAGED)
+class _Stager:
+    """Rows on their way to Parquet files of a folder of the lake's staging, in bounded memory."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._rows: list[shards.File] = []
+        self._files = 0
+        self.number = 0
+
+    def add(self, row: shards.File) -> None:
+        self._rows.append(row)
+        self.number += 1
+        if len(self._rows) >= LISTED_PER_FILE:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._rows and self._files:
+            return
+        columns = list(zip(*self._rows, strict=True)) or [()] * len(shards.FILES)
+        table = pa.table(
+            [pa.array(values, field.type) for values, field in zip(columns, shards.FILES, strict=True)],
+            schema=shards.FILES,
+        )
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd")
-        objects.put(uris.join(folder, f"part-{number:06d}.parquet"), sink.getvalue().to_pybytes())
-        number += 1
-        rows.clear()
+        objects.put(uris.join(self._folder, f"part-{self._files:06d}.parquet"), sink.getvalue().to_pybytes())
+        self._files += 1
+        self._rows.clear()
 
+
+@dataclass(frozen=True)
+class Listing:
+    """What folders, shards and reports hold. images: LISTED. shards: members.FILES, `shard_count` of them. skipped:
+    number of files that were neither. tables: see Left."""
+
+    images: DataFrame
+    shards: DataFrame
+    shard_count: int
+    skipped: int
+    tables: tuple[str, ...]
+
+
+def stage_listing(context: Context, inputs: Inputs) -> Listing:
+    """Lists folders and prefixes into Parquet files under the lake's staging, in bounded memory, and has the reports of
+    S3 Inventory read."""
+    lake, left = context.lake, Left()
+    places = lake.staging("listing"), lake.staging("shards")
+    images, packed = _Stager(places[0]), _Stager(places[1])
     for source in inputs.folders:
-        for file in _images(source, context.config.catalog.extensions, inputs.leave_out, skipped):
-            rows.append(
-                {"uri": file.uri, "relative": file.relative, "source": source.uri, "size_bytes": file.size_bytes,
-                 "etag": file.etag, "modified_at": file.modified_at}
-            )  # fmt: skip
-            if len(rows) >= LISTED_PER_FILE:
-                flush()
-    flush()
-    nothing = F.lit(None).cast("string")
-    staged = StructType([column for column in LISTED if column.name in _STAGED.names])
-    listed = read_parquet(context.lake.spark, folder, staged).withColumns({"split": nothing, "label": nothing})
-    return listed.select(*LISTED.names), len(skipped)
+        for file, is_shard in _images(source, context.config.catalog, inputs.leave_out, left):
+            stager = packed if is_shard else images
+            stager.add(shards.File(file.uri, file.relative, source.uri, *file[2:]))
+    for shard in inputs.shards:
+        packed.add(shard)
+    for stager in (images, packed):
+        stager.flush()
+    listed, files = (read_parquet(lake.spark, place, members.FILES) for place in places)
+    skipped, count = left.files, packed.number
+    for number, report in enumerate(inputs.reports):
+        staged = stage_objects(context, report, f"inventory-{number}", _below(inputs.leave_out))
+        left.tables |= staged.tables
+        listed = listed.unionByName(staged.found.where(~F.col("is_shard")).select(*members.FILES.names))
+        files = files.unionByName(staged.found.where("is_shard").select(*members.FILES.names))
+        skipped, count = skipped + staged.skipped, count + staged.shards
+    nothing = {name: F.lit(None).cast(kind) for name, kind in
+               (("split", "string"), ("label", "string"), ("shard", "string"), ("shard_offset", "long"))}  # fmt: skip
+    return Listing(listed.withColumns(nothing).select(*LISTED.names), files, count, skipped, tuple(sorted(left.tables)))
+
+
+def expand(context: Context, listing: Listing, images: DataFrame, same_settings: bool) -> tuple[DataFrame, int]:
+    """The members of the listed shards as LISTED, and how many files in them are no images. Shards that are as they
+    were are not opened where same_settings. images: the table."""
+    files, before = listing.shards, None
+    if same_settings:
+        before = members.listed_before(files, images).select(*LISTED.names)
+        files = files.join(before.select(F.col("shard").alias("uri")), "uri", "left_anti")
+    found, skipped = members.list_shards(context, files, listing.shard_count, listing.tables)
+    found = found.select(*LISTED.names)
+    return (found if before is None else found.unionByName(before)), skipped
 
 
 def stage_references(context: Context, references: DataFrame) -> DataFrame:
@@ -337,20 +465,29 @@ def stage_references(context: Context, references: DataFrame) -> DataFrame:
 def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> Counts:
     """Brings `images` in line with the inputs. Raises InputError before `images` is touched where too much would go."""
     lake, config = context.lake, context.config
+    images = lake.read("images")
+    settings = _digest(_settings(inputs, config))
+    same_settings = lake.next_id(SETTINGS_MARK) == settings
     skipped = 0
     parts: list[DataFrame] = []
     if references is not None:
         parts.append(stage_references(context, references))
-    if inputs.folders:
-        listed, skipped = stage_listing(context, inputs)
-        parts.append(listed)
-    everything = parts[0] if len(parts) == 1 else parts[0].unionByName(parts[1])
+    if inputs.folders or inputs.shards or inputs.reports:
+        listing = stage_listing(context, inputs)
+        skipped = listing.skipped
+        parts.append(listing.images)
+        if listing.shard_count:
+            found, others = expand(context, listing, images, same_settings)
+            skipped += others
+            parts.append(found)
+    everything = functools.reduce(DataFrame.unionByName, parts)
     if len(inputs.given) > 1:
         _refuse_twice(everything)
     if inputs.layout:
         everything = with_layout(everything, inputs.layout)
     total = everything.count()
-    images = lake.read("images")
+    if total == 0:
+        raise InputError(f"{', '.join(inputs.given)}: no image in it")
     newest = images.agg(F.max("image_id").alias("newest"), F.count("*").alias("known")).head()
     known = int(newest["known"]) if newest else 0
     first_id = max(lake.next_id("next_image_id"), int(newest["newest"]) + 1 if newest and known else 0)
@@ -364,11 +501,14 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
                 "--set catalog.max_removed_share=1; if not, name all inputs of this lake"
             )
         if by_change:
-            lake.mark(next_image_id=first_id + by_change.get("added", 0))
+            # Of a lake left by a run that was killed from here on it is not known with what settings it was made.
+            lake.mark(**{"next_image_id": first_id + by_change.get("added", 0), SETTINGS_MARK: 0})
             if known:
                 lake.merge("images", todo.drop("change"))
             else:
                 lake.append("images", todo)
+        if by_change or not same_settings:
+            lake.mark(**{SETTINGS_MARK: settings})
     finally:
         todo.unpersist()
         lake.clear_staging()
@@ -393,9 +533,25 @@ def _refuse_twice(references: DataFrame) -> None:
         )
 
 
+def _settings(inputs: Inputs, config: Config) -> dict[str, Any]:
+    """What decides which images the inputs hold and how they are labelled, beside the inputs themselves."""
+    return {
+        "inputs": inputs.given,
+        "layout": inputs.layout,
+        "extensions": config.catalog.extensions,
+        "shards": config.catalog.shards,
+    }
+
+
+def _digest(settings: dict[str, Any]) -> int:
+    """A number for settings and this version, never 0."""
+    text = json.dumps({**settings, "version": __version__}, sort_keys=True)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) + 1
+
+
 def run(context: Context, inputs: Inputs, references: DataFrame | None) -> StageResult:
     """The whole stage. It always lists: only the store knows whether something changed."""
-    settings = {"inputs": inputs.given, "layout": inputs.layout}
+    settings = _settings(inputs, context.config)
     return run_stage(context, JOB, (), settings, lambda c: catalog(c, inputs, references), always=True)
 
 

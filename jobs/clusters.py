@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs.components import connected_components
+from jobs.config import Config
 from jobs.copies import ranked_images
 from jobs.neighbours import vectors_of
 from jobs.runs import Context, Counts, StageResult, run_stage
@@ -27,6 +28,9 @@ from udfs import alignment, models, similarity
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
+# For a model of which nothing is known. No cosine is certain: a network may give nearly 1 to everything, and then only
+# the pixels tell. From the same cosine on, what stands out from its surroundings needs less of them.
+UNCALIBRATED = similarity.NearRule(threshold=0.95, margin=0.0, certain=2.0, evidence=1.35)
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 KEPT = StructType(
     [
@@ -38,14 +42,28 @@ KEPT = StructType(
 )
 
 
-def near_rule(context: Context) -> similarity.NearRule:
-    """The rule of an edge: the settings, and where they are null what was calibrated for the model."""
-    model, settings = models.find(context.config.embed.model), context.config.clusters
-    return similarity.NearRule(
-        model.near_duplicate_threshold if settings.threshold is None else settings.threshold,
-        model.near_duplicate_margin if settings.margin is None else settings.margin,
-        model.near_duplicate_certain if settings.certain is None else settings.certain,
-        model.near_duplicate_evidence if settings.evidence is None else settings.evidence,
+def near_rule(config: Config) -> similarity.NearRule:
+    """The rule of an edge: the settings, where they are null what was calibrated for the model, else UNCALIBRATED.
+
+    Raises ModelError for an unknown model."""
+    model, settings = models.find(config.embed.model, config.models), config.clusters
+
+    def number(name: str) -> float:
+        given: tuple[float | None, ...] = (getattr(settings, name), getattr(model, f"near_duplicate_{name}"))
+        return next((value for value in given if value is not None), getattr(UNCALIBRATED, name))
+
+    return similarity.NearRule(number("threshold"), number("margin"), number("certain"), number("evidence"))
+
+
+def uncalibrated_line(config: Config) -> str | None:
+    """What a person must know of the rule where it was calibrated neither for the model nor by the settings."""
+    model, settings = models.find(config.embed.model, config.models), config.clusters
+    given = (settings.threshold, settings.margin, settings.certain, settings.evidence)
+    if model.near_duplicate_threshold is not None or None not in given:
+        return None
+    return (
+        f"{model.key} has no near-duplicate numbers: pairs with a cosine of {near_rule(config).threshold:g} or more "
+        "count if they stand out or match in their pixels; give numbers in its card, or set clusters.*"
     )
 
 
@@ -182,7 +200,7 @@ def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFram
 def clusters(context: Context) -> Counts:
     """Writes `duplicates` anew from `neighbours`, `features` and `embeddings`."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
-    rule = near_rule(context)
+    rule = near_rule(context.config)
     spark = lake.spark
     ranked = ranked_images(lake, model).persist()
     try:
@@ -237,7 +255,7 @@ def _settings(context: Context) -> dict[str, Any]:
     settings = context.config.clusters
     return {
         "model": context.config.embed.model,
-        "rule": dataclasses.asdict(near_rule(context)),
+        "rule": dataclasses.asdict(near_rule(context.config)),
         "keeper_slack": settings.keeper_slack,
         "engine": settings.engine,
         "max_component": settings.max_component,
@@ -245,6 +263,9 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def run(context: Context) -> StageResult:
+    line = uncalibrated_line(context.config)
+    if line:
+        context.reporter.stage(JOB, line)
     return run_stage(context, JOB, ("neighbours", "embeddings", "features"), _settings(context), clusters)
 
 

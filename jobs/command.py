@@ -45,7 +45,8 @@ def parser() -> argparse.ArgumentParser:
                 "inputs",
                 nargs="+",
                 metavar="INPUT",
-                help="a folder, an s3:// prefix, or a manifest (CSV, Parquet, JSON lines, Delta)",
+                help="a folder or s3:// prefix, a tar or Parquet file of images, an S3 Inventory (…/manifest.json), "
+                "or a manifest (CSV, Parquet, JSON lines, Delta)",
             )
             command.add_argument("--layout", help="reads columns from paths, such as '{split}/{label}/*'")
         command.add_argument(
@@ -93,10 +94,12 @@ def _stop(message: str, code: int) -> int:
 
 
 def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
-    from jobs import catalog, pipeline
+    from jobs import catalog, embed, pipeline
 
     settings = config.load(arguments.config, arguments.overrides)
-    models.find(settings.embed.model)
+    model = models.find(settings.embed.model, settings.models)
+    if arguments.command in ("run", embed.JOB):
+        _check_model(model)
     try:
         lake_uri = uris.canonical(arguments.lake, base=os.getcwd()).rstrip("/") or "/"  # noqa: PTH109 (a text)
         given_report = getattr(arguments, "report", None) or uris.join(lake_uri, "report")
@@ -115,7 +118,8 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     with ExitStack() as stack:
         if spark is None:
             manifests = [source.uri for source in inputs.manifests] if inputs else []
-            spark = session.open_session(settings, session.needs_s3(lake_uri, *manifests))
+            imported = [model.weights] if model.format == "vectors" else []
+            spark = session.open_session(settings, session.needs_s3(lake_uri, *manifests, *imported))
             stack.callback(spark.stop)
         references = catalog.read_manifests(spark, inputs) if inputs else None
         run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
@@ -128,6 +132,23 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
         if arguments.command != catalog.JOB:
             pipeline.run_stages(context, arguments.command, report_uri)
     return 0
+
+
+def _check_model(model: models.Model) -> None:
+    """Looks for the model's weights or vectors before anything is started or written, and checks their digest.
+
+    Raises ModelError, InputError, ConfigError."""
+    from jobs import embed, vectors
+
+    if model.format == "vectors":
+        vectors.find_table(model)
+        return
+    cache = embed.model_cache()
+    try:
+        models.weights_file(model, cache)
+    except OSError as error:
+        told = f"{cache}: cannot be written ({error.strerror}): name another folder with IMAGESIEVE_CACHE"
+        raise ConfigError(told) from error
 
 
 if __name__ == "__main__":

@@ -10,12 +10,15 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
+from jobs.cards import read_card
 from jobs.errors import ConfigError
+from udfs.models import Model
 
 
 @dataclass(frozen=True)
 class Catalog:
     extensions: tuple[str, ...]
+    shards: tuple[str, ...]
     stat: bool
     max_removed_share: float
 
@@ -33,6 +36,8 @@ class Embed:
     images_per_task: int
     images_per_commit: int
     max_failed_share: float
+    decode_timeout_s: float
+    gpu_share: float
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Config:
 
     catalog: Catalog
     embed: Embed
+    models: dict[str, Model]  # the user's own, by name@revision
     neighbours: Neighbours
     clusters: Clusters
     issues: Issues
@@ -112,6 +118,7 @@ class Config:
 
 
 _SECTIONS: dict[str, Any] = get_type_hints(Config)
+_CARDS = "models"  # the one section whose keys are names
 
 
 def _between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
@@ -127,6 +134,7 @@ _NAME_AT_REVISION = (lambda v: "@" in v, "must be name@revision")
 # What a value must be beyond its type, as it is said to the user.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "catalog.extensions": (lambda v: len(v) > 0, "must name at least one extension"),
+    "catalog.shards": (lambda v: set(v) <= {"tar", "parquet"}, "must name tar, parquet, both or none"),
     "catalog.max_removed_share": _between(0, 1),
     "embed.model": _NAME_AT_REVISION,
     "embed.runtime": _one_of("auto", "openvino", "torch", "torch-fp32"),
@@ -139,6 +147,8 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "embed.images_per_task": _between(1, 1_000_000),
     "embed.images_per_commit": _between(1, 10**9),
     "embed.max_failed_share": _between(0, 1),
+    "embed.decode_timeout_s": _between(1, 3600),
+    "embed.gpu_share": _between(0.01, 1),
     "neighbours.k": _between(10, 100),
     "neighbours.cell_images": _between(2, 1_000_000),
     "neighbours.probes": _between(1, 64),
@@ -196,7 +206,8 @@ def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
             faults.append(f"--set: {path} is not a YAML value, got {text!r}")
     if faults:
         raise ConfigError("; ".join(faults))
-    return Config(**{name: section(**values[name]) for name, section in _SECTIONS.items()})
+    sections: dict[str, Any] = {name: kind(**values[name]) for name, kind in _SECTIONS.items() if name != _CARDS}
+    return Config(**sections, models=values[_CARDS])
 
 
 def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults: list[str]) -> None:
@@ -210,6 +221,13 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
             continue
         if not isinstance(settings, Mapping):
             faults.append(f"{where}: {section} must be a section of settings, got {settings!r}")
+            continue
+        if section == _CARDS:
+            for key, card in settings.items():
+                model, found = read_card(key, card)
+                faults += [f"{where}: {section}.{key}{fault}" for fault in found]
+                if model is not None:
+                    values[section][key] = model  # of two cards of one key the later is taken, whole
             continue
         hints = get_type_hints(_SECTIONS[section])
         for key, value in settings.items():

@@ -6,24 +6,26 @@ import math
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-from pyspark import SparkFiles, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs import vectors
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
 from jobs.tables import Lake, read_parquet
-from udfs import arrow, embedding, errors, fetch, models
+from udfs import arrow, errors, fetch, models
 
 JOB = "embed"
+SPARK_WITH_PROFILES = 4  # the first that takes `profile` in mapInArrow
+ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
+STRETCH_BITS = 30  # 1 GiB of a tar stays in one commit, and a Parquet file
 MIN_FOR_FAILED_SHARE = 20  # fewer images say nothing about the whole input
 READ = from_arrow_schema(arrow.EMBEDDED)
-PENDING = from_arrow_schema(arrow.HANDED_ON.append(pa.field("uri", pa.string())))
+PENDING = from_arrow_schema(arrow.PENDING)
 SETTINGS = ("model", "max_bytes", "max_pixels")
 
 
@@ -54,24 +56,28 @@ def pending(
     final = failures.where(~F.col("error").isin(*try_again)).select("image_id")
     attempts = failures.groupBy("image_id").agg(F.max("attempt").alias("attempts"))
     return (
-        images.select("image_id", "uri", "etag")
+        images.select("image_id", "uri", "shard", "shard_offset", "size_bytes", "etag")
         .join(embeddings.where(F.col("model") == model).select("image_id"), "image_id", "left_anti")
         .join(final, "image_id", "left_anti")
         .join(features.select("image_id", F.lit(True).alias("has_features")), "image_id", "left")
         .join(attempts, "image_id", "left")
         .select(
-            "image_id", "uri", "etag",
+            "uri", "shard", "shard_offset", "size_bytes", "image_id", "etag",
             F.coalesce("has_features", F.lit(False)).alias("has_features"),
             (F.coalesce("attempts", F.lit(0)) + 1).cast("int").alias("attempt"),
+            F.lit(None).cast("array<float>").alias(arrow.GIVEN_VECTOR),
         )
     )  # fmt: skip
 
 
-def choose_runtime(spark: SparkSession, wanted: str) -> str:
-    """The kind of runtime for `auto`: torch where tasks are given GPUs or this machine has one, else openvino."""
+def choose_runtime(spark: SparkSession, wanted: str, model_format: str = "timm") -> str:
+    """The kind of runtime for `auto`: torch where executors have GPUs or this machine has one, else openvino, which
+    alone runs ONNX. model_format: of models.Model."""
     if wanted != "auto":
         return wanted
-    if spark.conf.get("spark.task.resource.gpu.amount", None):
+    if model_format == "onnx":
+        return "openvino"
+    if any(spark.conf.get(f"spark.{who}.resource.gpu.amount", None) for who in ("task", "executor")):
         return "torch"
     if not str(spark.sparkContext.master).startswith("local") or shutil.which("nvidia-smi") is None:
         return "openvino"
@@ -80,17 +86,42 @@ def choose_runtime(spark: SparkSession, wanted: str) -> str:
     return "torch" if torch.cuda.is_available() else "openvino"
 
 
-def runtime_opener(prepared: models.Prepared) -> Callable[[], embedding.Runtime]:
-    """What a worker calls to get its runtime: from the files that Spark brought to its node, on the GPU of its task."""
-    kind, model, names = prepared.kind, prepared.model, [file.name for file in prepared.files]
+def gpu_profile(spark: SparkSession, kind: str, share: float) -> Any:
+    """The stage's own resources, where executors have GPUs that the cluster's settings give to no task: so that the
+    other stages use all cores. None where it needs none. Raises ConfigError on Spark 3.5, whose stages have none."""
+    has = spark.conf.get("spark.executor.resource.gpu.amount", None)
+    if kind != "torch" or not has or spark.conf.get("spark.task.resource.gpu.amount", None):
+        return None
+    if int(spark.version.split(".")[0]) < SPARK_WITH_PROFILES:
+        raise ConfigError(f"Spark {spark.version} gives GPUs to all stages or none: set spark.task.resource.gpu.amount")
+    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
 
-    def opener() -> embedding.Runtime:
-        task = TaskContext.get()
-        gpus = task.resources().get("gpu") if task else None
-        device = int(gpus.addresses[0]) if gpus else (0 if kind == "torch" else None)
-        return arrow.runtime(kind, model, tuple(SparkFiles.get(name) for name in names), device)
+    cores = int(spark.conf.get("spark.task.cpus", "1") or 1)
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores).resource("gpu", share)).build
 
-    return opener
+
+def in_tasks(part: DataFrame, tasks: int) -> DataFrame:
+    """Deals images to tasks: those of a shard by their place in it, so that a task reads a stretch of it, others by
+    a hash. part: PENDING."""
+    if part.where(F.col("shard").isNotNull()).isEmpty():
+        return part.repartition(tasks)
+    spread = F.when(F.col("shard").isNull(), F.xxhash64("image_id"))
+    # The rows of a Parquet file have no size. A row group can only be read from its start, so its tasks are larger.
+    stretch = F.when(F.col("size_bytes").isNull(), F.floor(F.col("shard_offset") / ROWS_TOGETHER)).otherwise(
+        F.col("shard_offset")
+    )
+    dealt = part.withColumns({"spread": spread, "stretch": stretch}).repartitionByRange(
+        tasks, "shard", "stretch", "spread"
+    )
+    return dealt.sortWithinPartitions("shard", "shard_offset", "spread").drop("spread", "stretch")
+
+
+def in_commits(todo: DataFrame, commits: int) -> list[DataFrame]:
+    """Deals images to commits, by a hash. What lies side by side in a shard stays together. todo: PENDING."""
+    if commits == 1:
+        return [todo]
+    place = F.coalesce(F.concat("shard", F.lit("!"), F.shiftright("shard_offset", STRETCH_BITS).cast("string")), "uri")
+    return [todo.where(F.pmod(F.xxhash64(place), F.lit(commits)) == number) for number in range(commits)]
 
 
 def embed(context: Context) -> Counts:
@@ -108,9 +139,15 @@ def embed(context: Context) -> Counts:
     finally:
         stale.unpersist()
     failures = lake.read("failures").where(F.col("stage") == JOB)
-    # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
-    again = errors.TRANSIENT + (errors.BEYOND_LIMITS if _limits_changed(context) else ())
+    model = models.find(settings.model, context.config.models)
+    again = errors.TRANSIENT + (errors.BEYOND_LIMITS if _changed(context, SETTINGS[1:]) else ())
+    if model.format == "vectors" or _changed(context, SETTINGS[:1]):
+        again += (errors.NO_VECTOR,)
     missing = pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model, again)
+    if model.format == "vectors":
+        given = vectors.read_vectors(lake.spark, model).withColumnRenamed("vector", arrow.GIVEN_VECTOR)
+        missing = missing.drop(arrow.GIVEN_VECTOR).join(given, "uri", "left").select(*PENDING.names)
+    # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
     missing.write.parquet(lake.staging("pending"))
     todo = read_parquet(lake.spark, lake.staging("pending"), PENDING)
     total = todo.count()
@@ -130,35 +167,35 @@ def embed(context: Context) -> Counts:
     return {**counts, "read": total, "wrote": wrote}
 
 
-def _limits_changed(context: Context) -> bool:
-    """Whether the last run that ended had other limits on bytes or pixels."""
+def _changed(context: Context, names: tuple[str, ...]) -> bool:
+    """Whether the last run that ended had another value for one of these settings."""
     last = last_done(context.lake, JOB)
     settings = context.config.embed
-    return last is not None and any(last["settings"][name] != getattr(settings, name) for name in SETTINGS[1:])
+    return last is not None and any(last["settings"][name] != getattr(settings, name) for name in names)
 
 
 def _embed_all(context: Context, todo: DataFrame, total: int) -> None:
     lake, settings = context.lake, context.config.embed
     spark = lake.spark
     try:
-        model = models.find(settings.model)
-        prepared = models.prepare(model, model_cache(), choose_runtime(spark, settings.runtime))
+        model = models.find(settings.model, context.config.models)
+        prepared = models.prepare(model, model_cache(), choose_runtime(spark, settings.runtime, model.format))
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
     for file in prepared.files:
         spark.sparkContext.addFile(str(file))
     done = spark.sparkContext.accumulator(0)
     limits = fetch.Limits(settings.max_bytes, settings.timeout_s, settings.retries)
-    work = arrow.embed_batches(
-        runtime_opener(prepared), limits, settings.fetch_threads, settings.max_pixels, model.input_side, done.add
-    )
+    make_task = arrow.task_maker(prepared, model, limits, settings.fetch_threads, settings.max_pixels)
+    work = arrow.embed_batches(make_task, settings.decode_timeout_s, done.add)
+    profile = gpu_profile(spark, prepared.kind, settings.gpu_share)
+    more = {"profile": profile} if profile is not None else {}  # Spark 3.5 does not know the argument
     commits = math.ceil(total / settings.images_per_commit)
     with context.reporter.images(JOB, total, lambda: int(done.value)):
-        for commit in range(commits):
-            part = todo.where(F.pmod(F.xxhash64("image_id"), F.lit(commits)) == commit) if commits > 1 else todo
+        for commit, part in enumerate(in_commits(todo, commits)):
             tasks = max(spark.sparkContext.defaultParallelism, math.ceil(total / commits / settings.images_per_task))
             staged = lake.staging(f"{JOB}-{commit:06d}")
-            part.repartition(tasks).mapInArrow(work, READ).write.parquet(staged)  # type: ignore[arg-type]
+            in_tasks(part, tasks).mapInArrow(work, READ, **more).write.parquet(staged)  # type: ignore[arg-type]
             _commit(lake, read_parquet(spark, staged, READ), settings.model)
             lake.clear_staging(staged)
 
@@ -195,9 +232,24 @@ def _counts(lake: Lake, model: str) -> Counts:
     return {"in": lake.read("images").count(), "out": out, "failed": failures.count(), "transient": transient}
 
 
+def _refuse_another(context: Context, model: models.Model) -> None:
+    """Raises ConfigError where the lake has vectors of this key that another network or preprocessing has made."""
+    settings = F.get_json_object("config", "$.settings.model"), F.get_json_object("config", "$.settings.fingerprint")
+    of_this_key = context.lake.read("runs").where((F.col("job") == JOB) & (settings[0] == model.key))
+    if not of_this_key.where(settings[1] != model.fingerprint).isEmpty():
+        raise ConfigError(
+            f"{model.key} is not what it was when {context.lake.uri} was embedded: "
+            "give the changed card another revision"
+        )
+
+
 def run(context: Context) -> StageResult:
     settings = {name: getattr(context.config.embed, name) for name in SETTINGS}
-    return run_stage(context, JOB, ("images",), settings, embed)
+    model = models.find(context.config.embed.model, context.config.models)
+    _refuse_another(context, model)
+    settings["fingerprint"] = model.fingerprint
+    # Whether imported vectors are still those of the last run is not known.
+    return run_stage(context, JOB, ("images",), settings, embed, always=model.format == "vectors")
 
 
 def main(argv: list[str]) -> int:

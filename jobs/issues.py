@@ -16,6 +16,7 @@ from jobs import embed, tables
 from jobs.copies import ranked_images
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES
+from udfs import shards
 
 JOB = "issues"
 # Issue, its score, and its setting in the section `issues` has the issue's name. All of these ask for a look only.
@@ -137,13 +138,16 @@ def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
     return _issues(flagged.select("image_id", "flag.*"), "review")
 
 
-def corrupted_issues(failures: DataFrame) -> DataFrame:
-    """Images whose bytes are no image. What could not be fetched says nothing of the image: it stays in `failures`."""
+def corrupted_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
+    """Images whose bytes are no image. What could not be fetched says nothing of the image: it stays in `failures`.
+
+    A broken shard stands for all that could not be read of it, but most of it may be good: it is to be looked at."""
     spoilt = failures.where((F.col("stage") == embed.JOB) & F.col("error").isin(*SPOILT)).select("image_id")
-    rows = spoilt.withColumns(
+    is_shard = F.col("shard").isNull() & F.lower("uri").rlike(f"[.]({'|'.join(shards.KINDS)})$")
+    rows = spoilt.join(images.select("image_id", is_shard.alias("is_shard")), "image_id").withColumns(
         {"issue": F.lit(tables.CORRUPTED), "score": F.lit(0.0), "evidence_id": F.lit(None).cast("long")}
     )
-    return _issues(rows, "remove")
+    return _issues(rows.where(~F.col("is_shard")), "remove").unionByName(_issues(rows.where("is_shard"), "review"))
 
 
 SPOILT = (
@@ -230,7 +234,7 @@ def issues(context: Context) -> Counts:
         lake.overwrite("scores", scores)
         parts = [
             quality_issues(scores, {issue: getattr(config.issues, issue) for issue in QUALITY}),
-            corrupted_issues(lake.read("failures")),
+            corrupted_issues(lake.read("failures"), images),
             duplicate_issues(ranked, duplicates),
             leak_issues(duplicates, images),
         ]

@@ -84,11 +84,11 @@ def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
     lake, config = context.lake, context.config
     spark = lake.spark
     wanted = spark.createDataFrame([(i,) for i in ids], "image_id bigint")
-    todo = lake.read("images").join(F.broadcast(wanted), "image_id").select("image_id", "uri")
+    todo = lake.read("images").join(F.broadcast(wanted), "image_id").select("image_id", *arrow.REFERENCE.names)
     limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
-    work = arrow.thumbnail_batches(
-        limits, config.embed.fetch_threads, config.embed.max_pixels, config.report.thumbnail_side
-    )
+    embed = config.embed
+    task = arrow.ThumbnailTask(limits, embed.fetch_threads, embed.max_pixels, config.report.thumbnail_side)
+    work = arrow.thumbnail_batches(task, embed.decode_timeout_s)
     tasks = max(1, min(spark.sparkContext.defaultParallelism, len(ids) // 16))
     made = todo.repartition(tasks).mapInArrow(work, THUMBNAILS)  # type: ignore[arg-type]
     made = made.where(F.col("webp").isNotNull())

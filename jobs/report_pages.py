@@ -147,7 +147,8 @@ ERRORS: Mapping[str, str] = {
     "unsupported": "An image format or a variant that is not supported.",
     "truncated": "The file ends before the image does.",
     "corrupt": "The image data is damaged.",
-    "crashed": "The decoder crashed on this file.",
+    "crashed": "The decoder crashed or hung on this file.",
+    "no_vector": "The imported vectors hold none for it, or none that is usable.",
 }
 
 

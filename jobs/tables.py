@@ -34,7 +34,7 @@ from jobs.lease import Lease
 from udfs import objects, uris
 from udfs.quality import PROPERTIES
 
-LAKE_FORMAT = 1  # of all tables together; a lake with a higher number was made by a newer version
+LAKE_FORMAT = 2  # of all tables together: 2 has shards
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 
 CORRUPTED = "corrupted"
@@ -110,6 +110,7 @@ TABLES: dict[str, Table] = {
             "images",
             _schema(
                 image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True),
+                shard=(_TEXT, True), shard_offset=(_LONG, True),
                 size_bytes=(_LONG, True), etag=(_TEXT, True), modified_at=(_TIME, True),
             ),
             ("image_id",),
@@ -217,10 +218,11 @@ def read_marker(uri: str) -> dict[str, object] | None:
         lake_format = int(marker["format"])
     except (ValueError, KeyError, TypeError) as error:
         raise LakeError(f"{uri}/{MARKER} cannot be read ({error}): restore it, or name another --lake") from error
+    made_by = f"{uri} was made by imagesieve {marker.get('version')}"
     if lake_format > LAKE_FORMAT:
-        raise LakeError(
-            f"{uri} was made by imagesieve {marker.get('version')}, newer than this one ({__version__}): upgrade it"
-        )
+        raise LakeError(f"{made_by}, newer than this one ({__version__}): upgrade it")
+    if lake_format < LAKE_FORMAT:
+        raise LakeError(f"{made_by}, whose tables lack columns of this one's ({__version__}): make a new --lake")
     return dict(marker)
 
 

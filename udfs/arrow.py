@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import functools
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 
-from udfs import alignment, decode, embedding, fetch, hashing, models, quality
-from udfs.errors import ImageError
+from udfs import errors, fetch, isolation, models
+from udfs.isolation import Batches, Board
+from udfs.quality import PROPERTIES
 
-Batches = Iterator[pa.RecordBatch]
-ROWS_OUT = 64  # of one batch of embeddings: 330 KB
+# Where an image is: the fields of udfs.fetch.Reference, in their order.
+REFERENCE = pa.schema(
+    [("uri", pa.string()), ("shard", pa.string()), ("shard_offset", pa.int64()), ("size_bytes", pa.int64())]
+)
 FEATURES = pa.schema(
     [
         ("sha256", pa.string()),
@@ -26,13 +26,15 @@ FEATURES = pa.schema(
         ("height", pa.int32()),
         ("format", pa.string()),
         ("thumbnail", pa.binary()),
-        *[(name, pa.float64()) for name in quality.PROPERTIES],
+        *[(name, pa.float64()) for name in PROPERTIES],
     ]
 )
-# What the job says of an image to be read, beside its uri: handed on as it is.
+# What the job says of an image to be read, beside where it is: handed on as it is.
 HANDED_ON = pa.schema(
     [("image_id", pa.int64()), ("etag", pa.string()), ("has_features", pa.bool_()), ("attempt", pa.int32())]
 )
+GIVEN_VECTOR = "given_vector"  # float32 numbers where vectors are imported, else null
+PENDING = pa.schema([*REFERENCE, *HANDED_ON, (GIVEN_VECTOR, pa.list_(pa.float32()))])
 EMBEDDED = pa.schema(
     [
         *HANDED_ON,
@@ -42,111 +44,101 @@ EMBEDDED = pa.schema(
         ("detail", pa.string()),
     ]
 )
+THUMBNAILS = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
 
 
-@functools.cache
-def runtime(kind: str, model: str, files: tuple[str, ...], device: int | None) -> embedding.Runtime:
-    """The runtime of this worker process, opened once. kind, model, files: of models.Prepared. device: of CUDA."""
-    cv2.setNumThreads(1)  # Spark runs one worker a core
-    return embedding.open_runtime(kind, models.find(model), tuple(Path(file) for file in files), device)
+@dataclass(frozen=True)
+class EmbedTask:
+    """Batches of PENDING to EMBEDDED: of each image its features and vector, or an error.
+
+    kind, files: of models.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside the
+    one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
+
+    model: models.Model
+    kind: str
+    files: tuple[Path, ...]
+    device: int | None
+    limits: fetch.Limits
+    fetch_threads: int
+    decode_threads: int
+    max_pixels: int
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        from udfs import image_pass  # in the child alone
+
+        return image_pass.embed(self)
+
+
+@dataclass(frozen=True)
+class ThumbnailTask:
+    """Batches of REFERENCE and image_id to THUMBNAILS: WebP of at most side x side pixels, null where there is none."""
+
+    limits: fetch.Limits
+    fetch_threads: int
+    max_pixels: int
+    side: int
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        from udfs import image_pass
+
+        return image_pass.thumbnails(self)
+
+
+def task_maker(
+    prepared: models.Prepared, model: models.Model, limits: fetch.Limits, fetch_threads: int, max_pixels: int
+) -> Callable[[], EmbedTask]:
+    """What a worker calls to learn its task: from the files that Spark brought to its node, on the GPU of its task.
+
+    Decoding gets the task's other cores: spark.task.cpus is how many feed one GPU."""
+    kind, names = prepared.kind if prepared.files else "", [file.name for file in prepared.files]
+
+    def make() -> EmbedTask:
+        import shutil
+
+        from pyspark import SparkFiles, TaskContext
+
+        task = TaskContext.get()
+        gpus = task.resources().get("gpu") if task else None
+        cores = task.cpus() if task else 1
+        own = 0 if kind == "torch" and shutil.which("nvidia-smi") else None  # one machine, whose tasks are given none
+        device = int(gpus.addresses[0]) if gpus else own
+        files = tuple(Path(SparkFiles.get(name)) for name in names)
+        decode_threads = cores if device is not None or cores > 1 else 0
+        return EmbedTask(model, kind, files, device, limits, fetch_threads, decode_threads, max_pixels)
+
+    return make
 
 
 def embed_batches(
-    open_runtime: Callable[[], embedding.Runtime],
-    limits: fetch.Limits,
-    fetch_threads: int,
-    max_pixels: int,
-    side: int,
-    count: Callable[[int], Any],
+    make_task: Callable[[], EmbedTask], hang_s: float, count: Callable[[int], Any]
 ) -> Callable[[Batches], Batches]:
-    """Reads, decodes and embeds images: bytes are fetched once and decoded once, pixels stay in the worker.
+    """Maps batches of PENDING to EMBEDDED: of each image either its features and vector, or an error and its detail.
 
-    open_runtime: gives the worker's runtime. side: of the model's square input, pixels. count: told how many are done.
-    The function returned maps batches of uri and HANDED_ON to EMBEDDED: of each image either its features and vector,
-    or an error and its detail."""
+    make_task: called in the worker, which alone knows its GPU and where its files are. hang_s: seconds that the
+    decoding of one image may take. count: told how many are done."""
+
+    def failed(row: pa.RecordBatch, detail: str) -> pa.RecordBatch:
+        error = errors.ImageError(errors.CRASHED, detail)
+        given = row.select(HANDED_ON.names).to_pylist()[0]
+        return pa.RecordBatch.from_pylist([{**given, "error": error.code, "detail": error.detail}], schema=EMBEDDED)
 
     def run(batches: Batches) -> Batches:
-        net = open_runtime()
-        rows: list[dict[str, Any]] = []
-        for given, data in _fetched(batches, HANDED_ON.names, limits, fetch_threads):
-            rows.append({**given, **_embed_one(data, net, max_pixels, side)})
-            if len(rows) == ROWS_OUT:
-                yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
-                count(len(rows))
-                rows.clear()
-        if rows:
-            yield pa.RecordBatch.from_pylist(rows, schema=EMBEDDED)
-            count(len(rows))
+        for done in isolation.run(batches, make_task(), failed, hang_s):
+            yield done
+            count(done.num_rows)
 
     return run
 
 
-def _fetched(
-    batches: Batches, names: list[str], limits: fetch.Limits, threads: int
-) -> Iterator[tuple[dict[str, Any], bytes | ImageError]]:
-    """The named columns of each row and the bytes of its uri, in order; requests run ahead across batches."""
-    waiting: deque[dict[str, Any]] = deque()
+def thumbnail_batches(task: ThumbnailTask, hang_s: float) -> Callable[[Batches], Batches]:
+    """Maps batches of REFERENCE and image_id to THUMBNAILS."""
 
-    def uris() -> Iterator[str]:
-        for batch in batches:
-            for uri, row in zip(batch.column("uri").to_pylist(), batch.select(names).to_pylist(), strict=True):
-                waiting.append(row)
-                yield uri
-
-    for data in fetch.fetch_all(uris(), limits, threads):
-        yield waiting.popleft(), data
-
-
-def _embed_one(data: bytes | ImageError, net: embedding.Runtime, max_pixels: int, side: int) -> dict[str, Any]:
-    """One row of EMBEDDED but for what is handed on."""
-    try:
-        if isinstance(data, ImageError):
-            raise data
-        decoded = decode.decode(data, side, max_pixels)
-    except ImageError as error:
-        return {"error": error.code, "detail": error.detail}
-    pixels = decoded.pixels
-    return {
-        "sha256": hashing.sha256(data),
-        "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height),
-        "perceptual_hash": hashing.perceptual_hash(pixels),
-        "width": decoded.width,
-        "height": decoded.height,
-        "format": decoded.format,
-        "thumbnail": alignment.thumbnail(pixels).tobytes(),
-        **quality.properties(pixels),
-        # One image at a time: a vector must not depend on which images share its batch.
-        "vector": net.embed(embedding.fit(pixels, side)[np.newaxis])[0],
-    }
-
-
-def thumbnail_batches(
-    limits: fetch.Limits, fetch_threads: int, max_pixels: int, side: int
-) -> Callable[[Batches], Batches]:
-    """Maps batches of (image_id, uri) to (image_id, webp: the image in at most side x side pixels, or null)."""
-    schema = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
+    def failed(row: pa.RecordBatch, _detail: str) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist(
+            [{"image_id": row.column("image_id")[0].as_py(), "webp": None}], schema=THUMBNAILS
+        )
 
     def run(batches: Batches) -> Batches:
-        for given, data in _fetched(batches, ["image_id"], limits, fetch_threads):
-            row = {**given, "webp": _thumbnail(data, max_pixels, side)}
-            yield pa.RecordBatch.from_pylist([row], schema=schema)
+        yield from isolation.run(batches, task, failed, hang_s)
 
     return run
-
-
-def _thumbnail(data: bytes | ImageError, max_pixels: int, side: int) -> bytes | None:
-    import io
-
-    from PIL import Image
-
-    if isinstance(data, ImageError):
-        return None
-    try:
-        decoded = decode.decode(data, side, max_pixels)
-    except ImageError:
-        return None
-    picture = Image.fromarray(decoded.pixels)
-    picture.thumbnail((side, side))
-    sink = io.BytesIO()
-    picture.save(sink, "webp", quality=80)
-    return sink.getvalue()

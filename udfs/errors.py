@@ -12,6 +12,7 @@ UNSUPPORTED = "unsupported"  # an image, in a format or variant that no decoder 
 TRUNCATED = "truncated"  # the data end before the image does
 CORRUPT = "corrupt"  # the decoder found it broken
 CRASHED = "crashed"  # the decoder itself crashed or hung on it
+NO_VECTOR = "no_vector"  # the imported vectors hold no usable one for it, or the network overflowed
 
 CODES = (
     NOT_FOUND,
@@ -26,6 +27,7 @@ CODES = (
     TRUNCATED,
     CORRUPT,
     CRASHED,
+    NO_VECTOR,
 )
 # A later run tries these again: they can pass without the object changing. All others stay until it does.
 TRANSIENT = (TIMEOUT, FETCH_FAILED, ACCESS_DENIED)

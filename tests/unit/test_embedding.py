@@ -1,15 +1,18 @@
 """Fitting to the square input, and what every runtime promises."""
 
 import hashlib
+import pickle
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests import networks as small
 from udfs import embedding, models
 
 MODEL = models.find(models.DEFAULT)
@@ -17,24 +20,22 @@ SIDE = MODEL.input_side
 
 
 def pictures(count: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(count, SIDE, SIDE, 3) uint8: smooth coloured blobs with some noise, all different."""
-    draw = np.random.default_rng(seed)
-    coarse = draw.integers(0, 256, (count, 7, 7, 3)).repeat(SIDE // 7, 1).repeat(SIDE // 7, 2)
-    noise = draw.normal(0, 8, (count, SIDE, SIDE, 3))
-    return np.clip(coarse + noise, 0, 255).astype(np.uint8)
+    return small.pictures(count, SIDE, seed)
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> models.Prepared:
-    return models.prepare(MODEL, tmp_path_factory.mktemp("models"))
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def prepared(cache: Path) -> models.Prepared:
+    return models.prepare(MODEL, cache)
 
 
 @pytest.fixture(scope="module", params=models.KINDS)
-def runtime(request: pytest.FixtureRequest, prepared: models.Prepared) -> embedding.Runtime:
-    files = prepared.files
-    if request.param.startswith("torch"):
-        files = (models.weights_file(MODEL),)
-    return embedding.open_runtime(request.param, MODEL, files)
+def runtime(request: pytest.FixtureRequest, cache: Path) -> embedding.Runtime:
+    return embedding.open_runtime(request.param, MODEL, models.prepare(MODEL, cache, request.param).files)
 
 
 # --- fit ---
@@ -65,6 +66,33 @@ def test_fit_averages_along_each_axis_that_shrinks(size: tuple[int, int]) -> Non
 def test_fit_leaves_a_square_of_the_right_size_alone() -> None:
     picture = pictures(1)[0]
     assert np.array_equal(embedding.fit(picture, SIDE), picture)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (100, 300), (301, 100), (20, 50), (32, 32)])
+def test_crop_is_the_middle_scaled_by_the_short_side(size: tuple[int, int]) -> None:
+    """A crop off the middle, of another width than the short side, or with its aspect ratio changed: against the
+    square cut by hand."""
+    pixels = np.random.default_rng(1).integers(0, 256, (*size, 3)).astype(np.uint8)
+    short = min(size)
+    top, left = ((length - short) // 2 for length in size)
+    middle = pixels[top : top + short, left : left + short]
+    assert np.array_equal(embedding.fit(pixels, 32, "crop"), embedding.fit(np.ascontiguousarray(middle), 32))
+    assert np.array_equal(embedding.fit(pixels, 32), embedding.fit(pixels, 32, "stretch"))
+
+
+@pytest.mark.parametrize("how", models.FITS)
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (1, 1)])
+def test_a_thin_image_is_fitted_in_little_memory(how: str, size: tuple[int, int]) -> None:
+    """An image of 60 kilopixels that becomes one of 3 gigapixels on its way to a square."""
+    square = embedding.fit(np.full((*size, 3), 9, np.uint8), SIDE, how)
+    assert square.shape == (SIDE, SIDE, 3)
+    assert (square == 9).all()
+
+
+def test_an_unknown_fit_is_refused() -> None:
+    """A misspelt fit that becomes another."""
+    with pytest.raises(ValueError, match="how must be one of stretch, crop"):
+        embedding.fit(np.zeros((8, 8, 3), np.uint8), 8, "squash")
 
 
 # --- every runtime ---
@@ -110,10 +138,10 @@ def test_wrong_pixels_are_refused(runtime: embedding.Runtime, wrong: NDArray[np.
         runtime.embed(wrong)
 
 
-def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime) -> None:
-    # Would catch a wrong normalisation, channel order or padding in the converted network.
+def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Path) -> None:
+    """A wrong normalisation, channel order, or padding in the converted network."""
     images = pictures(4)
-    reference = embedding.open_runtime("torch-fp32", MODEL, (models.weights_file(MODEL),)).embed(images)
+    reference = embedding.open_runtime("torch-fp32", MODEL, models.prepare(MODEL, cache, "torch").files).embed(images)
     limit = 0.99999 if runtime.device.endswith("f32") else 0.98
     assert (runtime.embed(images) * reference).sum(axis=1).min() > limit
 
@@ -163,6 +191,100 @@ def test_an_unknown_kind_is_refused(prepared: models.Prepared) -> None:
         embedding.open_runtime("tpu", MODEL, prepared.files)
 
 
-def test_a_missing_cuda_device_is_named() -> None:
+def test_a_missing_cuda_device_is_named(cache: Path) -> None:
+    """A traceback of torch on an executor without its GPU."""
     with pytest.raises(models.ModelError, match="no CUDA device 99"):
-        embedding.open_runtime("torch", MODEL, (models.weights_file(MODEL),), device=99)
+        embedding.open_runtime("torch", MODEL, models.prepare(MODEL, cache, "torch").files, device=99)
+
+
+# --- networks of a user's cards ---
+
+CARDS: dict[str, Callable[[Path], models.Model]] = {
+    "timm safetensors": small.timm_model,
+    "timm pth": lambda folder: small.timm_model(folder, ending=".pth"),
+    "timm transformer at another side": lambda folder: small.timm_model(folder, "test_vit"),
+    "torchscript": small.script_model,
+    "torchscript with axes of length 1": lambda folder: small.script_model(folder, "axes"),
+    "torchscript with several outputs": lambda folder: small.script_model(folder, "tuple"),
+    "onnx": small.onnx_model,
+}
+
+
+@pytest.fixture(scope="module", params=sorted(CARDS))
+def card(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> models.Model:
+    return CARDS[request.param](tmp_path_factory.mktemp("card"))
+
+
+def kinds_of(model: models.Model) -> tuple[str, ...]:
+    return tuple(kind for kind in models.KINDS if model.format != "onnx" or kind.startswith("openvino"))
+
+
+def test_every_format_gives_what_its_network_gives(card: models.Model, tmp_path: Path) -> None:
+    """A wrong normalisation, order of channels, output or weight in any format and runtime: against torch alone."""
+    images = small.pictures(6)
+    expected = small.oracle(card)(images)
+    told_apart = np.linalg.norm(expected - small.oracle(card)(images[..., ::-1]), axis=1).min()
+    assert told_apart > 0.02, "the test sees nothing"
+    for kind in kinds_of(card):
+        files = models.prepare(card, tmp_path, kind).files
+        found = embedding.open_runtime(kind, card, files).embed(images)
+        assert found.shape == (6, card.dimension)
+        away = np.linalg.norm(found - expected, axis=1).max()
+        assert away < (1e-3 if kind.endswith("fp32") else 0.8 * told_apart), kind
+        cosines = (found * expected).sum(axis=1)
+        assert cosines.min() > (0.99999 if kind.endswith("fp32") else 0.999), kind
+
+
+def test_every_format_gives_rows_that_depend_on_their_image_alone(card: models.Model, tmp_path: Path) -> None:
+    """A transformer or a script whose kernels change with the place in the batch or after some calls."""
+    images = small.pictures(7)
+    for kind in kinds_of(card):
+        runtime = embedding.open_runtime(kind, card, models.prepare(card, tmp_path, kind).files)
+        rows = runtime.embed(images)
+        assert all(np.array_equal(runtime.embed(images), rows) for _ in range(4)), kind
+        assert np.array_equal(runtime.embed(images[::-1])[::-1], rows), kind
+        assert np.array_equal(np.concatenate([runtime.embed(images[i : i + 1]) for i in range(7)]), rows), kind
+
+
+def test_a_script_is_embedded_without_torch(tmp_path: Path) -> None:
+    """A CPU worker that imports torch because a card's format is torch's."""
+    model = small.script_model(tmp_path)
+    files = models.prepare(model, tmp_path / "cache").files
+    code = (
+        "import sys, pickle, pathlib, numpy as np; from udfs import embedding; "
+        "model = pickle.loads(bytes.fromhex(sys.argv[1])); "
+        "runtime = embedding.open_runtime('openvino', model, tuple(map(pathlib.Path, sys.argv[2:]))); "
+        "print(runtime.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape, 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, pickle.dumps(model).hex(), *map(str, files)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(embedding.__file__).parents[1], check=True)
+    assert done.stdout == "(1, 16) False\n"
+
+
+def test_imported_vectors_have_no_runtime() -> None:
+    """A worker that opens files of a model that has none."""
+    model = models.Model("mine", "1", "vectors", 224, 4, "none", "me", "/data/vectors.parquet")
+    with pytest.raises(ValueError, match="there is no network to open"):
+        embedding.open_runtime("openvino", model, ())
+
+
+# --- submit ---
+
+
+def test_submitted_work_is_what_embed_gives(runtime: embedding.Runtime) -> None:
+    """Results that are mixed up where two calls are in flight, or that follow a buffer used again meanwhile."""
+    images = pictures(6)
+    rows = runtime.embed(images)
+    buffer = images[:4].copy()
+    first = runtime.submit(buffer)
+    buffer[:] = 0
+    second = runtime.submit(images[4:])
+    assert np.array_equal(second(), rows[4:])
+    assert np.array_equal(first(), rows[:4])
+    assert runtime.submit(images[:0])().shape == (0, MODEL.dimension)
+
+
+def test_a_runtime_tells_its_batch(runtime: embedding.Runtime) -> None:
+    """A caller that waits for batches which bring nothing, or a busy share where none is measured."""
+    assert runtime.batch == (4 if type(runtime).__name__ == "_Torch" else 32)
+    assert runtime.busy_s == 0.0

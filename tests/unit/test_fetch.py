@@ -18,7 +18,7 @@ import pytest
 from tests import s3_server
 from udfs import fetch, objects, s3, uris
 from udfs.errors import ImageError
-from udfs.fetch import Limits
+from udfs.fetch import Limits, Reference
 
 LIMITS = Limits(max_bytes=1000, timeout_s=4.0, retries=3)
 STRANGE_KEYS = [
@@ -191,56 +191,56 @@ def _code(read: Callable[[], object]) -> str:
 def test_answers_that_are_final(faulty: type[_Faulty], key: str, code: str) -> None:
     if key.startswith("d//"):
         # Such keys take boto3's way.
-        assert fetch.fetch(f"s3://b/{key}", LIMITS) == key.encode()
+        assert fetch.fetch(Reference(f"s3://b/{key}"), LIMITS) == key.encode()
         return
-    assert _code(lambda: fetch.fetch(f"s3://b/{key}", LIMITS)) == code
+    assert _code(lambda: fetch.fetch(Reference(f"s3://b/{key}"), LIMITS)) == code
     assert faulty.seen == {key: 1}
 
 
 @pytest.mark.parametrize("status", ["500", "503", "429"])
 def test_passing_trouble_is_tried_again(faulty: type[_Faulty], status: str) -> None:
     key = f"once-{status}"
-    assert fetch.fetch(f"s3://b/{key}", LIMITS) == key.encode()
+    assert fetch.fetch(Reference(f"s3://b/{key}"), LIMITS) == key.encode()
     assert faulty.seen == {key: 2}
 
 
 def test_lasting_trouble_ends(faulty: type[_Faulty]) -> None:
-    assert _code(lambda: fetch.fetch("s3://b/status-503", LIMITS)) == "fetch_failed"
+    assert _code(lambda: fetch.fetch(Reference("s3://b/status-503"), LIMITS)) == "fetch_failed"
     assert faulty.seen == {"status-503": 4}
 
 
 def test_resets(faulty: type[_Faulty]) -> None:
-    assert fetch.fetch("s3://b/reset-2", LIMITS) == b"reset-2"
-    assert _code(lambda: fetch.fetch("s3://b/reset-99", LIMITS)) == "fetch_failed"
+    assert fetch.fetch(Reference("s3://b/reset-2"), LIMITS) == b"reset-2"
+    assert _code(lambda: fetch.fetch(Reference("s3://b/reset-99"), LIMITS)) == "fetch_failed"
 
 
 @pytest.mark.parametrize("key", ["slow-3", "stalled-3"])
 def test_no_answer_in_time(faulty: type[_Faulty], key: str) -> None:
     began = time.monotonic()
-    assert _code(lambda: fetch.fetch(f"s3://b/{key}", Limits(1000, 1.0, 9))) == "timeout"
+    assert _code(lambda: fetch.fetch(Reference(f"s3://b/{key}"), Limits(1000, 1.0, 9))) == "timeout"
     assert time.monotonic() - began < 2.5
 
 
 def test_servers_that_lie_about_the_size(faulty: type[_Faulty]) -> None:
-    assert _code(lambda: fetch.fetch("s3://b/short", Limits(1000, 2.0, 1))) in ("fetch_failed", "timeout")
-    assert fetch.fetch("s3://b/long", LIMITS) == b"x" * 10
-    assert fetch.fetch("s3://b/gzip", LIMITS) == b"not gzip at all"
+    assert _code(lambda: fetch.fetch(Reference("s3://b/short"), Limits(1000, 2.0, 1))) in ("fetch_failed", "timeout")
+    assert fetch.fetch(Reference("s3://b/long"), LIMITS) == b"x" * 10
+    assert fetch.fetch(Reference("s3://b/gzip"), LIMITS) == b"not gzip at all"
 
 
 def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     _use(monkeypatch, s3_server.environment("http://127.0.0.1:9"))
-    assert _code(lambda: fetch.fetch("s3://b/k", Limits(1000, 1.0, 1))) in ("fetch_failed", "timeout")
+    assert _code(lambda: fetch.fetch(Reference("s3://b/k"), Limits(1000, 1.0, 1))) in ("fetch_failed", "timeout")
 
 
 def test_no_credentials_stop_the_run_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _use(monkeypatch, {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(tmp_path)})
     with pytest.raises(s3.StoreError, match="no AWS credentials: set AWS_PROFILE"):
-        fetch.fetch("s3://b/k", LIMITS)
+        fetch.fetch(Reference("s3://b/k"), LIMITS)
     with pytest.raises(s3.StoreError, match="no AWS credentials"):
-        list(fetch.fetch_all(["s3://b/k"], LIMITS))
+        list(fetch.fetch_all([Reference("s3://b/k")], LIMITS))
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(s3.StoreError, match="nobody"):
-        fetch.fetch("s3://b/k", LIMITS)
+        fetch.fetch(Reference("s3://b/k"), LIMITS)
 
 
 def test_public_buckets_need_no_credentials(
@@ -250,8 +250,8 @@ def test_public_buckets_need_no_credentials(
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
-    assert fetch.fetch("s3://b/k", LIMITS) == b"k"
-    assert fetch.fetch("s3://b/d//k", LIMITS) == b"d//k"
+    assert fetch.fetch(Reference("s3://b/k"), LIMITS) == b"k"
+    assert fetch.fetch(Reference("s3://b/d//k"), LIMITS) == b"d//k"
 
 
 # Many at once
@@ -268,11 +268,11 @@ def test_order_errors_and_bounds(faulty: type[_Faulty], tmp_path: Path) -> None:
     expected[7], expected[11], expected[13] = b"from disk", "not_found", "not_found"
     taken = 0
 
-    def counted() -> Iterator[str]:
+    def counted() -> Iterator[Reference]:
         nonlocal taken
         for uri in source:
             taken += 1
-            yield uri
+            yield Reference(uri)
 
     for given, result in enumerate(fetch.fetch_all(counted(), LIMITS, threads=4)):
         assert (result.code if isinstance(result, ImageError) else result) == expected[given]
@@ -285,7 +285,7 @@ def test_bytes_ahead_are_bounded(faulty: type[_Faulty], monkeypatch: pytest.Monk
     monkeypatch.setattr(fetch, "AHEAD_BYTES", 100_000)
     source = [f"s3://b/size-{40_000 if i % 3 else 90_000}-{i}" for i in range(40)]
     source[5] = "s3://b/size-250000-5"  # larger than the whole window
-    results = fetch.fetch_all(source, Limits(max_bytes=1_000_000, timeout_s=10), threads=8)
+    results = fetch.fetch_all(map(Reference, source), Limits(max_bytes=1_000_000, timeout_s=10), threads=8)
     first = next(results)
     time.sleep(0.2)  # all that may be read ahead has been
     sizes = [len(first)] if isinstance(first, bytes) else []
@@ -305,7 +305,7 @@ def test_the_window_never_holds_more() -> None:
 
 
 def test_an_abandoned_iterator_asks_for_no_more(faulty: type[_Faulty]) -> None:
-    results = fetch.fetch_all((f"s3://b/slow-0.02{i}" for i in range(1000)), LIMITS, threads=2)
+    results = fetch.fetch_all((Reference(f"s3://b/slow-0.02{i}") for i in range(1000)), LIMITS, threads=2)
     next(results)
     results.close()  # type: ignore[attr-defined]
     time.sleep(0.2)
@@ -332,7 +332,7 @@ def test_strange_keys_from_list_to_bytes(lake: s3_server.S3Server) -> None:
         assert all(uris.canonical(one.uri) == one.uri for one in listed)
     whole = {one.relative for batch in fetch.list_files(f"s3://{lake.bucket}/") for one in batch}
     assert whole >= set(STRANGE_KEYS)
-    found = list(fetch.fetch_all([one.uri for one in listed], LIMITS, threads=4))
+    found = list(fetch.fetch_all([Reference(one.uri) for one in listed], LIMITS, threads=4))
     assert found == [one.relative.encode() for one in listed]
     for one in listed:
         stat = fetch.stat(one.uri)
@@ -341,7 +341,7 @@ def test_strange_keys_from_list_to_bytes(lake: s3_server.S3Server) -> None:
 
 def test_a_newline_in_a_key(faulty: type[_Faulty]) -> None:
     # moto's own routes do not match such keys.
-    assert fetch.fetch("s3://b/new\nline.jpg", LIMITS) == b"new\nline.jpg"
+    assert fetch.fetch(Reference("s3://b/new\nline.jpg"), LIMITS) == b"new\nline.jpg"
 
 
 def test_strange_local_names_from_list_to_bytes(tmp_path: Path) -> None:
@@ -353,11 +353,11 @@ def test_strange_local_names_from_list_to_bytes(tmp_path: Path) -> None:
     listed = {one.relative: one for batch in fetch.list_files(str(tmp_path)) for one in batch}
     assert set(listed) == {*names, "caf%E9%201.jpg"}
     for name in names:
-        assert fetch.fetch(listed[name].uri, LIMITS) == name.encode()
+        assert fetch.fetch(Reference(listed[name].uri), LIMITS) == name.encode()
     odd = listed["caf%E9%201.jpg"].uri
     assert odd.startswith("file:///")
     assert odd.endswith("/caf%E9%201.jpg")
-    assert fetch.fetch(odd, LIMITS) == b"latin"
+    assert fetch.fetch(Reference(odd), LIMITS) == b"latin"
 
 
 # Folders
@@ -446,31 +446,31 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         listener.bind("socket")
         for name, detail in ((".", "a folder"), ("pipe", "a pipe"), ("socket", "a socket")):
             with pytest.raises(ImageError, match=detail) as caught:
-                fetch.fetch(uris.canonical(name), LIMITS)
+                fetch.fetch(Reference(uris.canonical(name)), LIMITS)
             assert caught.value.code == "fetch_failed"
             assert _code(lambda name=name: fetch.stat(uris.canonical(name))) == "fetch_failed"  # type: ignore[misc]
-    assert _code(lambda: fetch.fetch("/dev/zero", LIMITS)) == "fetch_failed"
-    assert _code(lambda: fetch.fetch(f"{tmp_path}/missing", LIMITS)) == "not_found"
+    assert _code(lambda: fetch.fetch(Reference("/dev/zero"), LIMITS)) == "fetch_failed"
+    assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/missing"), LIMITS)) == "not_found"
     assert _code(lambda: fetch.stat(f"{tmp_path}/missing")) == "not_found"
-    assert _code(lambda: fetch.fetch(f"{tmp_path}/file/below", LIMITS)) == "not_found"
-    assert _code(lambda: fetch.fetch(f"{tmp_path}/{'n' * 300}", LIMITS)) == "fetch_failed"
+    assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/file/below"), LIMITS)) == "not_found"
+    assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/{'n' * 300}"), LIMITS)) == "fetch_failed"
 
     def refuse(*_args: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    assert _code(lambda: fetch.fetch(f"{tmp_path}/file", LIMITS)) == "access_denied"
+    assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/file"), LIMITS)) == "access_denied"
 
 
 def test_sizes_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a"
     for size in (0, 1, 999, 1000):
         file.write_bytes(b"x" * size)
-        assert fetch.fetch(str(file), LIMITS) == b"x" * size
+        assert fetch.fetch(Reference(str(file)), LIMITS) == b"x" * size
     file.write_bytes(b"x" * 1001)
-    assert _code(lambda: fetch.fetch(str(file), LIMITS)) == "too_many_bytes"
+    assert _code(lambda: fetch.fetch(Reference(str(file)), LIMITS)) == "too_many_bytes"
     os.truncate(file, 1 << 40)  # sparse: reading it would never end
-    assert _code(lambda: fetch.fetch(str(file), LIMITS)) == "too_many_bytes"
+    assert _code(lambda: fetch.fetch(Reference(str(file)), LIMITS)) == "too_many_bytes"
 
 
 @pytest.mark.parametrize(("grown", "expected"), [(900, 900), (1000, 1000), (5000, "too_many_bytes"), (3, 3)])
@@ -488,9 +488,9 @@ def test_a_file_that_changes_while_it_is_read(
 
     monkeypatch.setattr(os, "fstat", then_change)
     if isinstance(expected, str):
-        assert _code(lambda: fetch.fetch(str(file), LIMITS)) == expected
+        assert _code(lambda: fetch.fetch(Reference(str(file)), LIMITS)) == expected
     else:
-        assert fetch.fetch(str(file), LIMITS) == b"x" * grown
+        assert fetch.fetch(Reference(str(file)), LIMITS) == b"x" * grown
 
 
 # Bookkeeping
@@ -588,4 +588,4 @@ def test_photographs(tmp_path: Path) -> None:
     for number, one in enumerate(listed):
         shutil.copy(os.fsdecode(uris.local_path(one.uri)), tmp_path / str(number))
         copies.append((tmp_path / str(number)).read_bytes())
-    assert list(fetch.fetch_all([one.uri for one in listed], Limits())) == copies
+    assert list(fetch.fetch_all([Reference(one.uri) for one in listed], Limits())) == copies
