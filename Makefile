@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := build/demo
 
-.PHONY: demo test test-all check package bench install clean lock
+.PHONY: demo test test-all check package bench bench-peers install clean lock
 
 demo: .venv/.demo
 	$(BIN)/python -m tests.demo --folder $(DEMO)
@@ -19,11 +19,17 @@ check: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects.
+# PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects. bench-peers installs other programs.
 bench: .venv/.test
 	@[ -d "$(PHOTOS)" ] || { echo "make bench PHOTOS=folder of photographs [OTHERS=folder of images of few subjects]" >&2; exit 2; }
 	$(BIN)/python -m tests.bench.edits --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
 	$(BIN)/python -m tests.bench.outliers --photos "$(PHOTOS)"
+	$(BIN)/python -m tests.bench.vectors --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
+	$(BIN)/python -m tests.bench.embed --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
+
+bench-peers: .venv/.test
+	@[ -d "$(PHOTOS)" ] || { echo "make bench-peers PHOTOS=folder of photographs" >&2; exit 2; }
+	$(BIN)/python -m tests.bench.peers --photos "$(PHOTOS)"
 
 package: .venv/.demo
 	$(BIN)/python emr/package.py build/imagesieve.zip

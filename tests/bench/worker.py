@@ -1,0 +1,79 @@
+"""What one worker needs for its images, without Spark: a process like Spark's, and the child that it works in.
+
+    python -m tests.bench.worker --references FILE [--model GRAPH WEIGHTS]
+
+prints one JSON line. FILE: JSON lines of uri, shard, shard_offset, size_bytes. The environment says where S3 is.
+ready_s: from the start of the process to its first results. cpu_s: of both processes. peak_mb: of both, each at its
+highest."""
+
+import argparse
+import json
+import os
+import resource
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from udfs import arrow, fetch, isolation, models
+
+BATCH = 64  # rows that Spark sends at once
+
+
+def task(files: list[Path]) -> arrow.EmbedTask:
+    """The task of the default settings on a CPU. files: of models.Prepared, none for no network."""
+    model = models.find(models.DEFAULT)
+    return arrow.EmbedTask(model, "openvino" if files else "", tuple(files), None, fetch.Limits(), 32, 0, 178_956_970)
+
+
+def batches(references: list[dict[str, object]], dimension: int, with_model: bool) -> Iterator[pa.RecordBatch]:
+    """references: fields of fetch.Reference. Returns batches of arrow.PENDING."""
+    vector = None if with_model else [1.0] + [0.0] * (dimension - 1)
+    for start in range(0, len(references), BATCH):
+        rows = [
+            {**row, "image_id": number, "etag": None, "has_features": False, "attempt": 1, arrow.GIVEN_VECTOR: vector}
+            for number, row in enumerate(references[start : start + BATCH], start)
+        ]
+        yield pa.RecordBatch.from_pylist(rows, schema=arrow.PENDING)
+
+
+def since_start_s() -> float:
+    """Seconds since this process was started."""
+    started_ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+
+
+def measure(references: list[dict[str, object]], files: list[Path]) -> dict[str, object]:
+    ready_s = None
+    images = failed = 0
+    given = task(files)
+    work = arrow.embed_batches(lambda: given, 60.0, lambda _: None)
+    for done in work(batches(references, given.model.dimension, bool(files))):
+        if ready_s is None:
+            ready_s = since_start_s()
+        images += done.num_rows
+        failed += done.num_rows - done.column("error").null_count
+    isolation.close()
+    own, child = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "images": images,
+        "failed": failed,
+        "cpu_s": own.ru_utime + own.ru_stime + child.ru_utime + child.ru_stime,
+        "ready_s": ready_s,
+        "peak_mb": (own.ru_maxrss + child.ru_maxrss) * 1024 / 1e6,
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.worker", description=__doc__)
+    parser.add_argument("--references", type=Path, required=True)
+    parser.add_argument("--model", type=Path, nargs=2, default=[], help="converted; else fetch, decode, measure only")
+    given = parser.parse_args(argv)
+    lines = given.references.read_text(encoding="utf-8").splitlines()
+    print(json.dumps(measure([json.loads(line) for line in lines], given.model)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
