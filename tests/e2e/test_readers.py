@@ -30,7 +30,7 @@ def test_delta_rs(labelled: Labelled, counts: dict[str, int]) -> None:
         assert list(frame.columns) == TABLES[name].schema.names
     vectors = np.stack(lakes.table(labelled.lake, "embeddings").to_pandas()["vector"].to_list())
     assert vectors.dtype == np.float32
-    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=2e-4)  # they have the precision of float16
 
 
 def test_duckdb(labelled: Labelled, counts: dict[str, int]) -> None:

@@ -25,7 +25,7 @@ def test_shards_are_as_good_as_files(commands: lakes.Commands, tmp_path: Path) -
     to delete; thumbnails that cannot be read; a second run that reads all again."""
     pictures = [images.jpeg(images.picture(number)) for number in range(15)]
     members = {f"{number:04d}.jpg": data for number, data in enumerate(pictures[:8])}
-    members |= {"0003.cls": b"cat\n", "copy.jpg": pictures[12], "no image.png": b"nothing"}
+    members |= {"0007.cls": b"cat\n", "copy.jpg": pictures[12], "no image.png": b"nothing"}
     folder = images.write(
         tmp_path / "in",
         {
@@ -52,7 +52,7 @@ def test_shards_are_as_good_as_files(commands: lakes.Commands, tmp_path: Path) -
         "train/a.tar!/no image.png": "not_an_image", "train/broken.tar": "corrupt", "test/b.parquet!/4": "empty"
     }  # fmt: skip
     by_name = {name: rows[number] for number, name in short.items()}
-    assert (by_name["train/a.tar!/0003.jpg"]["label"], by_name["train/a.tar!/0003.jpg"]["split"]) == ("cat", "train")
+    assert (by_name["train/a.tar!/0007.jpg"]["label"], by_name["train/a.tar!/0007.jpg"]["split"]) == ("cat", "train")
     issues = [(short[row["image_id"]], row["issue"], row["suggestion"]) for row in lakes.rows(lake, "issues")]
     assert ("train/broken.tar", "corrupted", "review") in issues
     assert ("train/a.tar!/no image.png", "corrupted", "remove") in issues
