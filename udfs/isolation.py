@@ -45,6 +45,8 @@ _IDLE_S = 30.0  # after which a child that has nothing to do ends: its memory is
 _MAX_REPLY = 1 << 30  # bytes of one message from the child
 _CRASHES_IN_A_ROW = 10  # with no row in between that went well: then it is the machine, not the rows
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# Of glibc: else each thread that fetches keeps a heap of its own, and gives its pages back after every image.
+_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 class Board:
@@ -114,7 +116,7 @@ class _Child:
                 stderr=self._said,
                 pass_fds=(theirs.fileno(), board),
                 # What this process can import, the child can: a zip of --py-files stands on sys.path alone.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env={**os.environ, **_MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
         finally:
             theirs.close()
@@ -127,6 +129,7 @@ class _Child:
         if kind != _READY:
             self.close()
             raise RuntimeError(payload.decode())
+        self.pid = self._process.pid
 
     def send(self, kind: bytes, payload: bytes | memoryview = b"") -> None:
         """Raises _DiedError, at once where the child is gone."""
@@ -208,6 +211,11 @@ def _take(task: bytes) -> _Child:
         child.close()
     close()
     return _Child(task)
+
+
+def children() -> list[int]:
+    """The process ids of the children that are kept for later calls."""
+    return [child.pid for child in _kept.values()]
 
 
 def close() -> None:

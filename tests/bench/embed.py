@@ -46,6 +46,7 @@ from udfs import models
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "lake"
 FEW, MORE = 300, 1500  # images of a worker alone
+TRIES = 3
 Reference = dict[str, object]
 
 
@@ -103,9 +104,12 @@ def worker_run(references: list[Reference], work: Path, env: dict[str, str], *mo
 
 
 def worker_slope(references: list[Reference], work: Path, env: dict[str, str], *more: str) -> float:
-    """CPU milliseconds an image of a worker alone."""
-    few, all_ = (worker_run(references[:count], work, env, *more) for count in (FEW, len(references)))
-    return float((all_["cpu_s"] - few["cpu_s"]) / (all_["images"] - few["images"]) * 1e3)
+    """CPU milliseconds an image of a worker alone: of the lowest of TRIES runs at each size, as others disturb."""
+    few, all_ = (
+        min(worker_run(references[:count], work, env, *more)["cpu_s"] for _ in range(TRIES))
+        for count in (FEW, len(references))
+    )
+    return float((all_ - few) / (len(references) - FEW) * 1e3)
 
 
 def reference(uri: str, shard: Path | None, offset: int | None, size: int | None) -> Reference:
