@@ -12,7 +12,8 @@ prints one JSON line. DIR: photographs; they are repeated under other names, eac
   both folders (the repeated ones would be compressed too well).
 - worker_cpu_ms: of a worker alone, as slopes, for images in files, in a tar and in Parquet, from the disk and from S3,
   and without the network (fetch, decode, hashes, properties). s3_rate is the worker's rate on single objects in S3 by
-  that on files. The S3 server is versitygw where it is found, else moto; its own time is not counted.
+  that on files. The S3 server is versitygw where it is found, else moto; it has the other cores, and its own time is
+  not counted.
 - cosine_min and same_nearest: of the vectors of --photos by this machine's default runtime and by torch in float32.
 """
 
@@ -152,6 +153,9 @@ def versitygw(program: str, folder: Path) -> Iterator[dict[str, str]]:
     serve = [program, "--port", f"127.0.0.1:{port}", "--access", "test", "--secret", "test", "--quiet"]
     process = subprocess.Popen([*serve, "posix", str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        others = sorted(os.sched_getaffinity(0))[1:]
+        if others:  # the first one is the worker's
+            os.sched_setaffinity(process.pid, others)
         ends = time.monotonic() + 30
         while time.monotonic() < ends and process.poll() is None:
             try:

@@ -78,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--references", type=Path, required=True)
     parser.add_argument("--model", type=Path, nargs=2, default=[], help="converted; else fetch, decode, measure only")
     given = parser.parse_args(argv)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])  # one core, as Spark gives it; servers use the others
     lines = given.references.read_text(encoding="utf-8").splitlines()
     print(json.dumps(measure([json.loads(line) for line in lines], given.model)))
     return 0
