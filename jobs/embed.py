@@ -56,13 +56,13 @@ def pending(
     final = failures.where(~F.col("error").isin(*try_again)).select("image_id")
     attempts = failures.groupBy("image_id").agg(F.max("attempt").alias("attempts"))
     return (
-        images.select("image_id", "uri", "shard", "shard_offset", "size_bytes", "etag")
+        images.select(*arrow.REFERENCE.names, "image_id", "etag")
         .join(embeddings.where(F.col("model") == model).select("image_id"), "image_id", "left_anti")
         .join(final, "image_id", "left_anti")
         .join(features.select("image_id", F.lit(True).alias("has_features")), "image_id", "left")
         .join(attempts, "image_id", "left")
         .select(
-            "uri", "shard", "shard_offset", "size_bytes", "image_id", "etag",
+            *arrow.REFERENCE.names, "image_id", "etag",
             F.coalesce("has_features", F.lit(False)).alias("has_features"),
             (F.coalesce("attempts", F.lit(0)) + 1).cast("int").alias("attempt"),
             F.lit(None).cast("array<float>").alias(arrow.GIVEN_VECTOR),
@@ -140,8 +140,9 @@ def embed(context: Context) -> Counts:
         stale.unpersist()
     failures = lake.read("failures").where(F.col("stage") == JOB)
     model = models.find(settings.model, context.config.models)
-    again = errors.TRANSIENT + (errors.BEYOND_LIMITS if _changed(context, SETTINGS[1:]) else ())
-    if model.format == "vectors" or _changed(context, SETTINGS[:1]):
+    changed = _changed_settings(context)
+    again = errors.TRANSIENT + (errors.BEYOND_LIMITS if changed & {"max_bytes", "max_pixels"} else ())
+    if model.format == "vectors" or "model" in changed:
         again += (errors.NO_VECTOR,)
     missing = pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model, again)
     if model.format == "vectors":
@@ -153,7 +154,7 @@ def embed(context: Context) -> Counts:
     total = todo.count()
     if total:
         wrote = 1
-        _embed_all(context, todo, total)
+        _embed_all(context, todo, total, model)
     lake.clear_staging()
     counts = _counts(lake, settings.model)
     failed_now = counts["failed"]
@@ -167,18 +168,18 @@ def embed(context: Context) -> Counts:
     return {**counts, "read": total, "wrote": wrote}
 
 
-def _changed(context: Context, names: tuple[str, ...]) -> bool:
-    """Whether the last run that ended had another value for one of these settings."""
+def _changed_settings(context: Context) -> set[str]:
+    """Those of SETTINGS for which the last run that ended had another value; none where there was no such run."""
     last = last_done(context.lake, JOB)
-    settings = context.config.embed
-    return last is not None and any(last["settings"][name] != getattr(settings, name) for name in names)
+    if last is None:
+        return set()
+    return {name for name in SETTINGS if last["settings"][name] != getattr(context.config.embed, name)}
 
 
-def _embed_all(context: Context, todo: DataFrame, total: int) -> None:
+def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Model) -> None:
     lake, settings = context.lake, context.config.embed
     spark = lake.spark
     try:
-        model = models.find(settings.model, context.config.models)
         prepared = models.prepare(model, model_cache(), choose_runtime(spark, settings.runtime, model.format))
     except models.ModelError as error:
         raise ConfigError(str(error)) from error

@@ -41,7 +41,7 @@ class Runtime(Protocol):
 
         A row depends on its image alone, bit for bit: not on n, its place or the other images. It does depend on the
         runtime and the processor: other kernels round otherwise. A network that overflows gives a row that is not
-        finite, which udfs.models.check_vector finds. Raises ValueError for another shape or type."""
+        finite, which the caller looks for. Raises ValueError for another shape or type."""
         ...
 
     def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:

@@ -30,6 +30,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from jobs import config
 from jobs.clusters import near_rule
+from tests.bench.many import image_files
 from udfs import alignment, embedding, models, similarity
 from udfs.decode import decode
 
@@ -108,10 +109,6 @@ FITS: dict[str, Callable[[Pixels, int], Pixels]] = {
     "centre_crop_87": lambda pixels, side: _crop(pixels, side, round(side / 0.875)),
     "letterbox": _letterbox,
 }
-
-
-def image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
 
 
 def copies(path: Path) -> list[bytes]:

@@ -10,9 +10,14 @@ PER_FOLDER = 1000
 TAIL_BYTES = 8
 
 
+def image_files(folder: Path) -> list[Path]:
+    """The JPEG files below a folder, by name."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+
+
 def photographs(folder: Path) -> list[Path]:
-    """The JPEG files below a folder, by name. Raises ValueError where there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    """As image_files. Raises ValueError where there is none."""
+    found = image_files(folder)
     if not found:
         raise ValueError(f"{folder} holds no JPEG file")
     return found

@@ -17,7 +17,8 @@ import skimage
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from tests.bench.edits import MAX_PIXELS, Vectors, embedded, image_files
+from tests.bench.edits import MAX_PIXELS, Vectors, embedded
+from tests.bench.many import image_files
 from udfs import embedding, models
 from udfs.decode import decode
 

@@ -28,7 +28,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.embed import model_cache
-from tests.bench.edits import EDITS, copies, image_files
+from tests.bench.edits import EDITS, copies
+from tests.bench.many import image_files
 from udfs import embedding, models, networks
 from udfs.decode import decode
 
