@@ -24,13 +24,15 @@ from jobs.copies import ranked_images
 from jobs.neighbours import vectors_of
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, dense_ids, read_parquet
-from udfs import alignment, models, similarity
+from udfs import alignment, models
+from udfs.keepers import around_keepers
+from udfs.near_rule import BACKGROUND_RANK, NearRule
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
 # For a model of which nothing is known. No cosine is certain: a network may give nearly 1 to everything, and then only
 # the pixels tell. From the same cosine on, what stands out from its surroundings needs less of them.
-UNCALIBRATED = similarity.NearRule(threshold=0.95, margin=0.0, certain=2.0, evidence=1.35)
+UNCALIBRATED = NearRule(threshold=0.95, margin=0.0, certain=2.0, evidence=1.35)
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 KEPT = StructType(
     [
@@ -42,7 +44,7 @@ KEPT = StructType(
 )
 
 
-def near_rule(config: Config) -> similarity.NearRule:
+def near_rule(config: Config) -> NearRule:
     """The rule of an edge: the settings, where they are null what was calibrated for the model, else UNCALIBRATED.
 
     Raises ModelError for an unknown model."""
@@ -52,7 +54,7 @@ def near_rule(config: Config) -> similarity.NearRule:
         given: tuple[float | None, ...] = (getattr(settings, name), getattr(model, f"near_duplicate_{name}"))
         return next((value for value in given if value is not None), getattr(UNCALIBRATED, name))
 
-    return similarity.NearRule(number("threshold"), number("margin"), number("certain"), number("evidence"))
+    return NearRule(number("threshold"), number("margin"), number("certain"), number("evidence"))
 
 
 def uncalibrated_line(config: Config) -> str | None:
@@ -69,12 +71,10 @@ def uncalibrated_line(config: Config) -> str | None:
 
 def backgrounds(neighbours: DataFrame) -> DataFrame:
     """(image_id, background) of NearRule. neighbours: the table. An image with fewer neighbours has none."""
-    return neighbours.where(F.col("rank") == similarity.BACKGROUND_RANK).select(
-        "image_id", F.col("cosine").alias("background")
-    )
+    return neighbours.where(F.col("rank") == BACKGROUND_RANK).select("image_id", F.col("cosine").alias("background"))
 
 
-def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: similarity.NearRule) -> DataFrame:
+def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> DataFrame:
     """Pairs of near-duplicates. neighbours: the table. thumbnails: (image_id, thumbnail), the first of `features`.
 
     Only pairs that are doubtful by their cosine alone are aligned: at most k for each image, and few where the margin
@@ -103,7 +103,7 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: similarity.Ne
     return certain.unionByName(doubtful.mapInArrow(keep_matches(rule), EDGES))  # type: ignore[arg-type]
 
 
-def keep_matches(rule: similarity.NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Maps doubtful pairs (src, dst, cosine, left, right, src_thumbnail, dst_thumbnail) to EDGES, if the rule does."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -123,7 +123,7 @@ def _thumbnails(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, side, side)
 
 
-def choose_keepers(rule: similarity.NearRule) -> Callable[[pa.Table], pa.Table]:
+def choose_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
     """Maps one part of a component to KEPT. The table: image_id, component, vector, background, thumbnail,
     and copies.BEST_FIRST."""
 
@@ -132,7 +132,7 @@ def choose_keepers(rule: similarity.NearRule) -> Callable[[pa.Table], pa.Table]:
                  ("size_bytes", "descending"), ("uri", "ascending")]  # fmt: skip
         table = table.append_column("size_known", pc.is_valid(table["size_bytes"]).cast(pa.int8()))
         table = table.take(pc.sort_indices(table, sort_keys=order))
-        keepers, cosines = similarity.around_keepers(
+        keepers, cosines = around_keepers(
             vectors_of(table["vector"]), table["background"].to_numpy(), rule, _thumbnails(table["thumbnail"])
         )
         ids = table["image_id"].to_numpy()

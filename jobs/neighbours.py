@@ -19,7 +19,8 @@ from jobs.copies import ranked_images
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, Lake, read_parquet
 from udfs import cells as lsh
-from udfs import similarity
+from udfs.cosine import Vectors
+from udfs.search import nearest
 
 JOB = "neighbours"
 ASSIGNED = StructType(
@@ -40,7 +41,7 @@ FOUND = StructType(
 )
 
 
-def vectors_of(column: pa.ListArray | pa.ChunkedArray) -> similarity.Vectors:
+def vectors_of(column: pa.ListArray | pa.ChunkedArray) -> Vectors:
     """A column of lists of equal length as (n, d) float32."""
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()
@@ -48,9 +49,7 @@ def vectors_of(column: pa.ListArray | pa.ChunkedArray) -> similarity.Vectors:
     return np.ascontiguousarray(flat.reshape(len(column), -1), dtype=np.float32)
 
 
-def assign_cells(
-    centres: similarity.Vectors, probes: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def assign_cells(centres: Vectors, probes: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Maps (image_id, content_key, is_query, vector) to ASSIGNED: a row for each of an image's nearest cells."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -85,9 +84,7 @@ def search_blocks(k: int) -> Callable[[pa.Table], pa.Table]:
         def compare(from_rows: Any, to_rows: Any) -> None:
             if from_rows.any() and to_rows.any():
                 parts.append(
-                    similarity.nearest(
-                        vectors[from_rows], ids[from_rows], vectors[to_rows], ids[to_rows], keys[to_rows], k
-                    )
+                    nearest(vectors[from_rows], ids[from_rows], vectors[to_rows], ids[to_rows], keys[to_rows], k)
                 )
 
         sides = [(left, right)] if left == right else [(left, right), (right, left)]
@@ -136,9 +133,7 @@ def top_k(found: DataFrame, keys: DataFrame, k: int) -> DataFrame:
     )
 
 
-def search(
-    context: Context, images: DataFrame, queries: DataFrame, centres: similarity.Vectors
-) -> tuple[DataFrame, DataFrame]:
+def search(context: Context, images: DataFrame, queries: DataFrame, centres: Vectors) -> tuple[DataFrame, DataFrame]:
     """Compares the queries with all images of their cells.
 
     images: (image_id, content_key), those that take part. queries: (image_id), those whose neighbours are wanted; the
@@ -244,7 +239,7 @@ def _settings_changed(context: Context) -> bool:
     return last is None or {**last["settings"], "version": None} != {**_settings(context), "version": None}
 
 
-def _centres(context: Context, representatives: DataFrame, count: int, afresh: bool) -> similarity.Vectors:
+def _centres(context: Context, representatives: DataFrame, count: int, afresh: bool) -> Vectors:
     """The lake's centres, or new ones from a sample drawn by content: it depends on neither ids nor partitions."""
     lake, settings = context.lake, context.config.neighbours
     if not afresh:
@@ -257,7 +252,7 @@ def _centres(context: Context, representatives: DataFrame, count: int, afresh: b
     return lsh.train_centres(np.array([row["vector"] for row in rows], np.float32), count, settings.iterations)
 
 
-def _write_centres(lake: Lake, centres: similarity.Vectors) -> None:
+def _write_centres(lake: Lake, centres: Vectors) -> None:
     rows = [(cell, vector.tolist()) for cell, vector in enumerate(centres)]
     lake.overwrite("centres", lake.spark.createDataFrame(rows, TABLES["centres"].schema))
 

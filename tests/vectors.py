@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from udfs.similarity import Vectors
+from udfs.cosine import Vectors
 
 
 def unit(rows: npt.ArrayLike) -> Vectors:

@@ -58,7 +58,7 @@ class Model:
     mean: Colour = (0.0, 0.0, 0.0)  # input of the network = (pixel - mean) / std, pixel in 0..255
     std: Colour = (1.0, 1.0, 1.0)
     fit: str = "stretch"  # one of FITS
-    # The numbers of udfs.similarity.NearRule for this model, found by tests/bench/edits.py; all or none. A threshold
+    # The numbers of udfs.near_rule.NearRule for this model, found by tests/bench/edits.py; all or none. A threshold
     # alone cannot serve: in a lake of one subject all cosines are high.
     near_duplicate_threshold: float | None = None
     near_duplicate_margin: float | None = None

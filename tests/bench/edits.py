@@ -7,7 +7,7 @@ decoding, fitting and embedding of the pipeline. Pairs of an edit and its origin
 different photos, edits included, are false. `recommended`: for a limit on the share of false ones among the flagged
 pairs, the lowest threshold that keeps it and the recall there.
 
-`rules` compares a threshold alone with udfs.similarity.NearRule (cosine, margin and alignment), where the photos,
+`rules` compares a threshold alone with udfs.near_rule.NearRule (cosine, margin and alignment), where the photos,
 their edits and the images of --others are one lake. All pairs of --others count as false: give it many images of few
 subjects, where a threshold that serves for the photos flags nearly everything.
 
@@ -31,8 +31,9 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from jobs import config
 from jobs.clusters import near_rule
 from tests.bench.many import image_files
-from udfs import alignment, embedding, models, similarity
+from udfs import alignment, embedding, models
 from udfs.decode import decode
+from udfs.near_rule import BACKGROUND_RANK, NearRule
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -41,7 +42,6 @@ QUALITY = 92  # of the JPEG that an edit is saved as
 MAX_PIXELS = 10**8
 FALSE_SHARES = (0.01, 0.001)
 SHOWN = 8  # false pairs that are named
-BACKGROUND_RANK = similarity.BACKGROUND_RANK
 LOWEST = 0.45  # cosine of the pairs that the rules are tried on
 
 
@@ -189,9 +189,9 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     aligned = np.zeros(len(values))
     for pair in np.flatnonzero(full.doubtful(values, nth[left], nth[right]) & (true | ~same)):
         aligned[pair] = alignment.alignment(thumbnails[left[pair]], thumbnails[right[pair]])
-    alone = {f"cosine >= {low}": similarity.NearRule(low, -2.0, low) for low in (0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)}
+    alone = {f"cosine >= {low}": NearRule(low, -2.0, low) for low in (0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)}
     by_margin = {
-        f"cosine >= 0.65, margin >= {gap}, or >= {full.certain}": similarity.NearRule(0.65, gap, full.certain)
+        f"cosine >= 0.65, margin >= {gap}, or >= {full.certain}": NearRule(0.65, gap, full.certain)
         for gap in (0.1, 0.15, 0.2)
     }
     found = []

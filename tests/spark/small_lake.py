@@ -20,7 +20,7 @@ from jobs import config, lease
 from jobs.progress import Reporter
 from jobs.runs import Context
 from jobs.tables import TABLES, Lake
-from udfs import alignment, models, similarity
+from udfs import alignment, models, search
 
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
@@ -105,7 +105,7 @@ def nearest(spark: SparkSession, pictures: Sequence[Picture], k: int = 10) -> Da
     vectors = np.array([p.vector for p in chosen], np.float32)
     ids = np.array([p.image_id for p in chosen])
     rows: list[tuple[int, int, int, float]] = []
-    for query, neighbour, cosine in zip(*similarity.nearest(vectors, ids, vectors, ids, ids, k), strict=True):
+    for query, neighbour, cosine in zip(*search.nearest(vectors, ids, vectors, ids, ids, k), strict=True):
         rank = rows[-1][1] + 1 if rows and rows[-1][0] == query else 1
         rows.append((int(query), rank, int(neighbour), float(cosine)))
     return spark.createDataFrame(rows, TABLES["neighbours"].schema)

@@ -15,7 +15,8 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs.similarity import NearRule, Vectors
+from udfs.cosine import Vectors
+from udfs.near_rule import NearRule
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.vectors import families
-from udfs import cells, similarity
+from udfs import cells
+from udfs.search import nearest
 
 
 @pytest.mark.parametrize("cell_vectors", [2, 100, 16_384])
@@ -85,7 +86,7 @@ def test_recall(seed: int) -> None:
     count = cells.cell_count(len(vectors), 200)
     assert count == 16
     centres = cells.train_centres(vectors[:: len(vectors) // (count * 64)], count, 10)
-    queries, neighbours, _ = similarity.nearest(vectors, ids, vectors, ids, ids, k)
+    queries, neighbours, _ = nearest(vectors, ids, vectors, ids, ids, k)
 
     def recall(probes: int) -> float:
         found = cells.nearest_cells(vectors, centres, probes)

@@ -4,11 +4,12 @@ import dataclasses
 import json
 
 import numpy as np
+import pytest
 
 from jobs import config
 from jobs.clusters import UNCALIBRATED, near_rule, uncalibrated_line
 from udfs import models
-from udfs.similarity import NearRule
+from udfs.near_rule import NearRule
 
 CARD = {"format": "vectors", "weights": "/v.parquet", "dimension": 64, "licence": "ours", "source": "the team"}
 OWN = {
@@ -55,3 +56,28 @@ def test_without_numbers_each_setting_counts() -> None:
     assert uncalibrated_line(settings(CARD, *all_four)) is None
     assert near_rule(settings(CARD, all_four[0])) == dataclasses.replace(UNCALIBRATED, threshold=0.7)
     assert "0.7 or more" in (uncalibrated_line(settings(CARD, all_four[0])) or "")
+
+
+@pytest.mark.parametrize(
+    ("cosine", "left", "right", "near"),
+    [
+        (0.70, 0.40, 0.60, True),  # above threshold and exactly margin above the mean background
+        (0.70, 0.41, 0.60, False),
+        (0.64, 0.00, 0.00, False),  # below the threshold, whatever the background
+        (0.90, 0.90, 0.90, True),  # certain
+        (0.89, 0.90, 0.90, False),
+    ],
+)
+def test_near_rule(cosine: float, left: float, right: float, near: bool) -> None:
+    """A pair called near on its cosine alone in a lake of one subject, or a certain one missed there."""
+    rule = NearRule(threshold=0.65, margin=0.1999, certain=0.9)
+    assert rule.matches(np.array([cosine]), np.array([left]), np.array([right])).tolist() == [near]
+
+
+def test_looser() -> None:
+    """Slack that tightens the rule."""
+    rule = NearRule(0.65, 0.2, 0.9)
+    cosines, none = np.linspace(0, 1, 201), np.full(201, 0.45)
+    strict, loose = rule.matches(cosines, none, none), rule.looser(0.05).matches(cosines, none, none)
+    assert strict.sum() < loose.sum()
+    assert not (strict & ~loose).any()

@@ -1,0 +1,46 @@
+"""When two images are near-duplicates: the cosine of their vectors, what is around them, and their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.cosine import Values
+
+# An overlay spoils the alignment of a true copy, a common layout makes that of a false one: it counts half.
+ALIGNMENT_WEIGHT = 0.5
+BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
+
+
+@dataclass(frozen=True)
+class NearRule:
+    """When two images are near-duplicates.
+
+    The margin of a pair is its cosine above the mean of the two backgrounds, an image's background its cosine with its
+    BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
+    Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
+    near-duplicates where cosine + margin + half the alignment (of udfs.alignment) make `evidence`. From a cosine of
+    `certain` on nothing else is asked."""
+
+    threshold: float
+    margin: float
+    certain: float
+    evidence: float = 0.0
+
+    def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
+        """Candidates for which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
+        above = cosines - (left + right) / 2 >= self.margin
+        return (cosines < self.certain) & (cosines >= self.threshold) & above
+
+    def matches(
+        self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
+    ) -> NDArray[np.bool_]:
+        """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
+        evidence = cosines + (cosines - (left + right) / 2) + ALIGNMENT_WEIGHT * alignments
+        return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
+
+    def looser(self, slack: float) -> NearRule:
+        """The rule with cosine and margin lower by slack, so their sum by twice as much."""
+        return NearRule(self.threshold - slack, self.margin - slack, self.certain, self.evidence - 2 * slack)
