@@ -8,40 +8,30 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, LongType, StructField, StructType
+from pyspark.sql.types import LongType, StructField, StructType
 
 from jobs.components import connected_components
 from jobs.config import Config
-from jobs.copies import ranked_images
-from jobs.neighbours import vectors_of
+from jobs.copies import BEST_FIRST, ranked_images
+from jobs.keepers import keepers_of, thumbnails_of
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, dense_ids, read_parquet
 from udfs import alignment, models
-from udfs.keepers import around_keepers
 from udfs.near_rule import BACKGROUND_RANK, NearRule
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
 # For a model of which nothing is known. No cosine is certain: a network may give nearly 1 to everything, and then only
 # the pixels tell. From the same cosine on, what stands out from its surroundings needs less of them.
-UNCALIBRATED = NearRule(threshold=0.95, margin=0.0, certain=2.0, evidence=1.35)
+UNCALIBRATED = NearRule(threshold=0.95, margin=0.0, certain=2.0, evidence=0.40)
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
-KEPT = StructType(
-    [
-        StructField("image_id", LongType(), False),
-        StructField("keeper_id", LongType(), False),
-        StructField("cosine_to_keeper", DoubleType(), False),
-        StructField("component", LongType(), False),
-    ]
-)
 
 
 def near_rule(config: Config) -> NearRule:
@@ -108,7 +98,7 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            sides = [_thumbnails(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
+            sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
             aligned = np.array([alignment.alignment(a, b) for a, b in zip(*sides, strict=True)], np.float64)
             numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
             kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
@@ -117,41 +107,10 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
     return run
 
 
-def _thumbnails(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    """A column of thumbnails as (n, side, side) uint8."""
-    side = alignment.SIDE
-    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, side, side)
-
-
-def choose_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
-    """Maps one part of a component to KEPT. The table: image_id, component, vector, background, thumbnail,
-    and copies.BEST_FIRST."""
-
-    def run(table: pa.Table) -> pa.Table:
-        order = [("pixels", "descending"), ("sharpness", "descending"), ("size_known", "descending"),
-                 ("size_bytes", "descending"), ("uri", "ascending")]  # fmt: skip
-        table = table.append_column("size_known", pc.is_valid(table["size_bytes"]).cast(pa.int8()))
-        table = table.take(pc.sort_indices(table, sort_keys=order))
-        keepers, cosines = around_keepers(
-            vectors_of(table["vector"]), table["background"].to_numpy(), rule, _thumbnails(table["thumbnail"])
-        )
-        ids = table["image_id"].to_numpy()
-        return pa.table(
-            {
-                "image_id": pa.array(ids, pa.int64()),
-                "keeper_id": pa.array(ids[keepers], pa.int64()),
-                "cosine_to_keeper": pa.array(cosines, pa.float64()),
-                "component": table["component"].cast(pa.int64()),
-            }
-        )
-
-    return run
-
-
 def with_copies(kept: DataFrame, ranked: DataFrame) -> DataFrame:
     """Gives the copies of each representative its keeper, and makes clusters of copies that have no near-duplicate.
 
-    kept: KEPT, of representatives. ranked: see copies.ranked_images. Returns the columns of `duplicates` but
+    kept: keepers.KEPT, of representatives. ranked: see copies.ranked_images. Returns the columns of `duplicates` but
     component_id and cluster_id, with component."""
     near = kept.select(F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "component")
     rows = (
@@ -159,17 +118,18 @@ def with_copies(kept: DataFrame, ranked: DataFrame) -> DataFrame:
         .withColumn("keeper_id", F.coalesce("keeper_id", "representative_id"))
         .withColumn("component", F.coalesce("component", "representative_id"))
         .withColumn("cosine_to_keeper", F.coalesce("cosine_to_keeper", F.lit(1.0)))
-        .withColumn("cluster_size", F.count("*").over(Window.partitionBy("keeper_id")).cast("int"))
-        .where(F.col("cluster_size") > 1)
     )
     far = F.col("representative_id") != F.col("keeper_id")
-    has_near = F.max(far).over(Window.partitionBy("keeper_id"))
-    return rows.select(
+    # Aggregates joined back, and no windows: a cluster may be a tenth of all images.
+    sizes = rows.groupBy("keeper_id").agg(F.count("*").cast("int").alias("cluster_size"), F.max(far).alias("has_near"))
+    return rows.join(sizes.where(F.col("cluster_size") > 1), "keeper_id").select(
         "image_id",
         "keeper_id",
         (F.col("image_id") == F.col("keeper_id")).alias("is_keeper"),
         # A keeper is called near where any member is.
-        F.when(far | ((F.col("image_id") == F.col("keeper_id")) & has_near), "near").otherwise("exact").alias("kind"),
+        F.when(far | ((F.col("image_id") == F.col("keeper_id")) & F.col("has_near")), "near")
+        .otherwise("exact")
+        .alias("kind"),
         "cosine_to_keeper",
         "cluster_size",
         "component",
@@ -186,11 +146,13 @@ def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFram
         .groupBy("keeper_id", "was")
         .agg(F.count("*").alias("votes"), F.min("image_id").alias("lowest"))
     )
-    best = [F.desc("votes"), F.asc("lowest"), F.asc("was")]
-    claims = votes.withColumn("n", F.row_number().over(Window.partitionBy("keeper_id").orderBy(*best))).where("n = 1")
-    won = claims.withColumn("n", F.row_number().over(Window.partitionBy("was").orderBy(*best[:2], "keeper_id"))).where(
-        "n = 1"
-    )
+    fewest = (-F.col("votes")).alias("fewest")
+
+    def best(of: DataFrame, by: str, among: str) -> DataFrame:
+        first = of.groupBy(by).agg(F.min(F.struct(fewest, "lowest", among)).alias("first"))
+        return first.select(by, (-F.col("first.fewest")).alias("votes"), "first.lowest", f"first.{among}")
+
+    won = best(best(votes, "keeper_id", "was"), "was", "keeper_id")
     given = won.select("keeper_id", F.col("was").alias("cluster_id"))
     clusters = members.groupBy("keeper_id").agg(F.min("image_id").alias("lowest"))
     fresh, new = dense_ids(clusters.join(given, "keeper_id", "left_anti"), ["lowest"], first, "cluster_id")
@@ -212,29 +174,25 @@ def clusters(context: Context) -> Counts:
             edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints")
         ).persist()
         vectors = lake.read("embeddings").where(F.col("model") == model).select("image_id", "vector")
-        candidates = (
-            components.join(ranked.select("image_id", "pixels", "sharpness", "size_bytes", "uri"), "image_id")
-            .join(vectors, "image_id")
-            .join(thumbnails, "image_id")
-            .join(backgrounds(neighbours), "image_id", "left")
-            .na.fill(NO_BACKGROUND, ["background"])
-        )
-        sizes = components.groupBy("component").count()
-        parts = sizes.select("component", F.ceil(F.col("count") / settings.max_component).cast("int").alias("parts"))
-        split = parts.where("parts > 1").count()
-        kept = (
-            candidates.join(parts, "component")
-            .withColumn("part", F.pmod(F.xxhash64("image_id"), F.col("parts")))
-            .drop("parts")
-            .groupBy("component", "part")
-            .applyInArrow(choose_keepers(rule.looser(settings.keeper_slack)), KEPT)
-        )
-        members = with_copies(kept, ranked).persist()
+
+        def with_details(rows: DataFrame) -> DataFrame:
+            return (
+                rows.join(ranked.select("image_id", *BEST_FIRST), "image_id")
+                .join(vectors, "image_id")
+                .join(thumbnails, "image_id")
+                .join(backgrounds(neighbours), "image_id", "left")
+                .na.fill(NO_BACKGROUND, ["background"])
+            )
+
+        looser, folder = rule.looser(settings.keeper_slack), partial(lake.staging, JOB)
+        kept, split = keepers_of(components, ranked, with_details, looser, settings.max_component, folder)
+        members = with_copies(kept.persist(), ranked).persist()
         first = lake.next_id("next_cluster_id")
         ids, new = stable_ids(members, lake.read("duplicates"), first)
-        component = F.min("cluster_id").over(Window.partitionBy("component"))
-        rows = members.join(ids, "keeper_id").withColumn("component_id", component)
-        staged = lake.staging(JOB)
+        rows = members.join(ids.persist(), "keeper_id")
+        lowest = rows.groupBy("component").agg(F.min("cluster_id").alias("component_id"))
+        rows = rows.join(lowest, "component")
+        staged = lake.staging(JOB, "rows")
         rows.select(*TABLES["duplicates"].schema.names).write.mode("overwrite").parquet(staged)
         rows = read_parquet(spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)

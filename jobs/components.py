@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-Ids = npt.NDArray[np.int64]
+from udfs.components import label_components
 
 
 def connected_components(edges: DataFrame, engine: str, max_edges_one_process: int, checkpoints: str) -> DataFrame:
@@ -21,21 +19,6 @@ def connected_components(edges: DataFrame, engine: str, max_edges_one_process: i
         engine = "scipy" if edges.count() <= max_edges_one_process else "graphframes"
     spark = edges.sparkSession
     return _by_scipy(spark, edges) if engine == "scipy" else _by_graphframes(spark, edges, checkpoints)
-
-
-def label_components(sources: Ids, targets: Ids) -> tuple[Ids, Ids]:
-    """sources, targets: (e,) int64, ends of edges. Returns (nodes ascending, lowest id in the component of each)."""
-    from scipy.sparse import coo_array, csgraph
-
-    nodes, positions = np.unique(np.concatenate([sources, targets]), return_inverse=True)
-    if not len(nodes):
-        return nodes, nodes
-    rows, columns = positions[: len(sources)], positions[len(sources) :]
-    graph = coo_array((np.ones(len(rows), np.int8), (rows, columns)), shape=(len(nodes), len(nodes)))
-    count, labels = csgraph.connected_components(graph, directed=False)
-    lowest = np.full(count, np.iinfo(np.int64).max)
-    np.minimum.at(lowest, labels, nodes)
-    return nodes, lowest[labels]
 
 
 def _by_scipy(spark: SparkSession, edges: DataFrame) -> DataFrame:

@@ -43,11 +43,15 @@ class Embed:
 @dataclass(frozen=True)
 class Neighbours:
     k: int
-    cell_images: int
-    probes: int
-    block_images: int
+    exact_images: int
+    cell_mb: float
+    probes: int | None
+    fine_probes: int
     sample_per_centre: int
     iterations: int
+    recall_images: int
+    recall_floor: float
+    pair_recall_floor: float
 
 
 @dataclass(frozen=True)
@@ -150,11 +154,15 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "embed.decode_timeout_s": _between(1, 3600),
     "embed.gpu_share": _between(0.01, 1),
     "neighbours.k": _between(10, 100),
-    "neighbours.cell_images": _between(2, 1_000_000),
+    "neighbours.exact_images": _between(1, 100_000),
+    "neighbours.cell_mb": _between(0.001, 16_384),
     "neighbours.probes": _between(1, 64),
-    "neighbours.block_images": _between(2, 100_000),
+    "neighbours.fine_probes": _between(1, 256),
     "neighbours.sample_per_centre": _between(1, 1024),
     "neighbours.iterations": _between(0, 100),
+    "neighbours.recall_images": _between(0, 10_000),
+    "neighbours.recall_floor": _between(0, 1),
+    "neighbours.pair_recall_floor": _between(0, 1),
     "clusters.threshold": _between(0, 1),
     "clusters.margin": _between(0, 1),
     "clusters.certain": _between(0, 1),

@@ -1,37 +1,38 @@
-"""Neighbours: the k nearest images of each image, by cosine of their embeddings, exact inside Voronoi cells.
+"""Neighbours: the k nearest images of each image, by cosine of their embeddings, among those that share a cell.
 
-Up to neighbours.cell_images images there is one cell and the search is exact. A later run searches only for images that
-are new, changed, or lost a neighbour, and merges the new ones into the lists of the others."""
+Up to neighbours.exact_images images there is one cell and all pairs are compared. A later run searches only for images
+that are new, changed, or lost a neighbour, and merges the new ones into the lists of the others. In every run a sample
+is searched exactly, so that the recall is known."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.types import DoubleType, IntegerType, LongType, StructField, StructType
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
+from jobs import recall
+from jobs.clusters import near_rule
 from jobs.copies import ranked_images
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.runs import Context, Counts, StageResult, last_done, run_stage
 from jobs.tables import TABLES, Lake, read_parquet
-from udfs import cells as lsh
-from udfs.cosine import Vectors
-from udfs.search import nearest
+from udfs import cell_packs, cells, packs
+from udfs.cell_packs import Images, Repeated
+from udfs.cosine import Ids, Vectors
 
 JOB = "neighbours"
-ASSIGNED = StructType(
-    [
-        StructField("image_id", LongType(), False),
-        StructField("content_key", LongType(), False),
-        StructField("is_query", IntegerType(), False),
-        StructField("cell", IntegerType(), False),
-        TABLES["embeddings"].schema["vector"],
-    ]
-)
+BROADCAST_IMAGES = 1_000_000  # up to so many, each task gets all ids (about 40 MB), and no vector is shuffled for them
+LEAST_SAMPLE, MOST_SAMPLE = 16_384, 262_144
+BUCKET_IMAGES = 65_536  # whose lists one step merges
+ARROW_ROWS = 512  # in a batch: 512 packs are at most 128 MB
 FOUND = StructType(
     [
         StructField("image_id", LongType(), False),
@@ -41,118 +42,88 @@ FOUND = StructType(
 )
 
 
-def vectors_of(column: pa.ListArray | pa.ChunkedArray) -> Vectors:
-    """A column of lists of equal length as (n, d) float32."""
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
-    flat = column.flatten().to_numpy(zero_copy_only=False)
-    return np.ascontiguousarray(flat.reshape(len(column), -1), dtype=np.float32)
+@dataclass(frozen=True)
+class Search:
+    """What one run compares. images: (image_id, content_key, asks INT, vector), all that take part; asks is 1 where
+    the neighbours are wanted: the others only find those. repeated: see its class."""
+
+    images: DataFrame
+    total: int
+    asked: int
+    layout: cells.Layout
+    centres: Vectors
+    repeated: Repeated
+
+    @property
+    def buckets(self) -> int:
+        return 1 + self.total // BUCKET_IMAGES
 
 
-def assign_cells(centres: Vectors, probes: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Maps (image_id, content_key, is_query, vector) to ASSIGNED: a row for each of an image's nearest cells."""
-
-    def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            if batch.num_rows == 0:
-                continue
-            nearest = lsh.nearest_cells(vectors_of(batch.column("vector")), centres, probes)
-            for probe in range(nearest.shape[1]):
-                columns = {name: batch.column(name) for name in batch.schema.names} | {
-                    "cell": pa.array(nearest[:, probe])
-                }
-                yield pa.RecordBatch.from_arrays([columns[name] for name in ASSIGNED.names], names=ASSIGNED.names)
-
-    return run
+def step(frame: DataFrame, run: cell_packs.Step, schema: pa.Schema) -> DataFrame:
+    return frame.mapInArrow(run, from_arrow_schema(schema))  # type: ignore[arg-type]
 
 
-def search_blocks(k: int) -> Callable[[pa.Table], pa.Table]:
-    """Searches one pair of blocks of one cell. The table: ASSIGNED with block, left and right.
-
-    A query is compared with all images of the other block (or of its own where left = right); an image that is no
-    query only with the queries. Returns FOUND."""
-
-    def run(table: pa.Table) -> pa.Table:
-        ids = table["image_id"].to_numpy()
-        keys = table["content_key"].to_numpy()
-        is_query = table["is_query"].to_numpy() == 1
-        block = table["block"].to_numpy()
-        left, right = table["left"][0].as_py(), table["right"][0].as_py()
-        vectors = vectors_of(table["vector"])
-        parts = []
-
-        def compare(from_rows: Any, to_rows: Any) -> None:
-            if from_rows.any() and to_rows.any():
-                parts.append(
-                    nearest(vectors[from_rows], ids[from_rows], vectors[to_rows], ids[to_rows], keys[to_rows], k)
-                )
-
-        sides = [(left, right)] if left == right else [(left, right), (right, left)]
-        for here, there in sides:
-            compare(is_query & (block == here), block == there)
-            compare(~is_query & (block == here), is_query & (block == there))
-        columns = [np.concatenate([part[i] for part in parts]) if parts else np.empty(0) for i in range(3)]
-        return pa.table(
-            {
-                "image_id": pa.array(columns[0], pa.int64()),
-                "neighbour_id": pa.array(columns[1], pa.int64()),
-                "cosine": pa.array(columns[2], pa.float64()),
-            }
-        )
-
-    return run
+def met(packed: DataFrame, partitions: int) -> DataFrame:
+    """The packs of each place in one partition, one after another."""
+    return packed.repartition(partitions, packs.PLACE).sortWithinPartitions(packs.PLACE)
 
 
-def in_blocks(assigned: DataFrame, block_images: int) -> DataFrame:
-    """Deals each cell into blocks of about block_images and repeats each image for every pair of blocks it is in.
+@contextmanager
+def arrow_rows(spark: SparkSession, rows: int) -> Iterator[None]:
+    """While inside, so many rows make a batch on their way to Python."""
+    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    usual = str(spark.conf.get(name))
+    spark.conf.set(name, str(rows))
+    try:
+        yield
+    finally:
+        spark.conf.set(name, usual)
 
-    A cell of b blocks costs b (b + 1) / 2 tasks of bounded memory. assigned: ASSIGNED. Adds block, left, right."""
-    sizes = assigned.groupBy("cell").agg(F.ceil(F.count("*") / block_images).cast("int").alias("blocks"))
-    dealt = assigned.join(F.broadcast(sizes), "cell").withColumn(
-        "block", F.pmod(F.xxhash64("image_id"), F.col("blocks")).cast("int")
+
+def collected(images: DataFrame) -> Images:
+    """images: as Search.images, few of them. Brings them to the driver, ordered by content."""
+    table = images.toArrow()
+    ids, keys = table["image_id"].to_numpy(), table["content_key"].to_numpy()
+    order = np.lexsort((ids, keys))
+    vectors = cell_packs.vectors_of(table["vector"]) if len(ids) else np.empty((0, 1), np.float32)
+    return Images(ids[order], keys[order], table["asks"].to_numpy()[order] == 1, vectors[order])
+
+
+def found_lists(context: Context, search: Search) -> DataFrame:
+    """MERGED: the k nearest of each image among those that share a cell with it."""
+    settings, dimension = context.config.neighbours, search.centres.shape[1]
+    hashed = step(
+        search.images,
+        cell_packs.to_cells(search.centres, search.layout.probes, search.repeated, _asked_cells(search)),
+        cell_packs.IMAGES,
     )
-    other = dealt.withColumn("_other", F.explode(F.sequence(F.lit(0), F.col("blocks") - 1)))
-    return (
-        other.withColumn("left", F.least("block", "_other"))
-        .withColumn("right", F.greatest("block", "_other"))
-        .drop("_other", "blocks")
+    lists = step(
+        met(hashed, search.layout.cells),
+        cell_packs.search_cells(settings.k, dimension, settings.exact_images, settings.fine_probes, search.buckets),
+        cell_packs.LISTS,
     )
+    if len(search.repeated.vectors):
+        rest = cell_packs.repeated_lists(search.centres, search.repeated, search.buckets)
+        lists = lists.unionByName(step(search.images, rest, cell_packs.LISTS))
+    return step(met(lists, search.buckets), cell_packs.merge_lists(settings.k), cell_packs.MERGED)
 
 
-def top_k(found: DataFrame, keys: DataFrame, k: int) -> DataFrame:
-    """The k nearest of each image over all cells. found: FOUND, a pair any times. keys: (image_id, content_key).
-
-    Returns the columns of `neighbours`."""
-    pairs = found.dropDuplicates(["image_id", "neighbour_id"])
-    keyed = pairs.join(keys.select(F.col("image_id").alias("neighbour_id"), "content_key"), "neighbour_id")
-    order = Window.partitionBy("image_id").orderBy(F.desc("cosine"), "content_key", "neighbour_id")
-    return (
-        keyed.withColumn("rank", F.row_number().over(order).cast("int"))
-        .where(F.col("rank") <= k)
-        .select(*TABLES["neighbours"].schema.names)
-    )
+def _asked_cells(search: Search) -> Ids | None:
+    """The cells that images who ask are in, or None for all: the others need not be looked at."""
+    if search.layout.cells == 1 or search.asked == search.total:
+        return None
+    asking = search.images.where("asks = 1")
+    nobody = Repeated.none(search.centres.shape[1])
+    to_cells = cell_packs.to_cells(search.centres, search.layout.probes, nobody, None)
+    places = step(asking, to_cells, cell_packs.IMAGES).select(packs.PLACE).distinct().collect()  # at most all cells
+    return np.flatnonzero(np.isin(packs.place_names(search.layout.cells), [row[0] for row in places]))
 
 
-def search(context: Context, images: DataFrame, queries: DataFrame, centres: Vectors) -> tuple[DataFrame, DataFrame]:
-    """Compares the queries with all images of their cells.
-
-    images: (image_id, content_key), those that take part. queries: (image_id), those whose neighbours are wanted; the
-    other images only find the queries. Returns (FOUND, the images' cells as the table `cells`)."""
-    config = context.config
-    vectors = context.lake.read("embeddings").where(F.col("model") == config.embed.model).select("image_id", "vector")
-    marked = (
-        images.join(queries.withColumn("is_query", F.lit(1)), "image_id", "left")
-        .withColumn("is_query", F.coalesce("is_query", F.lit(0)))
-        .join(vectors, "image_id")
-    )
-    assigned = marked.mapInArrow(assign_cells(centres, config.neighbours.probes), ASSIGNED)  # type: ignore[arg-type]
-    assigned = assigned.persist() if len(centres) > 1 else assigned
-    found = (
-        in_blocks(assigned, config.neighbours.block_images)
-        .groupBy("cell", "left", "right")
-        .applyInArrow(search_blocks(config.neighbours.k), FOUND)
-    )
-    return found, assigned.select(*TABLES["cells"].schema.names)
+def pairs_of(lists: DataFrame) -> DataFrame:
+    """MERGED as the rows of `neighbours`."""
+    one_by_one = lists.select("image_id", "cosines", F.posexplode("neighbour_ids").alias("place", "neighbour_id"))
+    rank, cosine = (F.col("place") + 1).cast("int"), F.get("cosines", "place")
+    return one_by_one.select("image_id", rank.alias("rank"), "neighbour_id", cosine.alias("cosine"))
 
 
 def still_valid(old: DataFrame, fresh: DataFrame, gone: DataFrame) -> tuple[DataFrame, DataFrame]:
@@ -173,55 +144,168 @@ def still_valid(old: DataFrame, fresh: DataFrame, gone: DataFrame) -> tuple[Data
     return kept.join(fresh.select(as_neighbour), "neighbour_id", "left_anti").select(*FOUND.names), orphans
 
 
+def merged_pairs(found: DataFrame, kept: DataFrame, images: DataFrame, k: int) -> DataFrame:
+    """The k nearest of each image of both. found, kept: FOUND. images: (image_id, content_key).
+
+    Returns the columns of `neighbours`."""
+    pairs = found.unionByName(kept).dropDuplicates(["image_id", "neighbour_id"])
+    keys = images.select(F.col("image_id").alias("neighbour_id"), "content_key")
+    order = Window.partitionBy("image_id").orderBy(F.desc("cosine"), "content_key", "neighbour_id")
+    return (
+        pairs.join(keys, "neighbour_id")
+        .withColumn("rank", F.row_number().over(order).cast("int"))
+        .where(F.col("rank") <= k)
+        .select(*TABLES["neighbours"].schema.names)
+    )
+
+
 def neighbours(context: Context) -> Counts:
     """Brings `neighbours`, `cells` and `centres` in line with the embeddings."""
-    lake, settings = context.lake, context.config.neighbours
-    ranked = ranked_images(lake, context.config.embed.model)
+    lake, config = context.lake, context.config
+    settings = config.neighbours
+    ranked = ranked_images(lake, config.embed.model)
     is_representative = F.col("image_id") == F.col("representative_id")
-    images = ranked.where(is_representative).select("image_id", "content_key").persist()
-    embedded, total = ranked.count(), images.count()
+    marked = ranked.select("image_id", "content_key", is_representative.alias("takes_part")).persist()
+    images = marked.where("takes_part").select("image_id", "content_key")
+    embedded, total = marked.count(), images.count()
     # The copies of a representative have its neighbours: they are neither searched nor lost.
-    counts = {"in": embedded, "out": embedded, "failed": 0, "copies": embedded - total, "searched": 0}
-    cells_wanted = lsh.cell_count(total, settings.cell_images)
-    afresh = _settings_changed(context) or lake.read("centres").count() != cells_wanted
-    known = lake.read("cells").select("image_id", "content_key").distinct()
-    known = (known.limit(0) if afresh else known).persist()
+    counts: Counts = {"in": embedded, "out": embedded, "failed": 0, "copies": embedded - total, "searched": 0}
+    layout = cells.layout(
+        total, _dimension(context), settings.exact_images, int(settings.cell_mb * 10**6), settings.probes
+    )
+    afresh = _settings_changed(context) or lake.read("centres").count() != layout.cells
     try:
-        fresh = images.join(known, ["image_id", "content_key"], "left_anti").select("image_id").persist()
-        gone = known.join(images, ["image_id", "content_key"], "left_anti").select("image_id").persist()
-        if fresh.isEmpty() and gone.isEmpty() and not afresh:
-            return {**counts, "wrote": 0}
         if total == 0:
-            for name in ("cells", "centres", "neighbours"):
-                lake.overwrite(name, lake.read(name).limit(0))
-            return counts
-        centres = _centres(context, images, cells_wanted, afresh)
-        old = lake.read("neighbours")
-        kept, orphans = still_valid(old.limit(0) if afresh else old, fresh, gone)
-        queries = fresh.union(orphans).distinct().persist()
-        found, in_cells = search(context, images, queries, centres)
-        result = _staged(lake, top_k(found.unionByName(kept), images, settings.k))
-        searched = queries.count()  # now: a write below makes Spark compute it again, from the tables as they are then
-        if afresh:
-            lake.overwrite("cells", in_cells.limit(0))  # until the end of the stage, all images count as new
-            _write_centres(lake, centres)
-            lake.overwrite("neighbours", result)
-            lake.overwrite("cells", in_cells)
-        else:
-            lake.merge("neighbours", _difference(old, result))
-            lake.delete("cells", gone.union(fresh).distinct())
-            lake.append("cells", in_cells.join(fresh, "image_id", "left_semi"))
+            wrote = sum(_emptied(lake, name) for name in ("cells", "centres", "neighbours"))
+            return {**counts, "wrote": int(afresh) + wrote}
+        with arrow_rows(lake.spark, ARROW_ROWS):
+            searched = _afresh(context, images, total, layout) if afresh else _again(context, images, total, layout)
+            if searched is None:
+                return {**counts, "wrote": 0}
+            counts |= {"searched": searched.asked, "cells": layout.cells, **_recall(context, searched)}
         lake.clear_staging()
-        return {**counts, "searched": searched, "cells": cells_wanted}
+        return counts
     finally:
         lake.spark.catalog.clearCache()
 
 
-def _staged(lake: Lake, result: DataFrame) -> DataFrame:
-    """The table's rows, computed once."""
-    staged = lake.staging(JOB)
-    result.write.mode("overwrite").parquet(staged)
-    return read_parquet(lake.spark, staged, TABLES["neighbours"].schema)
+def _emptied(lake: Lake, name: str) -> bool:
+    """Leaves a table without rows. Returns whether it had any."""
+    if lake.read(name).isEmpty():
+        return False
+    lake.overwrite(name, lake.read(name).limit(0))
+    return True
+
+
+def _afresh(context: Context, images: DataFrame, total: int, layout: cells.Layout) -> Search:
+    """Searches for the neighbours of all images. images: (image_id, content_key), total of them."""
+    lake = context.lake
+    search = _prepared(context, images.withColumn("asks", F.lit(1)), total, total, layout, None)
+    lists = _staged(lake, found_lists(context, search), "lists")
+    _emptied(lake, "cells")  # until the end, all images count as new
+    _write_centres(lake, search.centres)
+    lake.overwrite("neighbours", pairs_of(lists))
+    lake.overwrite("cells", lists.select(*TABLES["cells"].schema.names))
+    return search
+
+
+def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout) -> Search | None:
+    """Searches for the neighbours of the images that are new or lost one; None where there are none."""
+    lake = context.lake
+    known = lake.read("cells").select("image_id", "content_key").distinct().persist()
+    fresh = images.join(known, ["image_id", "content_key"], "left_anti").select("image_id").persist()
+    gone = known.join(images, ["image_id", "content_key"], "left_anti").select("image_id").persist()
+    if fresh.isEmpty() and gone.isEmpty():
+        return None
+    old = lake.read("neighbours")
+    kept, orphans = still_valid(old, fresh, gone)
+    asking = fresh.union(orphans).distinct().persist()
+    marked = images.join(asking.withColumn("asks", F.lit(1)), "image_id", "left").na.fill(0, ["asks"])
+    table = lake.read("centres").orderBy("cell").toArrow()
+    search = _prepared(context, marked, total, asking.count(), layout, cell_packs.vectors_of(table["vector"]))
+    lists = _staged(lake, found_lists(context, search), "lists")
+    found = pairs_of(lists).drop("rank")
+    touched = found.select("image_id").union(fresh).distinct().persist()
+    kept = kept.join(touched, "image_id", "left_semi")
+    result = _staged(lake, merged_pairs(found, kept, images, context.config.neighbours.k), "result")
+    concerned = touched.union(gone).distinct()
+    in_cells = lists.select(*TABLES["cells"].schema.names).join(fresh, "image_id", "left_semi")
+    lake.merge("neighbours", _difference(old.join(concerned, "image_id", "left_semi"), result))
+    lake.delete("cells", gone.union(fresh).distinct())
+    lake.append("cells", in_cells)
+    return search
+
+
+def _dimension(context: Context) -> int:
+    """Numbers in a vector of the model in use; 1 where there is no vector."""
+    rows = context.lake.read("embeddings").where(F.col("model") == context.config.embed.model)
+    row = rows.select(F.size("vector")).head()
+    return 1 if row is None else int(row[0])
+
+
+def _prepared(
+    context: Context, images: DataFrame, total: int, asked: int, layout: cells.Layout, centres: Vectors | None
+) -> Search:
+    """images: (image_id, content_key, asks), total of them, of which `asked` ask. centres: where they are known."""
+    settings = context.config.neighbours
+    embeddings = context.lake.read("embeddings").where(F.col("model") == context.config.embed.model)
+    vectors = embeddings.select("image_id", "vector")
+    rows = vectors.join(F.broadcast(images) if total <= BROADCAST_IMAGES else images, "image_id")
+    if layout.cells == 1:  # nothing is to be learnt, and all are in one task in any case
+        dimension = _dimension(context)
+        return Search(rows, total, asked, layout, np.zeros((1, dimension), np.float32), Repeated.none(dimension))
+    size = min(max(layout.cells * settings.sample_per_centre, LEAST_SAMPLE), MOST_SAMPLE)
+    # Drawn by content: it depends neither on ids nor on partitions.
+    drawn = images.orderBy("content_key", "image_id").limit(size)
+    sample = collected(vectors.join(F.broadcast(drawn), "image_id"))
+    repeated, first = cell_packs.repeated_in(sample, settings.k)
+    if centres is None:
+        different = sample.vectors[first] if len(first) >= layout.cells else sample.vectors
+        centres = cells.train_centres(different, layout.cells, settings.iterations)
+    return Search(rows, total, asked, layout, centres, repeated)
+
+
+def _staged(lake: Lake, rows: DataFrame, name: str) -> DataFrame:
+    """The rows, computed once, from the tables as they are now."""
+    staged = lake.staging(JOB, name)
+    rows.write.mode("overwrite").parquet(staged)
+    return read_parquet(lake.spark, staged, rows.schema)
+
+
+def _recall(context: Context, search: Search) -> Counts:
+    """Measures the recall of the table as it now is, and says what to do where it is under its floor."""
+    settings, lake = context.config.neighbours, context.lake
+    if search.layout.cells == 1:
+        context.reporter.stage(JOB, f"all {search.total:,} images were compared with one another: recall 100 %")
+        return {}
+    if not settings.recall_images:
+        return {}
+    # The other end of the order by content: none of them has trained a centre.
+    drawn = search.images.select("image_id", "content_key").orderBy(F.desc("content_key"), F.desc("image_id"))
+    ids = drawn.limit(settings.recall_images).select("image_id")
+    queries = collected(search.images.join(F.broadcast(ids), "image_id"))
+    exact = step(search.images, cell_packs.exact_lists(queries, settings.k, 1), cell_packs.LISTS)
+    best = step(met(exact, 1), cell_packs.merge_lists(settings.k), cell_packs.MERGED)
+    truth = recall.compared(queries, best, lake.read("neighbours"), settings.k, near_rule(context.config))
+    at_k, of_pairs = truth.at_k(), truth.of_pairs()
+    context.reporter.stage(
+        JOB,
+        f"recall@{settings.k} {at_k.text()}; of {of_pairs.of:,} pairs that may be near-duplicates {of_pairs.text()}; "
+        f"measured on {len(queries.ids):,} images",
+    )
+    others = sorted({int(image_id) for image_id in truth.other})
+    if at_k.value < settings.recall_floor or of_pairs.value < settings.pair_recall_floor:
+        wanted = lake.spark.createDataFrame([(image_id,) for image_id in others], "image_id BIGINT")
+        near = collected(search.images.join(F.broadcast(wanted), "image_id"))
+        vectors = dict(zip(near.ids.tolist(), near.vectors, strict=True))
+        said = recall.advice(truth, vectors, search.centres, search.layout.probes, settings)
+        if said:
+            context.reporter.stage(JOB, said)
+    return {
+        "recall_at_k": round(at_k.value, 4), "recall_at_k_low": round(at_k.low, 4),
+        "recall_at_k_high": round(at_k.high, 4), "pair_recall": round(of_pairs.value, 4),
+        "pair_recall_low": round(of_pairs.low, 4), "pairs_sampled": of_pairs.of, "recall_images": len(queries.ids),
+    }  # fmt: skip
 
 
 def _difference(old: DataFrame, new: DataFrame) -> DataFrame:
@@ -233,40 +317,22 @@ def _difference(old: DataFrame, new: DataFrame) -> DataFrame:
 
 
 def _settings_changed(context: Context) -> bool:
-    from jobs.runs import last_done
-
     last = last_done(context.lake, JOB)
     return last is None or {**last["settings"], "version": None} != {**_settings(context), "version": None}
 
 
-def _centres(context: Context, representatives: DataFrame, count: int, afresh: bool) -> Vectors:
-    """The lake's centres, or new ones from a sample drawn by content: it depends on neither ids nor partitions."""
-    lake, settings = context.lake, context.config.neighbours
-    if not afresh:
-        rows = lake.read("centres").orderBy("cell").collect()  # bounded: a centre for each cell
-        return np.array([row["vector"] for row in rows], np.float32)
-    vectors = lake.read("embeddings").where(F.col("model") == context.config.embed.model).select("image_id", "vector")
-    size = max(count * settings.sample_per_centre, 1)
-    sample = representatives.orderBy(F.xxhash64("content_key"), "content_key").limit(size if count > 1 else 1)
-    rows = sample.join(vectors, "image_id").orderBy("content_key").select("vector").collect()
-    return lsh.train_centres(np.array([row["vector"] for row in rows], np.float32), count, settings.iterations)
-
-
 def _write_centres(lake: Lake, centres: Vectors) -> None:
-    rows = [(cell, vector.tolist()) for cell, vector in enumerate(centres)]
-    lake.overwrite("centres", lake.spark.createDataFrame(rows, TABLES["centres"].schema))
+    kind = pa.list_(pa.field("element", pa.float32(), False))
+    ends = pa.array(np.arange(len(centres) + 1, dtype=np.int32) * centres.shape[1])
+    vectors = pa.ListArray.from_arrays(ends, pa.array(centres.ravel()), type=kind)
+    table = pa.table({"cell": pa.array(np.arange(len(centres), dtype=np.int32)), "vector": vectors})
+    lake.overwrite("centres", lake.spark.createDataFrame(table, TABLES["centres"].schema))
 
 
 def _settings(context: Context) -> dict[str, Any]:
     settings = context.config.neighbours
-    return {
-        "model": context.config.embed.model,
-        "k": settings.k,
-        "cell_images": settings.cell_images,
-        "probes": settings.probes,
-        "sample_per_centre": settings.sample_per_centre,
-        "iterations": settings.iterations,
-    }
+    names = ("k", "exact_images", "cell_mb", "probes", "fine_probes", "sample_per_centre", "iterations")
+    return {"model": context.config.embed.model, **{name: getattr(settings, name) for name in names}}
 
 
 def run(context: Context) -> StageResult:

@@ -16,7 +16,7 @@ from jobs.errors import ContractError, RunError
 from jobs.progress import Reporter
 from jobs.tables import TABLES, Lake
 
-Counts = dict[str, int]
+Counts = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -130,5 +130,5 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC)
 
 
-def _text(counts: Mapping[str, int]) -> str:
+def _text(counts: Mapping[str, Any]) -> str:
     return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if value or name == "in")

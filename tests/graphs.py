@@ -30,6 +30,14 @@ def seeded(seed: int) -> "nx.Graph[int]":
     return nx.relabel_nodes(graph, dict(zip(graph.nodes, ids, strict=True)))
 
 
+def extreme() -> "list[nx.Graph[int]]":
+    """A long chain, a star of many leaves, and a graph of which nine tenths are one component."""
+    giant = nx.disjoint_union(
+        nx.random_labeled_tree(900, seed=0), nx.from_edgelist((n, n + 1) for n in range(0, 100, 2))
+    )
+    return [nx.path_graph(500), nx.star_graph(1000), giant]
+
+
 def shuffled_edges(graph: "nx.Graph[int]", seed: int) -> list[tuple[int, int]]:
     """The edges in any order and direction, some of them twice."""
     chance = random.Random(seed)

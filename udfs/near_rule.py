@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from udfs.cosine import Values
 
-# An overlay spoils the alignment of a true copy, a common layout makes that of a false one: it counts half.
-ALIGNMENT_WEIGHT = 0.5
+ALIGNMENT_WEIGHT = 0.5  # 0.3 and 0.7 told copies from look-alikes no better
 BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
 
 
@@ -21,8 +20,8 @@ class NearRule:
     The margin of a pair is its cosine above the mean of the two backgrounds, an image's background its cosine with its
     BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
     Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
-    near-duplicates where cosine + margin + half the alignment (of udfs.alignment) make `evidence`. From a cosine of
-    `certain` on nothing else is asked."""
+    near-duplicates where margin + half the alignment (of udfs.alignment) make `evidence`; beyond its margin a cosine
+    tells no more. From a cosine of `certain` on nothing else is asked."""
 
     threshold: float
     margin: float
@@ -38,9 +37,10 @@ class NearRule:
         self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
     ) -> NDArray[np.bool_]:
         """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
-        evidence = cosines + (cosines - (left + right) / 2) + ALIGNMENT_WEIGHT * alignments
+        evidence = cosines - (left + right) / 2 + ALIGNMENT_WEIGHT * alignments
         return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
 
     def looser(self, slack: float) -> NearRule:
-        """The rule with cosine and margin lower by slack, so their sum by twice as much."""
-        return NearRule(self.threshold - slack, self.margin - slack, self.certain, self.evidence - 2 * slack)
+        """The rule as if all cosines and alignments were higher by slack; what is certain stays."""
+        evidence = self.evidence - (1 + ALIGNMENT_WEIGHT) * slack
+        return NearRule(self.threshold - slack, self.margin - slack, self.certain, evidence)

@@ -6,8 +6,9 @@
 A JVM and Spark's Python daemons are children of children, and some are still there when their parents are not. So the
 command runs under a supervisor, this file as a script, which is made a child subreaper (prctl(2), Linux only): orphans
 come back to it, it waits for each of them, and the kernel adds up what they all used (RUSAGE_CHILDREN). What the
-supervisor itself uses is not counted. Processes that are reaped by nobody, because their parent ignores SIGCHLD, are
-the one kind that the kernel does not add up; neither the JVM nor Spark does that.
+supervisor itself uses is not counted. A process whose parent ignores SIGCHLD is reaped by nobody, and the kernel does
+not add it up: so Spark's Python daemon does, and its workers end when they were idle for a minute. What such a one had
+used when it was last seen, at most SAMPLE_S before its end, is added here.
 """
 
 import ctypes
@@ -33,7 +34,8 @@ GRACE_S = 30.0  # for what outlives the command, before it is killed
 class Measured:
     """What a command and all its descendants used.
 
-    cpu_s: user and system time, seconds. wall_s: until the command itself ended, seconds.
+    cpu_s: user and system time, seconds; user_s, system_s: of the processes that the kernel adds up, and unreaped_s of
+    the others, see above. wall_s: until the command itself ended, seconds.
     peak_mb: for each name of a process, the largest resident set of one such process, in 10^6 bytes, looked at every
     SAMPLE_S seconds: what a process reached in its last moment may be missing.
     killed: descendants that were still there GRACE_S after the command ended.
@@ -42,6 +44,7 @@ class Measured:
     cpu_s: float
     user_s: float
     system_s: float
+    unreaped_s: float
     wall_s: float
     peak_mb: dict[str, float]
     killed: int
@@ -97,6 +100,36 @@ def descendants(of: int) -> list[int]:
         found += below
         left += below
     return found
+
+
+class Unwatched:
+    """Finds the processes that the kernel adds up for nobody: those that end while their parent ignores SIGCHLD."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[int, float]] = {}  # process -> its parent, seconds used with its reaped children
+
+    def look(self, processes: list[int]) -> float:
+        """Seconds used by those that were there the last time, are no more, and were reaped by nobody."""
+        now: dict[int, tuple[int, float]] = {}
+        for process in processes:
+            try:
+                stat = Path("/proc", str(process), "stat").read_bytes()
+            except OSError:  # it has ended
+                continue
+            fields = stat[stat.rindex(b")") + 2 :].split()
+            now[process] = int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+        gone = [self._seen[process] for process in self._seen.keys() - set(processes)]
+        self._seen = now
+        return sum(used for parent, used in gone if parent in now and _ignores_children(parent))
+
+
+def _ignores_children(process: int) -> bool:
+    try:
+        status = Path("/proc", str(process), "status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    ignored = next((line.split()[1] for line in status.splitlines() if line.startswith("SigIgn:")), "0")
+    return bool(int(ignored, 16) >> (signal.SIGCHLD - 1) & 1)
 
 
 def machine() -> dict[str, object]:
@@ -167,6 +200,7 @@ def supervise(command: Sequence[str], grace_s: float) -> dict[str, object]:
     ended: float | None = None
     returncode = killed = 0
     peaks: dict[str, float] = {}
+    unwatched, lost_s = Unwatched(), 0.0
     try:
         while True:
             try:
@@ -180,6 +214,7 @@ def supervise(command: Sequence[str], grace_s: float) -> dict[str, object]:
                 continue
             there = descendants(own)
             _peaks(there, peaks)
+            lost_s += unwatched.look(there)
             if ended is not None and now > ended + grace_s:
                 killed += len(there)
                 _kill(there)
@@ -194,9 +229,10 @@ def supervise(command: Sequence[str], grace_s: float) -> dict[str, object]:
         raise
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
-        "cpu_s": used.ru_utime + used.ru_stime,
+        "cpu_s": used.ru_utime + used.ru_stime + lost_s,
         "user_s": used.ru_utime,
         "system_s": used.ru_stime,
+        "unreaped_s": lost_s,
         "wall_s": (ended or started) - started,
         "peak_mb": peaks,
         "killed": killed,

@@ -1,5 +1,6 @@
 """The lakes that several files of these tests look at."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pyspark.sql import SparkSession
 from tests.e2e import images, lakes
 
 LAYOUT = "{split}/{label}/*"
+LONG_AGO = 1_700_000_000
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ def labelled(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> L
     """See images.labelled_lake; splits and labels are read from the paths."""
     root = tmp_path_factory.mktemp("labelled")
     folder = images.write(root / "in", images.labelled_lake())
+    for path in folder.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))  # no copy is older than another: elsewhere they would be of other ages
     lakes.ran(spark, "run", folder, "--lake", root / "lake", "--layout", LAYOUT)
     return Labelled(folder, root / "lake", lakes.snapshot(root / "lake", lakes.relative_to(folder)))
 

@@ -37,6 +37,7 @@ class Picture:
     height: int = 480
     size_bytes: int | None = 1000
     sharpness: float = 500.0
+    modified_at: datetime.datetime | None = SOME_DAY
     error: str = "corrupt"
 
     @property
@@ -60,7 +61,8 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     }
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
-            {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "size_bytes": p.size_bytes}
+            {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "size_bytes": p.size_bytes,
+             "modified_at": p.modified_at}
             for p in pictures
         ],
         "features": [
@@ -88,11 +90,18 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
 
 
 def representatives(pictures: Sequence[Picture]) -> list[Picture]:
-    """Of the pictures of equal content the best: most pixels, sharpest, most bytes, first URI."""
+    """Of the pictures of equal content the best: most pixels, sharpest, most bytes, oldest, first URI."""
     best: dict[str, Picture] = {}
+    never = datetime.datetime.max.replace(tzinfo=datetime.UTC)
     for picture in sorted(
         pictures,
-        key=lambda p: (-p.width * p.height, -p.sharpness, -1 if p.size_bytes is None else -p.size_bytes, p.uri),
+        key=lambda p: (
+            -p.width * p.height,
+            -p.sharpness,
+            1 if p.size_bytes is None else -p.size_bytes,
+            p.modified_at or never,
+            p.uri,
+        ),
     ):
         if picture.vector is not None:
             best.setdefault(pixel_hash(picture), picture)
@@ -104,10 +113,13 @@ def nearest(spark: SparkSession, pictures: Sequence[Picture], k: int = 10) -> Da
     chosen = representatives(pictures)
     vectors = np.array([p.vector for p in chosen], np.float32)
     ids = np.array([p.image_id for p in chosen])
-    rows: list[tuple[int, int, int, float]] = []
-    for query, neighbour, cosine in zip(*search.nearest(vectors, ids, vectors, ids, ids, k), strict=True):
-        rank = rows[-1][1] + 1 if rows and rows[-1][0] == query else 1
-        rows.append((int(query), rank, int(neighbour), float(cosine)))
+    found = search.nearest_among(vectors, np.ones(len(ids), bool), k, exact=len(ids), probes=1)
+    starts = np.cumsum(found.counts) - found.counts
+    rows = [
+        (int(ids[row]), rank + 1, int(ids[found.others[start + rank]]), float(found.cosines[start + rank]))
+        for row, (start, count) in enumerate(zip(starts, found.counts, strict=True))
+        for rank in range(count)
+    ]
     return spark.createDataFrame(rows, TABLES["neighbours"].schema)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 from collections import Counter
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.spark.small_lake import Picture
 from tests.vectors import unit
 from udfs.cosine import Vectors
 from udfs.near_rule import NearRule
+from udfs.similarity import group
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -63,7 +65,12 @@ def planted() -> tuple[list[Picture], dict[str, list[int]]]:
     add("pixels", around(1, 4), sharp, {"width": 641}, sharp, plain=usual)
     add("sharpness", around(2, 3), {"size_bytes": 9000}, {}, {"sharpness": 501.0}, plain=usual)
     add("bytes", around(3, 4), {"size_bytes": None}, {}, {"size_bytes": None}, {"size_bytes": 1001}, plain=usual)
+    day = {"modified_at": small_lake.SOME_DAY}
+    later = {"modified_at": small_lake.SOME_DAY + datetime.timedelta(microseconds=1)}
+    add("age", around(9, 4), later, {"modified_at": None}, later, day, plain=usual)
+    add("age of copies", around(10, 1) * 3, {"modified_at": None}, later, day, plain={**usual, "content": "three ages"})
     add("uri", around(4, 7), plain=usual)
+    add("unknown age", around(11, 2), plain={**usual, "modified_at": None})
     add("unknown bytes", around(5, 3), {}, plain={**usual, "size_bytes": None})
     add("chain", chain(6, 5), {"width": 900}, {}, {"width": 800}, plain=usual)
     add("copies", around(7, 1) * 3, {}, {"width": 700}, plain={**usual, "content": "one picture"})
@@ -72,7 +79,7 @@ def planted() -> tuple[list[Picture], dict[str, list[int]]]:
     pictures.append(twin.but(image_id=len(pictures), size_bytes=999))
     groups["near and copies"].append(len(pictures) - 1)
     add("single", [vector for seed in range(20, 40) for vector in around(seed, 1)], plain=usual)
-    keepers = {"pixels": 1, "sharpness": 2, "bytes": 3, "copies": 1}
+    keepers = {"pixels": 1, "sharpness": 2, "bytes": 3, "age": 3, "age of copies": 2, "copies": 1}
     for name, number in keepers.items():
         groups[name].insert(0, groups[name].pop(number))
     return pictures, groups
@@ -132,7 +139,7 @@ def test_a_chain_is_split_but_stays_one_component(found: tuple[Rows, dict[str, i
 
 
 def test_the_keeper_is_the_best(found: tuple[Rows, dict[str, int]]) -> None:
-    """The keeper that the rule does not name: more pixels, sharper, more bytes (known ones first), then the URI."""
+    """The keeper that the rule does not name: more pixels, sharper, more bytes, older (unknown last), then the URI."""
     _, groups = planted()
     by_image = {row["image_id"]: row for row in found[0]}
     for name, ids in groups.items():
@@ -164,27 +171,41 @@ def test_copies_join_the_cluster_of_their_representative(found: tuple[Rows, dict
     assert {by_image[image_id]["kind"] for image_id in groups["uri"]} == {"near"}
 
 
-def test_same_whatever_the_partitions_and_oversized_components_are_split(
+def test_same_whatever_the_partitions_and_the_size_of_tasks(
     spark: SparkSession, tmp_path: Path, found: tuple[Rows, dict[str, int]]
 ) -> None:
-    """A result that depends on partitions or row order; a component beyond the cap that is not cut, or not counted."""
-    pictures, groups = planted()
+    """A result that depends on partitions, row order, or on how many images of a component one task may take."""
+    pictures, _ = planted()
     usual = str(spark.conf.get("spark.sql.shuffle.partitions"))
     spark.conf.set("spark.sql.shuffle.partitions", "5")
     try:
         with small_lake.in_memory(spark, tmp_path, pictures, *PLAIN, shuffled=4) as context:
             assert computed(context, pictures) == found
-            cut = small_lake.with_settings(context, *PLAIN, "clusters.max_component=5")
-            counts = clusters.clusters(cut)
-            rows = table(cut)
+            in_rounds = small_lake.with_settings(context, *PLAIN, "clusters.max_component=5")
+            assert (clusters.clusters(in_rounds), table(in_rounds)) == (found[1], found[0])
     finally:
         spark.conf.set("spark.sql.shuffle.partitions", usual)
-    assert counts["split_components"] == 1
-    big = set(groups["uri"])
-    assert [r for r in rows if r["image_id"] not in big] == [r for r in found[0] if r["image_id"] not in big]
-    parts = [set(ids) for ids in members(rows).values() if big & set(ids)]
-    assert all(part <= big for part in parts)
-    assert len(parts) == 2
+
+
+def test_like_group(spark: SparkSession, tmp_path: Path) -> None:
+    """A library that groups an album otherwise than the pipeline does under the same rule."""
+    generator = np.random.default_rng(12)
+    middles = unit(generator.normal(size=(30, DIMENSION)))
+    vectors = unit(middles[generator.integers(0, 30, 150)] + 0.05 * generator.normal(size=(150, DIMENSION)))
+    pictures = [
+        Picture(i, tuple(v), width=int(w))
+        for i, (v, w) in enumerate(zip(vectors.tolist(), generator.integers(600, 640, 150), strict=True))
+    ]
+    slack = 0.05
+    with small_lake.in_memory(spark, tmp_path, pictures, *PLAIN, f"clusters.keeper_slack={slack}") as context:
+        rows, _ = computed(context, pictures)
+    found = group(vectors, 0.9, [picture.width for picture in pictures], slack)
+    sizes = np.bincount(found.keeper, minlength=150)[found.keeper]
+    assert 20 < (sizes == 1).sum() < 100
+    assert {row["cosine_to_keeper"] < 0.9 for row in rows} == {True, False}
+    assert {row["image_id"]: (row["keeper_id"], row["cosine_to_keeper"]) for row in rows} == {
+        row: (found.keeper[row], found.cosine[row]) for row in np.flatnonzero(sizes > 1)
+    }
 
 
 def test_ids_stay(spark: SparkSession, tmp_path: Path) -> None:

@@ -21,11 +21,12 @@ APART = 2**54  # between the ids of two graphs; larger than any id in one
 
 @pytest.fixture(scope="module")
 def graph() -> tuple[list[tuple[int, int]], dict[int, int]]:
-    """One hundred random graphs side by side: their edges, src < dst and each once, and networkx's components."""
+    """One hundred random graphs and the extreme ones side by side: their edges, src < dst and each once, and networkx's
+    components."""
     edges: list[tuple[int, int]] = []
     expected: dict[int, int] = {}
-    for seed in range(graphs.COUNT):
-        drawn, first = graphs.seeded(seed), seed * APART
+    for number, drawn in enumerate([*map(graphs.seeded, range(graphs.COUNT)), *graphs.extreme()]):
+        first = number * APART
         edges += [(first + min(edge), first + max(edge)) for edge in drawn.edges]
         expected |= {first + node: first + lowest for node, lowest in graphs.expected(drawn).items()}
     random.Random(0).shuffle(edges)

@@ -4,8 +4,8 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from jobs.components import label_components
 from tests import graphs
+from udfs.components import label_components
 
 
 @pytest.mark.parametrize("seed", range(graphs.COUNT))
@@ -38,6 +38,19 @@ def test_a_chain_longer_than_any_number_of_rounds() -> None:
     nodes, lowest = label_components(order[:-1], order[1:])
     assert len(nodes) == count
     assert set(lowest.tolist()) == {0}
+
+
+def test_a_star_and_a_giant() -> None:
+    """A node of too many edges, and a component that holds nearly all nodes."""
+    leaves = 100_000
+    nodes, lowest = label_components(np.full(leaves, leaves), np.random.default_rng(1).permutation(leaves))
+    assert (len(nodes), set(lowest.tolist())) == (leaves + 1, {0})
+    generator = np.random.default_rng(2)
+    later, pairs = np.arange(1, 90_000), np.arange(90_000, 100_000, 2)
+    earlier = (generator.random(len(later)) * later).astype(np.int64)  # a random tree
+    nodes, lowest = label_components(np.concatenate([later, pairs]), np.concatenate([earlier, pairs + 1]))
+    assert nodes.tolist() == list(range(100_000))
+    assert lowest.tolist() == [0] * 90_000 + np.repeat(pairs, 2).tolist()
 
 
 def test_the_graphs_are_of_all_kinds() -> None:

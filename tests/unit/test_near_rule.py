@@ -74,6 +74,14 @@ def test_near_rule(cosine: float, left: float, right: float, near: bool) -> None
     assert rule.matches(np.array([cosine]), np.array([left]), np.array([right])).tolist() == [near]
 
 
+def test_margin_and_half_the_alignment_make_the_evidence() -> None:
+    """A cosine that is counted beside its margin: among much that is alike, all would then be near-duplicates."""
+    rule = NearRule(threshold=0.5, margin=0.1, certain=0.95, evidence=0.45)
+    cosines, backgrounds = np.array([0.6, 0.6, 0.9, 0.9, 0.9]), np.array([0.45, 0.45, 0.75, 0.75, 0.45])
+    aligned = np.array([0.61, 0.59, 0.61, 0.59, 0.0])
+    assert rule.matches(cosines, backgrounds, backgrounds, aligned).tolist() == [True, False, True, False, True]
+
+
 def test_looser() -> None:
     """Slack that tightens the rule."""
     rule = NearRule(0.65, 0.2, 0.9)

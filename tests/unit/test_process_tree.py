@@ -35,6 +35,21 @@ def test_an_orphan_counts() -> None:
     assert measured.killed == 0
 
 
+def test_a_child_that_nobody_waits_for_counts() -> None:
+    """Would catch the time of Spark's Python workers being lost: their daemon ignores the signal of their end."""
+    burning = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "if os.fork() == 0:\n"
+        "    while time.process_time() < 0.8: pass\n"
+        "    os._exit(0)\n"
+        "time.sleep(2)\n"
+    )
+    measured = process_tree.run(python(burning))
+    assert 0.6 <= measured.cpu_s < 1.1
+    assert measured.unreaped_s >= 0.6
+
+
 def test_the_supervisor_and_other_children_do_not_count() -> None:
     """Would catch counting what other children of this process used, or the measuring itself."""
     subprocess.run(python(BURN.format(0.3)), check=True)
@@ -175,7 +190,7 @@ def test_the_slope_leaves_out_the_start(tmp_path: Path) -> None:
         assert images == folders[count]
         assert not list(work.iterdir())
         (work / "left").touch()
-        return process_tree.Measured(5 + count * 0.01, 0, 0, 1, {"a": 10.0, "b": 20.0}, 0, 0, "", "")
+        return process_tree.Measured(5 + count * 0.01, 0, 0, 0, 1, {"a": 10.0, "b": 20.0}, 0, 0, "", "")
 
     folders = {count: tmp_path / str(count) for count in (40, 2000, 8000)}
     found = peers.measure(program, folders, tmp_path)

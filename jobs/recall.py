@@ -1,0 +1,104 @@
+"""Recall of the neighbours, measured in every run: a sample of the images is searched exactly, among all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.config import Neighbours
+from udfs import recall
+from udfs.cell_packs import Images
+from udfs.cells import CellIndex
+from udfs.cosine import Ids, Vectors
+from udfs.near_rule import NearRule
+
+FURTHER = 16  # probes beyond those in use that are tried for the advice
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true neighbours of sampled images, and which of them the search has found.
+
+    (n,) each, one row a pair: query (a row of the sample), other (image_id), cosine, found; close: whether the pair may
+    be one of near-duplicates by its cosine and the query's background."""
+
+    queries: Images
+    query: NDArray[np.int64]
+    other: Ids
+    cosine: NDArray[np.float64]
+    found: NDArray[np.bool_]
+    close: NDArray[np.bool_]
+
+    def share(self, of: NDArray[np.bool_]) -> recall.Share:
+        """The share found of the pairs for which `of` holds."""
+        count = len(self.queries.ids)
+        return recall.share(
+            np.bincount(self.query[of & self.found], minlength=count), np.bincount(self.query[of], minlength=count)
+        )
+
+    def at_k(self) -> recall.Share:
+        return self.share(np.ones(len(self.query), bool))
+
+    def of_pairs(self) -> recall.Share:
+        return self.share(self.close)
+
+
+def compared(queries: Images, exact: DataFrame, neighbours: DataFrame, k: int, rule: NearRule) -> Truth:
+    """exact: MERGED of the queries. neighbours: the table. What is brought to the driver is bounded by the sample."""
+    row_of = {int(image_id): row for row, image_id in enumerate(queries.ids)}
+    lists = {row_of[row["image_id"]]: row for row in exact.select("image_id", "neighbour_ids", "cosines").collect()}
+    ids = neighbours.sparkSession.createDataFrame([(image_id,) for image_id in row_of], "image_id BIGINT")
+    pairs = neighbours.join(F.broadcast(ids), "image_id").select("image_id", "neighbour_id").collect()
+    found = {(row_of[row["image_id"]], row["neighbour_id"]) for row in pairs}
+    query = np.repeat(np.arange(len(queries.ids)), [len(lists[row]["cosines"]) for row in range(len(queries.ids))])
+    other = np.array([image for row in range(len(queries.ids)) for image in lists[row]["neighbour_ids"]], np.int64)
+    cosine = np.array([value for row in range(len(queries.ids)) for value in lists[row]["cosines"]], np.float64)
+    farthest = np.array([min(lists[row]["cosines"], default=0.0) for row in range(len(queries.ids))])
+    background = farthest[query]  # of the query; that of the other is not known
+    close = (cosine >= rule.certain) | rule.doubtful(cosine, background, background)
+    hits = np.array([pair in found for pair in zip(query.tolist(), other.tolist(), strict=True)], bool)
+    return Truth(queries, query, other, cosine, hits, close)
+
+
+def advice(
+    truth: Truth, vectors: dict[int, Vectors], centres: Vectors, probes: int, settings: Neighbours
+) -> str | None:
+    """What to raise, and by how much, where a recall is under its floor; else None. vectors: of the true neighbours.
+
+    More probes find a pair if one of the cells of each is then the same; a pair that shares one already and was lost
+    was lost inside the cell, and neighbours.fine_probes is to be raised."""
+    wanted = [
+        (name, floor, of)
+        for name, floor, of in (
+            (f"recall@{settings.k}", settings.recall_floor, np.ones(len(truth.query), bool)),
+            ("recall of pairs", settings.pair_recall_floor, truth.close),
+        )
+        if truth.share(of).value < floor
+    ]
+    if not wanted:
+        return None
+    index, most = CellIndex(centres), min(probes + FURTHER, len(centres))
+    here = index.nearest(truth.queries.vectors, most)
+    there = index.nearest(np.stack([vectors[int(image)] for image in truth.other]), most)
+    rank = np.full(len(truth.query), most + 1)  # the least number of probes with which the two meet
+    for number in range(most, 0, -1):
+        met = (here[truth.query][:, :number, np.newaxis] == there[:, np.newaxis, :number]).any(axis=(1, 2))
+        rank[met] = number
+    texts = []
+    for name, floor, of in wanted:
+        now = f"{name} {truth.share(of).value:.2%} is under the floor of {floor:.2%}".replace("%", " %")
+        lost_inside = ~truth.found & (rank <= probes)
+        kept = 1 - float(lost_inside[of].sum()) / max(1, int((rank[of] <= probes).sum()))
+        enough = [p for p in range(probes + 1, most + 1) if kept * float((rank[of] <= p).mean()) >= floor]
+        inside = f"neighbours.fine_probes above {settings.fine_probes}"
+        if enough:
+            texts.append(f"{now}: set neighbours.probes={enough[0]} (now {probes})")
+        elif kept < floor:
+            texts.append(f"{now}: set {inside}: {1 - kept:.2%} are lost inside the cells".replace("%", " %"))
+        else:
+            texts.append(f"{now}: set neighbours.cell_mb above {settings.cell_mb}, or {inside}")
+    return "; ".join(texts)

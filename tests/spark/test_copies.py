@@ -1,0 +1,52 @@
+"""Catches the wrong representative of equal images, and a task that gathers all of them."""
+
+from __future__ import annotations
+
+import datetime
+import random
+from typing import TYPE_CHECKING
+
+from jobs.copies import ranked_images
+from tests.spark import small_lake
+from tests.spark.small_lake import SOME_DAY, Picture
+from udfs import models
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pyspark.sql import SparkSession
+
+CONTENTS, COUNT = 25, 300
+
+
+def drawn() -> list[Picture]:
+    """Pictures of few contents with few values of each property, and some that are alone or could not be read."""
+    chance = random.Random(0)
+    ids = chance.sample(range(10_000), COUNT)
+    return [
+        Picture(
+            ids[number],
+            None if number % 29 == 0 else (1.0, 0.0),
+            content=f"content {chance.randrange(CONTENTS)}" if number % 10 else "",
+            width=chance.choice((640, 641)),
+            sharpness=chance.choice((0.0, 500.0)),
+            size_bytes=chance.choice((None, 0, 1000)),
+            modified_at=chance.choice((None, SOME_DAY, SOME_DAY + datetime.timedelta(days=1))),
+        )
+        for number in range(COUNT)
+    ]
+
+
+def test_representatives(spark: SparkSession, tmp_path: Path) -> None:
+    """A null that beats a value, a property that is asked in the wrong order, and an image lost or there twice."""
+    pictures = drawn()
+    best = {small_lake.pixel_hash(picture): picture.image_id for picture in small_lake.representatives(pictures)}
+    with small_lake.in_memory(spark, tmp_path, pictures, shuffled=3) as context:
+        ranked = ranked_images(context.lake, models.DEFAULT)
+        found = [(row["image_id"], row["representative_id"]) for row in ranked.collect()]
+        plan = ranked._jdf.queryExecution().optimizedPlan().toString()
+    assert sorted(found) == sorted(
+        (picture.image_id, best[small_lake.pixel_hash(picture)]) for picture in pictures if picture.vector is not None
+    )
+    assert CONTENTS < len(set(best.values())) < COUNT / 2
+    assert "Window" not in plan
