@@ -26,6 +26,8 @@ bench: .venv/.test
 	$(BIN)/python -m tests.bench.outliers --photos "$(PHOTOS)"
 	$(BIN)/python -m tests.bench.vectors --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
 	$(BIN)/python -m tests.bench.embed --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
+	$(BIN)/python -m tests.bench.clusters --photos "$(PHOTOS)"
+	$(BIN)/python -m tests.bench.neighbours --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
 
 bench-peers: .venv/.test
 	@[ -d "$(PHOTOS)" ] || { echo "make bench-peers PHOTOS=folder of photographs" >&2; exit 2; }

@@ -20,8 +20,8 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs import recall
-from jobs.clusters import near_rule
 from jobs.copies import ranked_images
+from jobs.near_rules import near_rule
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
 from jobs.tables import TABLES, Lake, read_parquet
 from udfs import cell_packs, cells, packs
@@ -182,11 +182,18 @@ def neighbours(context: Context) -> Counts:
             searched = _afresh(context, images, total, layout) if afresh else _again(context, images, total, layout)
             if searched is None:
                 return {**counts, "wrote": 0}
-            counts |= {"searched": searched.asked, "cells": layout.cells, **_recall(context, searched)}
+            counts |= {"searched": searched.asked, "cells": layout.cells, "largest_cell": _largest_cell(lake)}
+            counts |= _recall(context, searched)
         lake.clear_staging()
         return counts
     finally:
         lake.spark.catalog.clearCache()
+
+
+def _largest_cell(lake: Lake) -> int:
+    """Images in the cell that is the nearest one of most. No cell is cut: a large one takes its task longer."""
+    row = lake.read("cells").groupBy("cell").count().agg(F.max("count")).head()
+    return 0 if row is None else int(row[0])
 
 
 def _emptied(lake: Lake, name: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.config import Neighbours
@@ -16,6 +16,7 @@ from udfs.cells import CellIndex
 from udfs.cosine import Ids, Vectors
 from udfs.near_rule import NearRule
 
+TIE = 1e-4  # of a cosine: what the rounding of vectors to float16 may change
 FURTHER = 16  # probes beyond those in use that are tried for the advice
 
 
@@ -23,8 +24,9 @@ FURTHER = 16  # probes beyond those in use that are tried for the advice
 class Truth:
     """The true neighbours of sampled images, and which of them the search has found.
 
-    (n,) each, one row a pair: query (a row of the sample), other (image_id), cosine, found; close: whether the pair may
-    be one of near-duplicates by its cosine and the query's background."""
+    (n,) each, one row a pair: query (a row of the sample), other (image_id), cosine; found: whether it stands in the
+    query's list, or in its place another that is not a true neighbour but as near, to TIE: in a crowd, any of thousands
+    is as good. close: whether the pair may be one of near-duplicates by its cosine and the query's background."""
 
     queries: Images
     query: NDArray[np.int64]
@@ -52,16 +54,30 @@ def compared(queries: Images, exact: DataFrame, neighbours: DataFrame, k: int, r
     row_of = {int(image_id): row for row, image_id in enumerate(queries.ids)}
     lists = {row_of[row["image_id"]]: row for row in exact.select("image_id", "neighbour_ids", "cosines").collect()}
     ids = neighbours.sparkSession.createDataFrame([(image_id,) for image_id in row_of], "image_id BIGINT")
-    pairs = neighbours.join(F.broadcast(ids), "image_id").select("image_id", "neighbour_id").collect()
-    found = {(row_of[row["image_id"]], row["neighbour_id"]) for row in pairs}
+    listed: dict[int, dict[int, float]] = {row: {} for row in row_of.values()}
+    for pair in neighbours.join(F.broadcast(ids), "image_id").select("image_id", "neighbour_id", "cosine").collect():
+        listed[row_of[pair["image_id"]]][pair["neighbour_id"]] = pair["cosine"]
     query = np.repeat(np.arange(len(queries.ids)), [len(lists[row]["cosines"]) for row in range(len(queries.ids))])
     other = np.array([image for row in range(len(queries.ids)) for image in lists[row]["neighbour_ids"]], np.int64)
     cosine = np.array([value for row in range(len(queries.ids)) for value in lists[row]["cosines"]], np.float64)
     farthest = np.array([min(lists[row]["cosines"], default=0.0) for row in range(len(queries.ids))])
     background = farthest[query]  # of the query; that of the other is not known
     close = (cosine >= rule.certain) | rule.doubtful(cosine, background, background)
-    hits = np.array([pair in found for pair in zip(query.tolist(), other.tolist(), strict=True)], bool)
-    return Truth(queries, query, other, cosine, hits, close)
+    hits = [hit for row in range(len(queries.ids)) for hit in _found(lists[row], listed[row])]
+    return Truth(queries, query, other, cosine, np.array(hits, bool), close)
+
+
+def _found(true: Row, listed: dict[int, float]) -> list[bool]:
+    """Which of a query's true neighbours, nearest first, its list holds, each substitute counted once."""
+    spare = sorted(cosine for image_id, cosine in listed.items() if image_id not in true["neighbour_ids"])
+    hits = []
+    for image_id, cosine in zip(true["neighbour_ids"], true["cosines"], strict=True):
+        hit = image_id in listed
+        if not hit and spare and spare[-1] >= cosine - TIE:
+            spare.pop()
+            hit = True
+        hits.append(hit)
+    return hits
 
 
 def advice(
@@ -90,7 +106,7 @@ def advice(
         rank[met] = number
     texts = []
     for name, floor, of in wanted:
-        now = f"{name} {truth.share(of).value:.2%} is under the floor of {floor:.2%}".replace("%", " %")
+        now = f"{name} {recall.percent(truth.share(of).value)} is under the floor of {recall.percent(floor)}"
         lost_inside = ~truth.found & (rank <= probes)
         kept = 1 - float(lost_inside[of].sum()) / max(1, int((rank[of] <= probes).sum()))
         enough = [p for p in range(probes + 1, most + 1) if kept * float((rank[of] <= p).mean()) >= floor]
@@ -98,7 +114,7 @@ def advice(
         if enough:
             texts.append(f"{now}: set neighbours.probes={enough[0]} (now {probes})")
         elif kept < floor:
-            texts.append(f"{now}: set {inside}: {1 - kept:.2%} are lost inside the cells".replace("%", " %"))
+            texts.append(f"{now}: set {inside}; {recall.percent(1 - kept)} are lost inside the cells")
         else:
             texts.append(f"{now}: set neighbours.cell_mb above {settings.cell_mb}, or {inside}")
     return "; ".join(texts)

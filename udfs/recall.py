@@ -21,7 +21,11 @@ class Share:
 
     def text(self) -> str:
         """Such as `96.3 % (95.1 to 97.2 %)`."""
-        return f"{self.value:.2%} ({self.low:.2%} to {self.high:.2%})".replace("%", " %")
+        return f"{percent(self.value)} ({percent(self.low)} to {percent(self.high)})"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
 
 
 def share(found: NDArray[np.int64], total: NDArray[np.int64]) -> Share:

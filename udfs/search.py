@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +16,8 @@ SLACK = 1e-5  # below the k-th float32 similarity, all are candidates: neither r
 BLOCK_ROWS = 1024  # queries multiplied at once: 1024 x 8192 float32 similarities are 32 MB
 CELL_ROWS = 480  # vectors in a fine cell on average, those of all probes counted
 NEAR = 4  # a pair is compared in a cell that is among the NEAR nearest of one of them and among the probes of the other
+CROWD = 8 * CELL_ROWS  # members from which a fine cell is divided once more
+DIVIDED_PROBES = 4
 SAMPLE_PER_CENTRE = 8
 ITERATIONS = 3
 WIDER = 4  # candidates kept beyond k: for those that float32 cannot tell apart
@@ -48,13 +51,14 @@ def nearest_among(vectors: Vectors, queries: Flags, k: int, exact: int, probes: 
     Of equal vectors only the first k + 1 are searched: they are the neighbours of the rest."""
     first, equal = _equal(vectors, k)
     taking_part = np.flatnonzero(first < 0)
-    chosen, asking = vectors[taking_part], queries[taking_part]
+    everybody = len(taking_part) == len(vectors)
+    chosen, asking = (vectors, queries) if everybody else (vectors[taking_part], queries[taking_part])
     if len(taking_part) <= exact:
         lists = _all_pairs(chosen, asking, k)
     else:
         lists = _inside_cells(chosen, asking, k, min(probes, len(taking_part)), seed)
     found = _exactly(chosen, lists, k)
-    if len(taking_part) == len(vectors):
+    if everybody:
         return found
     return _with_equal(found, taking_part, first, equal, vectors, queries, k)
 
@@ -138,22 +142,56 @@ def _inside_cells(vectors: Vectors, queries: Flags, k: int, probes: int, seed: i
     # Rows of one cell side by side: what is compared is then read from one place, not from all over the memory.
     moved = np.argsort(cells[:, 0], kind="stable")
     vectors, queries = vectors[moved], queries[moved]
-    probes, cells = cells.shape[1], cells[moved].ravel()
-    order = np.argsort(cells, kind="stable")
-    order = order[np.searchsorted(cells[order], 0) :]  # of less than 0 a row has no further cell
-    starts = np.searchsorted(cells[order], np.arange(count + 1))
-    members, ranks = order // probes, order % probes
-    places = [slice(start, end) for start, end in pairwise(starts.tolist())]
     lists = _Lists(vectors, queries, k)
+    places = [
+        part
+        for place in _places(cells[moved], count)
+        for part in ([place] if len(place.members) <= CROWD else _divided(vectors, place))
+    ]
     for place in places:
-        lists.begin(members[place][ranks[place] == 0], members[place])
+        lists.begin(place.homes, place.members)
     for place in places:
-        lists.improve(members[place][ranks[place] < NEAR], members[place])
+        lists.improve(place.near, place.members)
     lists.merge()
     back = np.argsort(moved)
     others = lists.others[back]
     left, slot = np.nonzero(others >= 0)
     return left, moved[others[left, slot]]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where rows meet: members, ascending; near, those that are compared with all members; homes, those of them whose
+    lists begin here."""
+
+    members: Rows
+    near: Rows
+    homes: Rows
+
+
+def _places(cells: NDArray[np.int32], count: int) -> Iterator[_Place]:
+    """The members of each cell. cells: (n, probes), nearest first, -1 for none; 0 to count - 1."""
+    flat, probes = cells.ravel(), cells.shape[1]
+    order = np.argsort(flat, kind="stable")
+    starts = np.searchsorted(flat[order], np.arange(count + 1))
+    members, ranks = order // probes, order % probes
+    for start, end in pairwise(starts.tolist()):
+        here, rank = members[start:end], ranks[start:end]
+        yield _Place(here, here[rank < NEAR], here[rank == 0])
+
+
+def _divided(vectors: Vectors, place: _Place) -> list[_Place]:
+    """A crowded place once more in cells, by the directions in which its members lie from their mean: where all are
+    nearly the same, the centre nearest to the mean is the nearest one of all."""
+    away = vectors[place.members] - vectors[place.members].mean(axis=0)
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), 1e-12)
+    count = DIVIDED_PROBES * len(away) // CELL_ROWS
+    centres = away[np.linspace(0, len(away) - 1, count).astype(np.int64)]
+    begins = np.isin(place.members, place.homes, assume_unique=True)
+    return [
+        _Place(place.members[part.members], place.members[part.homes], place.members[part.homes[begins[part.homes]]])
+        for part in _places(CellIndex(centres).nearest(away, DIVIDED_PROBES), count)
+    ]
 
 
 class _Lists:
@@ -232,7 +270,11 @@ class _Lists:
         else:
             asking = self._queries[rows]
             sides = [(rows[asking], members), (rows[~asking], members[self._queries[members]])]
-        return [(left, right) for left, right in sides if len(left) and len(right)]
+        return [
+            (left[at : at + BLOCK_ROWS], right)
+            for left, right in sides
+            for at in range(0, len(left) if len(right) else 0, BLOCK_ROWS)
+        ]
 
     def _compared(self, rows: Rows, members: Rows) -> NDArray[np.float32]:
         """Cosines of rows and members, both ascending, UNKNOWN for a row with itself."""

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from jobs import config
-from jobs.clusters import near_rule
+from jobs.near_rules import near_rule
 from tests.bench.many import image_files
 from udfs import alignment, embedding, models
 from udfs.decode import decode

@@ -26,7 +26,7 @@ def test_results_do_not_depend_on_them(labelled: Labelled, spark: SparkSession, 
             writer.writerow([label, path, split])
     kept = {name: spark.conf.get(name) for name in (PARTITIONS, BATCH)}
     settings = ("embed.batch=3", "embed.images_per_task=2", "embed.images_per_commit=12", "embed.fetch_threads=2",
-                "neighbours.block_images=4", "clusters.max_edges_one_process=20")  # fmt: skip
+                "clusters.max_edges_one_process=20")  # fmt: skip
     try:
         spark.conf.set(PARTITIONS, "7")
         spark.conf.set(BATCH, "3")

@@ -89,7 +89,7 @@ def pictures() -> list[Picture]:
 @pytest.fixture(scope="module")
 def exact(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory, pictures: list[Picture]) -> Rows:
     rows, counts = computed(spark, tmp_path_factory.mktemp("exact"), pictures)
-    assert counts == {"in": 150, "out": 150, "failed": 0, "copies": 4, "searched": 146, "cells": 1}
+    assert counts == {"in": 150, "out": 150, "failed": 0, "copies": 4, "searched": 146, "cells": 1, "largest_cell": 146}
     return rows
 
 

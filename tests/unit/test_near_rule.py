@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jobs import config
-from jobs.clusters import UNCALIBRATED, near_rule, uncalibrated_line
+from jobs.near_rules import UNCALIBRATED, near_rule, uncalibrated_line
 from udfs import models
 from udfs.near_rule import NearRule
 

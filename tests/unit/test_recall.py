@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from pyspark.sql import Row
 
+from jobs.recall import _found as found_of
 from udfs import recall
 
 
@@ -44,3 +46,13 @@ def test_expected_grows() -> None:
     assert recall.expected(0.5, 1024, 6, 256, draws=400) < chances[0]
     assert recall.expected(1.0, 1024, 1, 256, draws=50) == 1.0
     assert recall.expected(0.0, 1024, 1, 256, draws=400) < 0.02
+
+
+def test_as_near_is_as_good() -> None:
+    """An alarm in a crowd, where any of thousands will do; and a farther one that counts, or one that counts twice."""
+    true = Row(neighbour_ids=[1, 2, 3], cosines=[0.9, 0.8, 0.7])
+    assert found_of(true, {1: 0.9, 2: 0.8, 3: 0.7}) == [True] * 3
+    assert found_of(true, {1: 0.9, 9: 0.79995, 3: 0.7}) == [True] * 3
+    assert found_of(true, {1: 0.9, 9: 0.75, 3: 0.7}) == [True, False, True]
+    assert found_of(true, {9: 0.9}) == [True, False, False]
+    assert found_of(true, {}) == [False] * 3

@@ -115,6 +115,29 @@ def test_many_meet_in_fine_cells(monkeypatch: pytest.MonkeyPatch, seed: int) -> 
         assert row not in as_lists(found)[row]
 
 
+def test_a_crowd_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly equal vectors that all meet in one fine cell and are compared pair by pair, or are lost for the others."""
+    generator = np.random.default_rng(2)
+    crowd = unit(families(7, 40)[:1] + 0.01 * generator.normal(size=(6000, 32)))
+    vectors = np.concatenate([families(7, 2000), crowd])
+    largest = 0
+    product = search._Lists._compared
+
+    def counted(self: object, rows: npt.NDArray[np.int64], members: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        nonlocal largest
+        largest = max(largest, len(members))
+        return product(self, rows, members)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(search._Lists, "_compared", counted)
+    found = nearest_among(vectors, all_ask(vectors), K, exact=1000, probes=16)
+    assert largest < 6000
+    assert (found.counts == K).all()
+    assert found.cosines.reshape(-1, K)[2000:].min() > 0.99
+    true = brute_force(vectors, all_ask(vectors), K)
+    lists = as_lists(found)
+    assert np.mean([len(set(lists[row]) & set(true[row])) / K for row in range(2000)]) >= 0.9
+
+
 @pytest.mark.parametrize(("rows", "waiting"), [(1, 10), (7, 500)])
 def test_independent_of_block_sizes(monkeypatch: pytest.MonkeyPatch, rows: int, waiting: int) -> None:
     """A result that depends on how much is done at once."""
