@@ -24,7 +24,7 @@ TEMPLATE = ROOT / "tests" / "bench" / "scale_page.md"
 SOURCES = {
     "embed": "slope from 2,000 to 8,000 images, tests.bench.embed",
     "neighbours": "slope from 50,000 to 500,000 vectors, tests.bench.neighbours, and tests.bench.cell_search",
-    "clusters": "slope from 50,000 to 500,000 images, tests.bench.stages",
+    "clusters": "slope from 20,000 to 100,000 images, tests.bench.stages",
     "issues": "the same",
 }
 SIZES = (10**5, 10**6, 10**7, 10**8, 10**9)

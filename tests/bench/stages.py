@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.stages")
     parser.add_argument("--photos", type=Path, required=True, help="folder of JPEG photographs, no two alike")
     parser.add_argument("--others", type=Path, required=True, help="folder of JPEG images of few subjects")
-    parser.add_argument("--small", type=int, default=50_000)
-    parser.add_argument("--large", type=int, default=500_000)
+    parser.add_argument("--small", type=int, default=20_000)
+    parser.add_argument("--large", type=int, default=100_000)
     parser.add_argument("--work", type=Path, help="folder in which the embeddings of the images are kept")
     options = parser.parse_args(argv)
     paths = [*image_files(options.photos), *image_files(options.others)]
