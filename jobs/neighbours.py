@@ -197,8 +197,8 @@ def _largest_cell(lake: Lake) -> int:
 
 
 def _emptied(lake: Lake, name: str) -> bool:
-    """Leaves a table without rows. Returns whether it had any."""
-    if lake.read(name).isEmpty():
+    """Leaves a table without rows. Returns whether there was anything to do."""
+    if lake.exists(name) and lake.read(name).isEmpty():
         return False
     lake.overwrite(name, lake.read(name).limit(0))
     return True
