@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
@@ -151,11 +152,27 @@ def test_changelog_names_the_version() -> None:
     assert f"\n## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_python_runs(number: int, labelled: Labelled, spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
+ALBUM = "album.npy"
+
+
+def test_every_example_is_run() -> None:
+    """Catches an example in Python that neither reads the demo's lake nor the album, and so is not tried."""
+    assert all((DEMO_LAKE in text) != (ALBUM in text) for text in blocks("python"))
+
+
+def test_album_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an example of a group of one album that does not run, or keeps the wrong ones."""
+    text = next(text for text in blocks("python") if ALBUM in text)
+    np.save(tmp_path / ALBUM, np.eye(4)[[0, 1, 0, 2, 1]])
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(text, "README.md", "exec"), names)
+    assert names["kept"].tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("python") if DEMO_LAKE in text])
+def test_python_runs(text: str, labelled: Labelled, spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches an example that does not run, or shows nothing."""
-    text = blocks("python")[number]
-    assert DEMO_LAKE in text
     exec(compile(text.replace(DEMO_LAKE, str(labelled.lake)), "README.md", "exec"), {"spark": spark})
     assert "exact_duplicate" in capsys.readouterr().out
 
