@@ -19,11 +19,12 @@ check: .venv/.test
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
-# PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects. bench-peers installs other programs.
+# PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects,
+# in a folder for each label. bench-peers installs other programs.
 bench: .venv/.test
 	@[ -d "$(PHOTOS)" ] || { echo "make bench PHOTOS=folder of photographs [OTHERS=folder of images of few subjects]" >&2; exit 2; }
 	$(BIN)/python -m tests.bench.edits --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
-	$(BIN)/python -m tests.bench.outliers --photos "$(PHOTOS)"
+	[ -z "$(OTHERS)" ] || $(BIN)/python -m tests.bench.issues --photos "$(PHOTOS)" --labelled "$(OTHERS)"
 	$(BIN)/python -m tests.bench.vectors --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
 	$(BIN)/python -m tests.bench.embed --photos "$(PHOTOS)" $(if $(OTHERS),--others "$(OTHERS)")
 	$(BIN)/python -m tests.bench.clusters --photos "$(PHOTOS)"

@@ -39,7 +39,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=["jobs", "udfs", "conf"],
-    package_data={"jobs": ["templates/*"], "conf": ["*.yaml", "*.properties"]},
+    package_data={"jobs": ["templates/*"], "conf": ["*.yaml", "*.properties"], "udfs": ["*.npz"]},
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
         "boto3>=1.35",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("jobs", "udfs", "conf")
-ENDINGS = {".py", ".html", ".css", ".yaml", ".properties"}
+ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz"}
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 

@@ -16,7 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
-from pyspark.sql.types import LongType, StringType, StructField, StructType, TimestampType
+from pyspark.sql.types import (
+    ArrayType,
+    BinaryType,
+    DataType,
+    DoubleType,
+    FloatType,
+    LongType,
+    MapType,
+    StringType,
+    StructField,
+    StructType,
+    TimestampType,
+)
 
 from jobs import __version__, members
 from jobs.config import Catalog, Config
@@ -34,6 +46,7 @@ MANIFEST_ENDINGS = {
     ".jsonl.gz": "json",
 }  # fmt: skip
 OPTIONAL_COLUMNS = ("source", "split", "label", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
+NO_TEXT = (ArrayType, BinaryType, MapType, StructType)  # types that are no label
 SETTINGS_MARK = "catalog_settings"  # in the lake's marker: what its images were last listed with
 LISTED_PER_FILE = 200_000  # rows of one staged file: about 40 MB in the driver
 LISTED = StructType(
@@ -169,6 +182,11 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         raise InputError(f"{source.uri}: no column 'uri' (found: {', '.join(rows.columns) or 'none'})")
     if ("shard" in rows.columns) != ("shard_offset" in rows.columns):
         raise InputError(f"{source.uri}: the columns shard and shard_offset must be there both, or neither")
+    types = {field.name: field.dataType for field in rows.schema}
+    for name in ("source", "split", "label"):
+        if isinstance(types.get(name), NO_TEXT):
+            kind = types[name].simpleString()[:100]
+            raise InputError(f"{source.uri}: the column {name!r} must be text or a number, is {kind}")
     base = source.uri if source.kind == "delta" else source.uri.rpartition("/")[0]
 
     def canonical(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -181,7 +199,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     columns = [F.col("uri").cast("string").alias("uri")]
     for column in LISTED:
         if column.name in OPTIONAL_COLUMNS:
-            value = F.col(column.name).try_cast(column.dataType) if column.name in rows.columns else F.lit(None)
+            value = _value(column, types).try_cast(column.dataType) if column.name in types else F.lit(None)
             columns.append(value.cast(column.dataType).alias(column.name))
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
@@ -195,6 +213,17 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         F.coalesce("source", F.lit(source.uri)).alias("source"),
         "split", "label", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
     )  # fmt: skip
+
+
+def _value(column: StructField, types: dict[str, DataType]) -> Column:
+    """The given column, whole numbers as such where a text is wanted: pandas writes labels 0, 1, 2 beside a missing one
+    as 0.0, 1.0, 2.0 and NaN. types: of the given columns."""
+    value = F.col(column.name)
+    if not (isinstance(column.dataType, StringType) and isinstance(types[column.name], FloatType | DoubleType)):
+        return value
+    known = F.when(~F.isnan(value), value)
+    whole = known.try_cast(LongType())
+    return F.when(whole.cast("double") == known, whole.cast("string")).otherwise(known.cast("string"))
 
 
 def _make_canonical(row: dict[str, Any], base: str) -> str | None:

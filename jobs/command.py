@@ -19,7 +19,7 @@ from jobs.runs import Context
 from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
-STAGES = ("catalog", "embed", "neighbours", "clusters", "issues", "report")
+STAGES = ("catalog", "embed", "neighbours", "clusters", "labels", "content", "issues", "report")
 INTERRUPTED = 130  # as a shell tells a process that Ctrl-C ended
 
 
@@ -35,8 +35,11 @@ def parser() -> argparse.ArgumentParser:
         "embed": "read each new image: features and embedding",
         "neighbours": "find the nearest images of each image",
         "clusters": "group duplicates and choose keepers",
+        "labels": "find wrong labels",
+        "content": "say what is in the images: concepts and topics",
         "issues": "say what is wrong with each image",
         "report": "write the HTML report",
+        "clean": "write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
     }
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
@@ -54,6 +57,18 @@ def parser() -> argparse.ArgumentParser:
         )
         if name in ("run", "report", "catalog"):
             command.add_argument("--report", metavar="URI", help="where the report goes (default: LAKE/report)")
+        if name == "clean":
+            command.add_argument(
+                "--out",
+                metavar="MANIFEST",
+                help="the file to write, .parquet, .csv or .jsonl; NAME.removed and NAME.relabelled go beside it",
+            )
+            command.add_argument("--dry-run", action="store_true", help="only print what would be done")
+            command.add_argument(
+                "--batch-manifest",
+                metavar="FILE",
+                help="also write an S3 Batch Operations manifest of what is left out, and print what moving it saves",
+            )
         command.add_argument(
             "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
         )
@@ -94,9 +109,12 @@ def _stop(message: str, code: int) -> int:
 
 
 def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
-    from jobs import catalog, embed, pipeline
+    from jobs import catalog, clean, embed, pipeline
 
     settings = config.load(arguments.config, arguments.overrides)
+    targets = None
+    if arguments.command == clean.JOB:
+        targets = clean.check_targets(arguments.out, arguments.batch_manifest, arguments.dry_run)
     model = models.find(settings.embed.model, settings.models)
     if arguments.command in ("run", embed.JOB):
         _check_model(model)
@@ -123,10 +141,16 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
             stack.callback(spark.stop)
         references = catalog.read_manifests(spark, inputs) if inputs else None
         run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
+        if targets is not None and arguments.dry_run:
+            clean.run(Context(tables.Lake(spark, lake_uri, run_id), settings, Reporter()), targets, dry_run=True)
+            return 0
         lease = stack.enter_context(acquire(lake_uri, run_id, settings.lease.ttl_s))
         lake = tables.Lake(spark, lake_uri, run_id, lease)
         lake.open()
         context = Context(lake, settings, Reporter())
+        if targets is not None:
+            clean.run(context, targets, dry_run=False)
+            return 0
         if inputs:
             catalog.run(context, inputs, references)
         if arguments.command != catalog.JOB:

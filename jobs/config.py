@@ -12,6 +12,7 @@ import yaml
 
 from jobs.cards import read_card
 from jobs.errors import ConfigError
+from jobs.tables import ISSUES, SOURCE_OVERLAP
 from udfs.models import Model
 
 
@@ -67,21 +68,57 @@ class Clusters:
 
 
 @dataclass(frozen=True)
+class Labels:
+    min_images: int
+    max_classes: int
+    folds: int
+    sample_images: int
+    flag_below: float
+
+
+@dataclass(frozen=True)
+class Content:
+    concepts: int
+    topics: int | None
+    typical: int
+
+
+@dataclass(frozen=True)
 class Issues:
     dark: float
     bright: float
     blurry: float
+    noisy: float
+    blocky: float
+    low_contrast: float
     low_information: float
+    flat: float
+    low_quality: float
     odd_size: float
     odd_aspect_ratio: float
     grayscale: float
     outlier: float
+    class_outlier: float
+
+
+@dataclass(frozen=True)
+class Clean:
+    remove: tuple[str, ...]
+    thresholds: dict[str, float | None]
+    max_share: float
+    keep: str
+    never_from: tuple[str, ...]
+    leaks: tuple[str, ...]
+    relabel: bool
+    min_confidence: float
 
 
 @dataclass(frozen=True)
 class Report:
     images_per_issue: int
     per_page: int
+    topics: int
+    topic_images: int
     thumbnail_side: int
 
 
@@ -111,7 +148,10 @@ class Config:
     models: dict[str, Model]  # the user's own, by name@revision
     neighbours: Neighbours
     clusters: Clusters
+    labels: Labels
+    content: Content
     issues: Issues
+    clean: Clean
     report: Report
     lease: Lease
     spark: Spark
@@ -121,6 +161,10 @@ class Config:
         return dataclasses.asdict(self)
 
 
+# By which `clean` can remove images. Not source_overlap: which of two sources gives way cannot be known, and where
+# duplicates go, it goes with them.
+CLEANED = tuple(issue for issue in ISSUES if issue != SOURCE_OVERLAP)
+KEEP = ("best", "oldest", "largest", "first")
 _SECTIONS: dict[str, Any] = get_type_hints(Config)
 _CARDS = "models"  # the one section whose keys are names
 
@@ -131,6 +175,10 @@ def _between(low: float, high: float) -> tuple[Callable[[Any], bool], str]:
 
 def _one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
     return (lambda v: v in names), "must be one of " + ", ".join(names)
+
+
+def _names(*known: str) -> tuple[Callable[[Any], bool], str]:
+    return (lambda v: set(v) <= set(known)), "must name issues of these: " + ", ".join(known)
 
 
 _NAME_AT_REVISION = (lambda v: "@" in v, "must be name@revision")
@@ -171,9 +219,24 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "clusters.engine": _one_of("auto", "scipy", "graphframes"),
     "clusters.max_edges_one_process": _between(0, 10**9),
     "clusters.max_component": _between(2, 100_000),
+    "labels.min_images": _between(2, 100_000),
+    "labels.max_classes": _between(2, 20_000),
+    "labels.folds": _between(2, 20),
+    "labels.sample_images": _between(1000, 1_000_000),
+    "labels.flag_below": _between(0, 1),
+    "content.concepts": _between(0, 20),
+    "content.topics": _between(1, 1000),
+    "content.typical": _between(1, 100),
     **{f"issues.{field.name}": _between(0, 1) for field in dataclasses.fields(Issues)},
+    "clean.remove": _names(*CLEANED),
+    "clean.thresholds": _names(*CLEANED),
+    "clean.max_share": _between(0, 1),
+    "clean.keep": _one_of(*KEEP),
+    "clean.min_confidence": _between(0, 1),
     "report.images_per_issue": _between(1, 10_000),
     "report.per_page": _between(1, 1000),
+    "report.topics": _between(0, 10_000),
+    "report.topic_images": _between(1, 100),
     "report.thumbnail_side": _between(16, 1024),
     "lease.ttl_s": _between(1, 3600),
     "spark.shuffle_partitions": _between(1, 100_000),
@@ -246,8 +309,19 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
             checked, fault = _check(path, value, hints[key])
             if fault:
                 faults.append(f"{where}: {path} {fault}, got {value!r}")
+            elif isinstance(checked, dict):
+                values[section][key] = {
+                    **values[section].get(key, {}),
+                    **checked,
+                }  # a later source changes single names
             else:
                 values[section][key] = checked
+
+
+def _is_name_and_share(name: object, share: object) -> bool:
+    if isinstance(share, bool) or not isinstance(share, int | float | None):
+        return False
+    return isinstance(name, str) and (share is None or 0 <= share <= 1)
 
 
 def _check(path: str, value: Any, hint: Any) -> tuple[Any, str | None]:
@@ -259,6 +333,10 @@ def _check(path: str, value: Any, hint: Any) -> tuple[Any, str | None]:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return None, "must be a list of texts"
         value = tuple(value)
+    elif hint == dict[str, float | None]:
+        if not isinstance(value, Mapping) or not all(_is_name_and_share(*item) for item in value.items()):
+            return None, "must map names to numbers in 0..1 or null"
+        value = {name: None if share is None else float(share) for name, share in value.items()}
     elif float in kinds and isinstance(value, int | float) and not isinstance(value, bool):
         value = float(value)
     else:

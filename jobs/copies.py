@@ -7,24 +7,48 @@ from pyspark.sql import functions as F
 
 from jobs.tables import Lake
 
-# The rule by which one image is better than another, best first: more pixels, then sharper, then more bytes, then older
-# (an unknown size or time last), then the URI, so that ties have an end.
-BEST_FIRST = ("pixels", "sharpness", "size_bytes", "modified_at", "uri")
+# The rule by which one image is better than another, best first, so that an original comes before its edits: more
+# pixels; not squeezed; older, for an edit is made after its original; more bytes; the shorter name, for "a (1).jpg" and
+# "a-edited.jpg" were "a.jpg"; then the URI, so that ties have an end. An unknown time or size comes last.
+# Sharpness is not asked: a text over a picture has sharper edges than the picture. tests.bench.clean measures it all.
+ORDER = {
+    "pixels": "descending",
+    "is_squeezed": "ascending",
+    "modified_at": "ascending",
+    "size_bytes": "descending",
+    "uri_length": "ascending",
+    "uri": "ascending",
+}
+BEST_FIRST = tuple(ORDER)
+# JPEG quality below which an image is squeezed: what is lost shows, so that it is no original to keep even where times
+# of files, which many ways of copying change, say so. Cameras and web sites save at 60 and more.
+SQUEEZED = 50.0
+
+
+def with_order(images: DataFrame) -> DataFrame:
+    """Adds what BEST_FIRST asks for and lacks. images: width, height and jpeg_quality of `features`, and uri."""
+    return images.withColumns(
+        {
+            "pixels": F.col("width").cast("long") * F.col("height"),
+            "is_squeezed": F.col("jpeg_quality") < SQUEEZED,
+            "uri_length": F.length("uri"),
+        }
+    )
 
 
 def ranked_images(lake: Lake, model: str) -> DataFrame:
     """All embedded images with their group of equal pixels.
 
-    Returns (image_id, pixel_hash, content_key BIGINT, pixels, sharpness, size_bytes, modified_at, uri, split,
-    representative_id). A group may be any share of the lake: no task sees more of it than lies in its partition."""
+    Returns (image_id, pixel_hash, content_key BIGINT, BEST_FIRST, split, representative_id). A group may be any share
+    of the lake: no task sees more of it than lies in its partition."""
     embedded = lake.require("embeddings", "embed").where(F.col("model") == model).select("image_id")
     features = lake.require("features", "embed").withColumn("content_key", content_key())
     images = lake.require("images", "catalog").select("image_id", "uri", "size_bytes", "modified_at", "split")
 
     def rows(of: DataFrame) -> DataFrame:
-        pixels = (F.col("width").cast("long") * F.col("height")).alias("pixels")
-        narrow = of.select("image_id", "pixel_hash", "content_key", pixels, "sharpness")
-        return embedded.join(narrow, "image_id").join(images, "image_id")
+        narrow = of.select("image_id", "pixel_hash", "content_key", "width", "height", "jpeg_quality")
+        ordered = with_order(embedded.join(narrow, "image_id").join(images, "image_id"))
+        return ordered.drop("width", "height", "jpeg_quality")
 
     shared = features.groupBy("content_key").count().where(F.col("count") > 1).select("content_key")
     representatives = (
@@ -45,24 +69,13 @@ def content_key() -> Column:
 
 def best_first() -> list[Column]:
     """The order of BEST_FIRST for a window or a sort."""
-    return [
-        F.desc("pixels"),
-        F.desc("sharpness"),
-        F.desc_nulls_last("size_bytes"),
-        F.asc_nulls_last("modified_at"),
-        F.asc("uri"),
-    ]
+    return [F.desc_nulls_last(name) if how == "descending" else F.asc_nulls_last(name) for name, how in ORDER.items()]
 
 
 def ascending() -> list[Column]:
     """The order of BEST_FIRST as values of which the least is the best: for an aggregate, which each task begins."""
-    known = [F.col(name).isNull().alias(f"no_{name}") for name in ("size_bytes", "modified_at")]
-    return [
-        (-F.col("pixels")).alias("pixels"),
-        (-F.col("sharpness")).alias("sharpness"),
-        known[0],
-        (-F.col("size_bytes")).alias("size_bytes"),
-        known[1],
-        F.col("modified_at"),
-        F.col("uri"),
-    ]
+    columns = []
+    for name, how in ORDER.items():
+        columns.append(F.col(name).isNull().alias(f"no_{name}"))
+        columns.append((-F.col(name) if how == "descending" else F.col(name)).alias(name))
+    return columns

@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
-from jobs.copies import BEST_FIRST, best_first
+from jobs.copies import BEST_FIRST, ORDER, best_first
 from jobs.tables import read_parquet
 from udfs import alignment
 from udfs.cell_packs import vectors_of
@@ -38,7 +38,7 @@ KEPT = StructType(
         StructField("component", LongType(), False),
     ]
 )
-_ORDER = [(name, "descending" if name in ("pixels", "sharpness", "size_bytes") else "ascending") for name in BEST_FIRST]
+_ORDER = list(ORDER.items())
 
 
 def thumbnails_of(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:

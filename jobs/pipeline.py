@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
 from pyspark.sql import functions as F
 
-from jobs import clusters, embed, issues, neighbours, report
+from jobs import clusters, content, embed, issues, labels, neighbours, report
 from jobs.progress import say
 from jobs.runs import Context, StageResult
-from jobs.tables import ISSUES
+from jobs.tables import ISSUES, Lake
 
 STAGES = {
     embed.JOB: embed.run,
     neighbours.JOB: neighbours.run,
     clusters.JOB: clusters.run,
+    labels.JOB: labels.run,
+    content.JOB: content.run,
     issues.JOB: issues.run,
 }
 
@@ -59,6 +62,7 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
             lines.append(f"  {issue.replace('_', ' '):<{width}} {count:>9,}  {count / max(images, 1):6.1%}")
     if not found:
         lines.append("  nothing found")
+    lines += [f"note: {note}" for note in notes(lake)]
     if removable:
         lines.append(f"{removable:,} images could be removed: those with suggestion = 'remove' in the table issues")
     leaks = found.get("leak", (0, 0))[0]
@@ -68,6 +72,13 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
     if any(result.job == report.JOB for result in results):
         lines.append(f"report: {report.index_of(report_uri)}")
     return lines
+
+
+def notes(lake: Lake) -> list[str]:
+    """What the last runs of the stages have to say to a person, in the order of the stages."""
+    done = lake.read("runs").where(F.col("status") == "done").groupBy("job").agg(F.max_by("counts", "ended_at"))
+    counts = {job: json.loads(text) for job, text in done.collect()}
+    return [note for job in STAGES for note in counts.get(job, {}).get("notes", ())]
 
 
 def main(argv: list[str]) -> int:

@@ -49,7 +49,8 @@ def run_stage(
     """Runs one stage, unless the last run of it saw the same versions of its input tables with the same settings.
 
     inputs: names of tables. settings: what of the configuration decides the result. body: does the work and returns its
-    counts; if counts["wrote"] is 0 it changed nothing, and no row of `runs` is written. always: the body itself finds
+    counts, and under "notes" lines that the summary of a run repeats; if counts["wrote"] is 0 it changed nothing, and
+    no row of `runs` is written. always: the body itself finds
     out whether anything is to be done. Raises ContractError where in != out + failed."""
     lake = context.lake
     versions = {name: lake.version(name) for name in inputs}
@@ -131,4 +132,5 @@ def _now() -> datetime.datetime:
 
 
 def _text(counts: Mapping[str, Any]) -> str:
-    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items() if value or name == "in")
+    numbers = {name: value for name, value in counts.items() if name != "notes"}
+    return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in numbers.items() if value or name == "in")

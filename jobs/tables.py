@@ -34,7 +34,7 @@ from jobs.lease import Lease
 from udfs import objects, uris
 from udfs.quality import PROPERTIES
 
-LAKE_FORMAT = 2  # of all tables together: 2 has shards
+LAKE_FORMAT = 3  # of all tables together: 2 has shards, 3 labels, content, and more properties
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 
 CORRUPTED = "corrupted"
@@ -49,16 +49,34 @@ LOW_INFORMATION = "low_information"
 ODD_SIZE = "odd_size"
 ODD_ASPECT_RATIO = "odd_aspect_ratio"
 GRAYSCALE = "grayscale"
+WRONG_LABEL = "wrong_label"
+LABEL_CONFLICT = "label_conflict"
+SOURCE_OVERLAP = "source_overlap"
+CLASS_OUTLIER = "class_outlier"
+LOW_CONTRAST = "low_contrast"
+FLAT = "flat"
+NOISY = "noisy"
+BLOCKY = "blocky"
+LOW_QUALITY = "low_quality"
 ISSUES = (
     CORRUPTED,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
     LEAK,
+    SOURCE_OVERLAP,
+    WRONG_LABEL,
+    LABEL_CONFLICT,
     OUTLIER,
+    CLASS_OUTLIER,
     DARK,
     BRIGHT,
     BLURRY,
+    NOISY,
+    BLOCKY,
+    LOW_CONTRAST,
     LOW_INFORMATION,
+    FLAT,
+    LOW_QUALITY,
     ODD_SIZE,
     ODD_ASPECT_RATIO,
     GRAYSCALE,
@@ -67,12 +85,19 @@ SCORES = (
     "dark_score",
     "bright_score",
     "blur_score",
+    "noise_score",
+    "blockiness_score",
+    "contrast_score",
     "information_score",
+    "flat_score",
+    "brisque_score",
+    "quality_score",
     "size_score",
     "aspect_ratio_score",
     "colour_score",
-    "outlier_score",
 )
+OUTLIER_SCORES = ("outlier_score", "class_outlier_score")  # null where an image has no neighbours to be compared with
+DETAILS = ("exact", "near")  # of leaks and overlaps
 
 
 @dataclass(frozen=True)
@@ -99,9 +124,15 @@ def _unit(*columns: str) -> dict[str, str]:
     return {f"{column}_in_0_1": f"{column} BETWEEN 0 AND 1" for column in columns}
 
 
+def _unit_or_null(*columns: str) -> dict[str, str]:
+    return {f"{column}_in_0_1": f"{column} IS NULL OR {column} BETWEEN 0 AND 1" for column in columns}
+
+
 _TEXT, _LONG, _INT, _DOUBLE, _TIME, _BOOL = (
     StringType(), LongType(), IntegerType(), DoubleType(), TimestampType(), BooleanType()
 )  # fmt: skip
+
+_COUNTED = ArrayType(StructType([StructField("name", _TEXT), StructField("images", _LONG)]), containsNull=False)
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -126,7 +157,10 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "embeddings",
-            _schema(image_id=_LONG, model=_TEXT, vector=ArrayType(FloatType(), containsNull=False)),
+            _schema(
+                image_id=_LONG, model=_TEXT, vector=ArrayType(FloatType(), containsNull=False),
+                norm=(FloatType(), True),
+            ),
             ("image_id", "model"),
         ),
         Table(
@@ -162,22 +196,79 @@ TABLES: dict[str, Table] = {
             {"kind_known": "kind IN ('exact', 'near')", "more_than_one": "cluster_size > 1"},
         ),
         Table(
-            "scores",
-            _schema(image_id=_LONG, **dict.fromkeys(SCORES[:-1], _DOUBLE), outlier_score=(_DOUBLE, True)),
+            "labels",
+            _schema(
+                image_id=_LONG, label=_TEXT, confidence=(_DOUBLE, True), neighbour_share=(_DOUBLE, True),
+                score=_DOUBLE, suggested_label=_TEXT, suggested_confidence=_DOUBLE, flagged=_BOOL,
+                evidence_id=(_LONG, True),
+            ),
             ("image_id",),
-            {**_unit(*SCORES[:-1]), "outlier_score_in_0_1": "outlier_score IS NULL OR outlier_score BETWEEN 0 AND 1"},
+            {
+                **_unit("score", "suggested_confidence"), **_unit_or_null("confidence", "neighbour_share"),
+            },
+        ),
+        Table(
+            "confusions",
+            _schema(label=_TEXT, other_label=_TEXT, images=_LONG, share=_DOUBLE),
+            ("label", "other_label"),
+            _unit("share"),
+        ),
+        Table(
+            "classes",
+            _schema(label=(_TEXT, True), split=(_TEXT, True), images=_LONG, flagged=_LONG, why_left_out=(_TEXT, True)),
+            ("label", "split"),
+        ),
+        Table(
+            "concepts",
+            _schema(image_id=_LONG, rank=_INT, concept=_TEXT, confidence=_DOUBLE),
+            ("image_id", "rank"),
+            _unit("confidence"),
+        ),
+        Table(
+            "topics",
+            _schema(image_id=_LONG, topic_id=_INT, distance=_DOUBLE),
+            ("image_id",),
+            {"distance_in_range": "distance BETWEEN 0 AND 2"},
+        ),
+        Table(
+            "topic_summaries",
+            _schema(
+                topic_id=_INT, images=_LONG, typical_ids=ArrayType(_LONG, containsNull=False),
+                concepts=_COUNTED, labels=_COUNTED,
+            ),
+            ("topic_id",),
+        ),
+        Table(
+            "leaks",
+            _schema(
+                image_id=_LONG, between=_TEXT, here=_TEXT, there=_TEXT, other_id=_LONG, kind=_TEXT, cosine=_DOUBLE
+            ),
+            ("image_id", "between", "there"),
+            {
+                "between_known": "between IN ('split', 'source')", "kind_known": "kind IN ('exact', 'near')",
+                "cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> other_id",
+            },
+        ),
+        Table(
+            "scores",
+            _schema(
+                image_id=_LONG, **dict.fromkeys(SCORES, _DOUBLE), **dict.fromkeys(OUTLIER_SCORES, (_DOUBLE, True))
+            ),
+            ("image_id",),
+            {**_unit(*SCORES), **_unit_or_null(*OUTLIER_SCORES)},
         ),
         Table(
             "issues",
             _schema(
-                image_id=_LONG, issue=_TEXT, score=_DOUBLE, evidence_id=(_LONG, True), suggestion=_TEXT,
-                suggested_label=(_TEXT, True),
+                image_id=_LONG, issue=_TEXT, score=_DOUBLE, evidence_id=(_LONG, True), cosine=(_DOUBLE, True),
+                detail=(_TEXT, True), suggestion=_TEXT, suggested_label=(_TEXT, True),
             ),
             ("image_id", "issue"),
             {
                 **_unit("score"),
                 "issue_known": "issue IN ({})".format(", ".join(f"'{name}'" for name in ISSUES)),
                 "suggestion_known": "suggestion IN ('remove', 'relabel', 'review')",
+                "cosine_in_range": "cosine IS NULL OR cosine BETWEEN -1 AND 1",
             },
         ),
         Table(
@@ -272,6 +363,12 @@ class Lake:
     def overwrite(self, name: str, rows: DataFrame) -> None:
         self._create(name)
         self._conform(name, rows).write.format("delta").mode("overwrite").save(self.path(name))
+
+    def empty(self, name: str) -> None:
+        """Makes the table where it is not there yet, and leaves it without rows."""
+        self._create(name)
+        if not self.read(name).isEmpty():
+            self.overwrite(name, self.spark.createDataFrame([], TABLES[name].schema))
 
     def delete(self, name: str, ids: DataFrame) -> None:
         """Removes all rows of these image_ids. ids: (image_id), no duplicates."""

@@ -40,6 +40,7 @@ EMBEDDED = pa.schema(
         *HANDED_ON,
         *FEATURES,
         ("vector", pa.list_(pa.float32())),
+        ("norm", pa.float32()),
         ("error", pa.string()),
         ("detail", pa.string()),
     ]

@@ -67,8 +67,16 @@ def train_centres(sample: Vectors, count: int, iterations: int, seed: int = 0) -
 
 def _lloyd(sample: Vectors, count: int, iterations: int, seed: int) -> Vectors:
     start = np.random.default_rng(seed).choice(len(sample), count, replace=False)
-    centres = sample[np.sort(start)].copy()
-    for _ in range(iterations if count > 1 else 1):
+    return refined(sample, sample[np.sort(start)], iterations if count > 1 else 1)
+
+
+def refined(sample: Vectors, centres: Vectors, iterations: int) -> Vectors:
+    """Lloyd's iterations of spherical k-means. sample: (n, d), centres: (c, d), float32, rows of norm 1.
+
+    Returns (c, d) float32, rows of norm 1."""
+    centres = centres.copy()
+    count = len(centres)
+    for _ in range(iterations):
         nearest = nearest_cells(sample, centres, 1)[:, 0]
         order = np.argsort(nearest, kind="stable")
         sizes = np.bincount(nearest, minlength=count)

@@ -26,6 +26,10 @@ from udfs.errors import ImageError
 if TYPE_CHECKING:
     import pi_heif
 
+DETAIL_PIXELS = (
+    1 << 20
+)  # up to this size a picture is also looked at in its own pixels: beyond, that would cost too much
+
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif")
 
 _HEADS = (
@@ -93,18 +97,20 @@ _ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-f]+>")  # no part of a message that
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """One image. pixels: (h, w, 3) uint8 RGB, C-contiguous, upright (EXIF orientation applied), at the analysis scale.
-    width, height: full size in pixels, upright. format: one of FORMATS."""
+    width, height: full size in pixels, upright. format: one of FORMATS. detail: (h, w) uint8 grey, upright, of the full
+    size up to DETAIL_PIXELS and at the analysis scale beyond; None where it was not asked for."""
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     format: str
+    detail: NDArray[np.uint8] | None = None
 
 
-def decode(data: bytes, min_side: int, max_pixels: int) -> Decoded:
+def decode(data: bytes, min_side: int, max_pixels: int, *, detail: bool = False) -> Decoded:
     """Pixels of an image file at the smallest cheap scale whose short side is still >= min_side pixels; an image whose
     short side is below twice that may come whole, and none is ever enlarged. JPEG is scaled in the DCT domain by n/8,
-    every other format by an integer box filter.
+    every other format by an integer box filter. detail: whether to bring Decoded.detail as well.
 
     Raises ImageError: empty, not_an_image, unsupported, too_many_pixels (width × height > max_pixels), truncated,
     corrupt; ValueError where min_side or max_pixels is below 1."""
@@ -112,8 +118,8 @@ def decode(data: bytes, min_side: int, max_pixels: int) -> Decoded:
         raise ValueError(f"min_side and max_pixels must be >= 1, got {min_side} and {max_pixels}")
     kind = sniff(data)
     if kind == "jpeg":
-        return _decode_jpeg(data, min_side, max_pixels)
-    return _decode_pillow(data, kind, min_side, max_pixels)
+        return _decode_jpeg(data, min_side, max_pixels, detail)
+    return _decode_pillow(data, kind, min_side, max_pixels, detail)
 
 
 def sniff(data: bytes) -> str:
@@ -147,21 +153,26 @@ def sniff(data: bytes) -> str:
 # --- JPEG ---
 
 
-def _decode_jpeg(data: bytes, min_side: int, max_pixels: int) -> Decoded:
+def _decode_jpeg(data: bytes, min_side: int, max_pixels: int, detail: bool) -> Decoded:
     try:
         height, width, colourspace, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         # TurboJPEG knows six chroma subsamplings only; Pillow reads the others, or says what is wrong.
-        return _decode_pillow(data, "jpeg", min_side, max_pixels)
+        return _decode_pillow(data, "jpeg", min_side, max_pixels, detail)
     if colourspace in ("CMYK", "YCCK"):
-        return _decode_pillow(data, "jpeg", min_side, max_pixels)
+        return _decode_pillow(data, "jpeg", min_side, max_pixels, detail)
     _check_size(width, height, max_pixels)
     # 0 is off: simplejpeg ignores a minimum that the image itself falls short of, and would scale by the other side.
     pixels = _turbo(data, min_side if min(width, height) > min_side else 0)
     orientation = _jpeg_orientation(data)
+    fine = None
+    if detail:
+        whole = pixels.shape[:2] == (height, width) or width * height > DETAIL_PIXELS
+        fine = _grey(pixels) if whole else _luma(data)
+        fine = _upright(fine, orientation)
     if orientation >= 5:  # the four that swap the axes
         width, height = height, width
-    return Decoded(_upright(pixels, orientation), width, height, "jpeg")
+    return Decoded(_upright(pixels, orientation), width, height, "jpeg", fine)
 
 
 def _turbo(data: bytes, smallest: int) -> NDArray[np.uint8]:
@@ -181,6 +192,16 @@ def _turbo(data: bytes, smallest: int) -> NDArray[np.uint8]:
     except ValueError as error:
         text = str(error)
     raise _fault(text, data, "jpeg")
+
+
+def _luma(data: bytes) -> NDArray[np.uint8]:
+    """(h, w) uint8 of all pixels, of data that have been decoded before."""
+    luma: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "GRAY", strict=False)
+    return luma[:, :, 0]
+
+
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def _rgb(data: bytes, smallest: int, *, strict: bool) -> NDArray[np.uint8]:
@@ -215,7 +236,7 @@ def _exif_orientation(block: bytes) -> int:
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """pixels: (h, w, 3) uint8 as stored. Returns them as they are to be seen, by the EXIF orientation 1..8."""
+    """pixels: (h, w, 3) or (h, w) uint8 as stored. Returns them as they are to be seen; orientation: 1..8, of EXIF."""
     if orientation == 1:
         return pixels
     if orientation >= 5:
@@ -227,7 +248,7 @@ def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 # --- every other format ---
 
 
-def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int) -> Decoded:
+def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: bool) -> Decoded:
     with _faults(data, kind):
         image = _open_heif(data) if kind == "heif" else _open(data, kind)
     # Both are lazy: so far only the header was read.
@@ -241,10 +262,15 @@ def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int) -> De
     with _faults(data, kind):
         plain = _eight_bit(loaded)
         factor = min(width, height) // min_side
-        if factor >= 2:
-            plain = plain.reduce(factor)
-        pixels = np.array(plain.convert("RGB"), dtype=np.uint8, order="C")
-    return Decoded(pixels, width, height, kind)
+        reduced = plain.reduce(factor) if factor >= 2 else plain
+        pixels = np.array(reduced.convert("RGB"), dtype=np.uint8, order="C")
+        if not detail:
+            fine = None
+        elif factor < 2 or width * height > DETAIL_PIXELS:
+            fine = _grey(pixels)
+        else:
+            fine = np.array(plain.convert("L"), dtype=np.uint8, order="C")
+    return Decoded(pixels, width, height, kind, fine)
 
 
 def _open(data: bytes, kind: str) -> Image.Image:

@@ -1,6 +1,7 @@
 """Decoded images to unit vectors: the square input, and the runtimes that embed it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 _CUDA_BATCH = 64  # images a launch; the last one is filled up, so that the size is always the same
 _CPU_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a network says of n images. vectors: (n, dimension) float32, rows of norm 1. norms: (n,) float32 >= 0, the
+    lengths that the rows had: a classifier wants them back."""
+
+    vectors: NDArray[np.float32]
+    norms: NDArray[np.float32]
 
 
 class Runtime(Protocol):
@@ -44,8 +54,9 @@ class Runtime(Protocol):
         finite, which the caller looks for. Raises ValueError for another shape or type."""
         ...
 
-    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        """Begins to embed; the function returned waits and gives what `embed` gives. pixels may be changed at once.
+    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], Embedded]:
+        """Begins to embed; the function returned waits and gives what `embed` gives, and the norms. pixels may be
+        changed at once.
 
         On a GPU the caller goes on meanwhile, and two calls in flight keep it busy; on a CPU the work is done before
         this returns."""
@@ -120,17 +131,17 @@ class _OpenVino:
         self.device = f"cpu {'bf16' if bf16 else 'f32'}"
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.submit(pixels)().vectors
+
+    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], Embedded]:
         _check(pixels, self._model)
         rows = np.empty((len(pixels), self._model.dimension), np.float32)
         for row, image in zip(rows, pixels, strict=True):
             self._image[0] = image
             self._request.infer()
             row[:] = self._request.get_output_tensor(0).data.ravel()
-        return _unit(rows)
-
-    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
-        rows = self.embed(pixels)
-        return lambda: rows
+        done = _unit(rows)
+        return lambda: done
 
 
 class _Torch:
@@ -158,15 +169,15 @@ class _Torch:
         self.busy_s = 0.0
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.submit(pixels)()
+        return self.submit(pixels)().vectors
 
-    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], NDArray[np.float32]]:
+    def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], Embedded]:
         _check(pixels, self._model)
         starts = range(0, len(pixels), self.batch)
         parts = [self._begin(pixels[start : start + self.batch]) for start in starts]
         shape = (len(pixels), self._model.dimension)
 
-        def wait() -> NDArray[np.float32]:
+        def wait() -> Embedded:
             rows = np.empty(shape, np.float32)
             for start, part in zip(starts, parts, strict=True):
                 rows[start : start + self.batch] = part()
@@ -229,10 +240,10 @@ def _check(pixels: NDArray[np.uint8], model: Model) -> None:
         raise ValueError(f"pixels must be (n, {side}, {side}, 3) uint8, got {pixels.shape} {pixels.dtype}")
 
 
-def _unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """rows: (n, d) float32. Returns them with norm 1."""
+def _unit(rows: NDArray[np.float32]) -> Embedded:
+    """rows: (n, d) float32. One without a length stays as it is."""
     norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
-    return np.asarray(rows / np.maximum(norms, 1e-12), np.float32)
+    return Embedded(np.asarray(rows / np.maximum(norms, 1e-12), np.float32), norms[:, 0].astype(np.float32))
 
 
 def _resize(pixels: NDArray[np.uint8], width: int, height: int, how: int) -> NDArray[np.uint8]:

@@ -85,7 +85,7 @@ def _with_computed_vectors(task: EmbedTask, fetched: Fetched, board: Board, net:
     prepared = (
         _mapped(prepare, fetched, task.decode_threads, net.batch) if task.decode_threads else map(prepare, fetched)
     )
-    waiting: deque[tuple[list[tuple[Row, Prepared | ImageError]], Callable[[], NDArray[np.float32]]]] = deque()
+    waiting: deque[tuple[list[tuple[Row, Prepared | ImageError]], Callable[[], embedding.Embedded]]] = deque()
     for group in _groups(prepared, net.batch):
         good = [done for _, done in group if isinstance(done, Prepared)]
         waiting.append((group, net.submit(_stacked(good)) if good else _no_vectors))
@@ -129,7 +129,7 @@ def _prepared(data: bytes | ImageError, max_pixels: int, model: models.Model | N
     if isinstance(data, ImageError):
         return data
     try:
-        decoded = decode.decode(data, ANALYSIS_SIDE, max_pixels)
+        decoded = decode.decode(data, ANALYSIS_SIDE, max_pixels, detail=True)
         square = None
         if model is not None:
             side = model.input_side
@@ -152,30 +152,31 @@ def _features(data: bytes, decoded: decode.Decoded) -> Row:
         "height": decoded.height,
         "format": decoded.format,
         "thumbnail": thumbnail.tobytes(),
-        **quality.properties(pixels),
+        **quality.of_file(data, decoded),
     }
 
 
 def _row(given: Row, done: Prepared | ImageError) -> Row:
-    """A row of EMBEDDED without its vector."""
+    """A row of EMBEDDED without its vector and norm."""
     if isinstance(done, ImageError):
         return {**given, "error": done.code, "detail": done.detail}
     return {**given, **done.features}
 
 
 def _with_vectors(
-    group: list[tuple[Row, Prepared | ImageError]], vectors: Callable[[], NDArray[np.float32]]
+    group: list[tuple[Row, Prepared | ImageError]], wait: Callable[[], embedding.Embedded]
 ) -> Iterator[Row]:
-    found = iter(vectors())
+    embedded = wait()
+    found = zip(embedded.vectors, embedded.norms.tolist(), strict=True)
     for given, done in group:
-        yield _with_vector(given, done, next(found)) if isinstance(done, Prepared) else _row(given, done)
+        yield _with_vector(given, done, *next(found)) if isinstance(done, Prepared) else _row(given, done)
 
 
-def _with_vector(given: Row, done: Prepared, vector: NDArray[np.float32]) -> Row:
-    """A row of EMBEDDED."""
+def _with_vector(given: Row, done: Prepared, vector: NDArray[np.float32], norm: float | None = None) -> Row:
+    """A row of EMBEDDED. norm: that the network's vector had; None where it was imported."""
     if not np.isfinite(vector).all():
         return _row(given, ImageError(NO_VECTOR, "the network overflowed"))
-    return {**_row(given, done), "vector": _stored(vector)}
+    return {**_row(given, done), "vector": _stored(vector), "norm": norm}
 
 
 def _stored(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -184,8 +185,8 @@ def _stored(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     return vector.astype(np.float16).astype(np.float32)
 
 
-def _no_vectors() -> NDArray[np.float32]:
-    return np.empty((0, 0), np.float32)
+def _no_vectors() -> embedding.Embedded:
+    return embedding.Embedded(np.empty((0, 0), np.float32), np.empty(0, np.float32))
 
 
 def _stacked(images: list[Prepared]) -> NDArray[np.uint8]:

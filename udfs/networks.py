@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from udfs.models import Model, ModelError, check_digest
 
@@ -111,6 +112,18 @@ def run(model: Model, net: torch.nn.Module, images: torch.Tensor) -> torch.Tenso
     if rows.shape[1] != model.dimension:
         raise ModelError(_other_dimension(model, rows.shape[1]))
     return rows
+
+
+def classifier(model: Model, weights: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The last layer of a timm network that keeps its classifier: weights (classes, dimension) and bias (classes,).
+
+    Raises ModelError as `load`, and where that layer is no linear one of the model's dimension."""
+    import torch
+
+    last: Any = load(model, weights).get_classifier()  # type: ignore[operator]
+    if not isinstance(last, torch.nn.Linear) or last.in_features != model.dimension:
+        raise ModelError(f"{model.key}: its last layer is no linear classifier of {model.dimension} numbers")
+    return last.weight.detach().numpy(), last.bias.detach().numpy()
 
 
 def check(model: Model, weights: Path) -> None:

@@ -5,6 +5,7 @@ All through boto3 and plain files: these are few, and any key must work. Errors 
 
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -83,6 +84,34 @@ def put(uri: str, data: bytes) -> None:
         path = uris.local_path(uri)
         draft = _written_beside(path, data)
         os.replace(draft, path)  # noqa: PTH105 (bytes)
+
+
+@contextmanager
+def replacing(uri: str) -> Iterator[Path]:
+    """The path of a new local file to write; at the end it stands at uri whole, in place of any that was there.
+
+    Folders are made. An S3 object is uploaded in parts, so it may be large. On an error nothing has changed.
+    Raises StoreError."""
+    with _explained(uri):
+        path = None if uris.is_s3(uri) else uris.local_path(uri)
+        draft = Path(os.fsdecode(_written_beside(path, b""))) if path is not None else _temporary()
+        try:
+            yield draft
+            if path is not None:
+                with draft.open("rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(draft, os.fsdecode(path))  # noqa: PTH105 (as put does)
+            else:
+                bucket, key = uris.split_s3(uri)
+                s3.client(timeout_s=60.0).upload_file(str(draft), bucket, key)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def _temporary() -> Path:
+    file, path = tempfile.mkstemp(prefix="imagesieve-")
+    os.close(file)
+    return Path(path)
 
 
 def put_if_absent(uri: str, data: bytes) -> bool:

@@ -116,9 +116,10 @@ def store_error(uri: str, error: Exception) -> StoreError:
 
 def is_aws_error(error: Exception) -> bool:
     """Whether boto3 raised it: a refusal by the server, or no answer."""
+    from boto3.exceptions import S3UploadFailedError
     from botocore.exceptions import BotoCoreError, ClientError
 
-    return isinstance(error, BotoCoreError | ClientError)
+    return isinstance(error, BotoCoreError | ClientError | S3UploadFailedError)
 
 
 def aws_code(error: Exception) -> tuple[str, int]:

@@ -164,7 +164,7 @@ ASSUMPTIONS: dict[str, tuple[float, float, bool]] = {
     "table_puts_per_1000": (0, math.inf, False),
     "table_gets_per_1000": (0, math.inf, False),
 }
-SECTIONS = ("as_of", "region", "source", "instances", "fleets", "s3", "assumptions", "claim")
+SECTIONS = ("as_of", "region", "source", "instances", "fleets", "s3", "s3_move", "assumptions", "claim")
 INSTANCE_KEYS = ("kind", "vcpus", "usd_per_hour", "emr_usd_per_hour", "vcpu_speed", "gpu_images_per_s", "why")
 FLEETS = ("cpu", "gpu", "primary")
 

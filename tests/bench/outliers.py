@@ -1,99 +1,121 @@
-"""Does the outlier rule find pictures from elsewhere? The figures behind its rank and its limit.
+"""Does the outlier score find pictures from elsewhere? Average precision over many draws, and what the limit flags.
 
-    python -m tests.bench.outliers --photos DIR
+    python -m tests.bench.outliers --photos DIR [--labelled DIR]
 
-prints one JSON line. An image's statistic is its mean cosine with its k nearest neighbours; z is how many robust
-standard deviations (1.4826 × MAD) it lies below the median. Strange pictures (scikit-image's and drawn ones) are held
-against the folder one at a time, `alone`, and all at once, `together`, where they can be each other's neighbours.
+prints one JSON line. In each draw 1 % of pictures from elsewhere (textures, screenshots and pages of text of
+tests.bench.foreign, all kinds or one at a time; photographs among drawings of the demo, and among the images of
+--labelled) are planted in a folder, and all images are ranked by their outlier score: `ap` is the mean of the average
+precision over the draws, `plain_ap` that of the mean cosine to the five nearest, `found` and `flagged` the shares of
+planted and of other images below the default limit. The score is computed with numpy by the formula of jobs.outliers,
+with which a test compares it; no two images of a folder may be duplicates.
 """
 
 import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import skimage
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from sklearn.metrics import average_precision_score
 
-from tests.bench.edits import MAX_PIXELS, Vectors, embedded
+from jobs import config
+from jobs.outliers import FIRST_RANK, HALF_AT, LAST_RANK, LEAST_SPREAD, SAMPLE
+from tests.bench import foreign
+from tests.bench.edits import Vectors, embedded
 from tests.bench.many import image_files
+from tests.demo import scenes
 from udfs import embedding, models
-from udfs.decode import decode
+from udfs.cosine import Values
+from udfs.outliers import learn
 
-STRANGE = (
-    *("page.png", "text.png", "ihc.png", "cell.png", "chessboard_GRAY.png", "brick.png", "grass.png", "gravel.png"),
-    *("hubble_deep_field.jpg", "microaneurysms.png", "moon.png", "phantom.png", "retina.jpg", "color.png", "coins.png"),
-)
-RANKS = (1, 5, 10, 20)
-QUANTILES = (0.0, 0.01, 0.5, 0.99, 1.0)
-LIMITS = (2.0, 2.25, 2.5, 2.75, 3.0, 3.5)
-
-
-def strange_pictures(seed: int = 0) -> dict[str, NDArray[np.uint8]]:
-    """Name to (h, w, 3) uint8."""
-    data = Path(skimage.__file__).parent / "data"
-    found = {name: decode((data / name).read_bytes(), 224, MAX_PIXELS).pixels for name in STRANGE}
-    draw = np.random.default_rng(seed)
-    found["noise"] = draw.integers(0, 256, (300, 400, 3), dtype=np.uint8)
-    found["black"] = np.zeros((300, 400, 3), np.uint8)
-    found["checkerboard"] = np.tile(((np.indices((300, 400)) // 20).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3)
-    screen = Image.new("RGB", (800, 600), (245, 245, 245))
-    pen = ImageDraw.Draw(screen)
-    pen.rectangle((0, 0, 800, 36), fill=(60, 60, 70))
-    for line in range(25):
-        words = (bytes(draw.integers(97, 123, 6, dtype=np.uint8)).decode() for _ in range(12))
-        pen.text((20, 50 + line * 21), " ".join(words), fill=(30, 30, 30))
-    found["screenshot"] = np.asarray(screen)
-    return found
+EACH = 60  # pictures of a kind that draws are made from
+SHARE = 0.01
+DRAWS = 100
+LABELLED = 1000  # images of --labelled, evenly spread
+PLAIN = 5
 
 
-def z_scores(values: NDArray[np.float64], base: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many robust standard deviations of base (1.4826 × its MAD) the values lie below its median."""
-    median = np.median(base)
-    return np.asarray((median - values) / (1.4826 * np.median(np.abs(base - median))), np.float64)
+def cosines_of(vectors: Vectors) -> NDArray[np.float32]:
+    """With its nearest LAST_RANK others of each row, the nearest first; fewer where there are fewer rows."""
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    return -np.sort(-cosines, axis=1)[:, : min(LAST_RANK, len(vectors) - 1)]
 
 
-def neighbour_means(vectors: Vectors, base: Vectors, rank: int, *, own: bool) -> NDArray[np.float64]:
-    """Mean cosine of each row of vectors with its nearest `rank` rows of base. own: base is vectors itself."""
-    cosines = vectors @ base.T
-    if own:
-        np.fill_diagonal(cosines, -1)
-    return np.asarray(-np.partition(-cosines, rank - 1, axis=1)[:, :rank].mean(axis=1), np.float64)
+def deviations(values: Values, name: str) -> Values:
+    """Robust standard deviations below the median, at least 0. name: in jobs.outliers.LEAST_SPREAD."""
+    away = 1.4826 * np.median(np.abs(values - np.median(values)))
+    return np.asarray(np.maximum(np.median(values) - values, 0) / max(away, LEAST_SPREAD[name]), np.float64)
+
+
+def outlier_scores(vectors: Vectors) -> Values:
+    """vectors: (n, d) float32, rows of norm 1, FIRST_RANK < n <= SAMPLE, no two duplicates. Returns (n,) in [0, 1]."""
+    if not FIRST_RANK < len(vectors) <= SAMPLE:
+        raise ValueError(f"{len(vectors)} images: there must be {FIRST_RANK + 1} to {SAMPLE}")
+    near = deviations(cosines_of(vectors)[:, FIRST_RANK - 1 :].mean(axis=1, dtype=np.float64), "nearness")
+    common = np.nan_to_num(learn(vectors).commonness(vectors))
+    squares = near**2 + deviations(common, "commonness") ** 2
+    return np.asarray(HALF_AT**2 / (HALF_AT**2 + squares), np.float64)
+
+
+def judged(base: Vectors, elsewhere: Vectors, draws: int, limit: float) -> dict[str, float]:
+    """base: (n, d); elsewhere: (m, d), of which 1 % of n are planted in each draw."""
+    count = max(1, round(SHARE * len(base)))
+    planted = np.arange(len(base) + count) >= len(base)
+    rows = []
+    for seed in range(draws):
+        chosen = np.random.default_rng(seed).choice(len(elsewhere), count, replace=False)
+        vectors = np.concatenate([base, elsewhere[chosen]])
+        scores, plain = outlier_scores(vectors), cosines_of(vectors)[:, :PLAIN].mean(axis=1)
+        flagged = scores < limit
+        rows.append(
+            [
+                average_precision_score(planted, -scores),
+                average_precision_score(planted, -plain),
+                flagged[planted].mean(),
+                flagged[~planted].mean(),
+            ]
+        )
+    return dict(
+        zip(("ap", "plain_ap", "found", "flagged"), np.mean(rows, axis=0).round(4).tolist(), strict=True),
+    )
+
+
+def measure(photos: Path, labelled: Path | None, cache: Path, draws: int = DRAWS) -> dict[str, Any]:
+    """photos: a folder of photographs. labelled: one of small images in folders, or None. Returns the results by mix,
+    and as outlier_ap that of all kinds of foreign pictures among the photographs."""
+    model = models.find(models.DEFAULT)
+    runtime = embedding.open_runtime("openvino", model, models.prepare(model, cache).files)
+
+    def vectors_of(pictures: list[foreign.Pixels]) -> Vectors:
+        squares = [embedding.fit(pixels, model.input_side) for pixels in pictures]
+        return np.concatenate([runtime.embed(square[None]) for square in squares])
+
+    real = embedded(image_files(photos), runtime, model)[0]
+    kinds = {kind: vectors_of(foreign.pictures(kind, EACH)) for kind in foreign.KINDS}
+    mixes = {"photos_any": (real, np.concatenate(list(kinds.values())), draws)}
+    mixes |= {f"photos_{kind}": (real, vectors, draws) for kind, vectors in kinds.items()}
+    mixes["drawings_photos"] = (vectors_of([scene.pixels() for scene in scenes.drawn()]), real, draws)
+    if labelled is not None:
+        files = image_files(labelled)
+        small = embedded(files[:: max(1, len(files) // LABELLED)], runtime, model)[0]
+        mixes["labelled_photos"] = (small, real, max(1, draws // 10))
+        mixes["labelled_any"] = (small, mixes["photos_any"][1], max(1, draws // 10))
+    limit = config.load((), ()).issues.outlier
+    results = {name: judged(*mix, limit) for name, mix in mixes.items()}
+    return {"photos": len(real), "outlier_ap": results["photos_any"]["ap"], "outliers": results}
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.outliers")
-    parser.add_argument("--photos", type=Path, required=True, help="folder of JPEG images")
+    parser.add_argument("--photos", type=Path, required=True, help="folder of JPEG photographs, no two alike")
+    parser.add_argument("--labelled", type=Path, help="folder of images in folders")
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "imagesieve-models")
+    parser.add_argument("--draws", type=int, default=DRAWS)
     options = parser.parse_args(argv)
-    model = models.find(models.DEFAULT)
-    runtime = embedding.open_runtime("openvino", model, models.prepare(model, options.cache).files)
-    photos, _ = embedded(image_files(options.photos), runtime, model)
-    strange = strange_pictures()
-    planted = runtime.embed(np.stack([embedding.fit(pixels, model.input_side) for pixels in strange.values()]))
-    lake = np.concatenate([photos, planted])
-    results = {}
-    for rank in RANKS:
-        base = neighbour_means(photos, photos, rank, own=True)
-        alone = z_scores(neighbour_means(planted, photos, rank, own=False), base)
-        every = neighbour_means(lake, lake, rank, own=True)
-        together = z_scores(every, every)
-        results[f"rank_{rank}"] = {
-            "statistic": dict(zip(QUANTILES, np.quantile(base, QUANTILES).round(3).tolist(), strict=True)),
-            "limits": [
-                {
-                    "z": limit,
-                    "photos_flagged": round(float((z_scores(base, base) > limit).mean()), 5),
-                    "strange_found_alone": int((alone > limit).sum()),
-                    "strange_found_together": int((together[len(photos) :] > limit).sum()),
-                }
-                for limit in LIMITS
-            ],
-            "strange_z_alone": dict(zip(strange, alone.round(2).tolist(), strict=True)),
-        }
-    print(json.dumps({"photos": len(photos), "strange": len(strange), "results": results}))
+    print(json.dumps(measure(options.photos, options.labelled, options.cache, options.draws)))
     return 0
 
 

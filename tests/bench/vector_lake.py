@@ -42,10 +42,18 @@ def card(lake: Path, dimension: int) -> Path:
     return file
 
 
-def write(lake: Path, vectors: Vectors, content: NDArray[np.int64] | None = None) -> None:
+def write(
+    lake: Path,
+    vectors: Vectors,
+    content: NDArray[np.int64] | None = None,
+    labels: list[str] | None = None,
+    model: str = MODEL,
+    norm: float | None = None,
+) -> None:
     """Makes a lake of the vectors; the number of a row is its image_id.
 
-    content: (n,) what the pixels of each image are, equal where they are equal; by default all differ.
+    content: (n,) what the pixels of each image are, equal where they are equal; by default all differ. labels: of each
+    image; by default none has one. norm: of all vectors, as a network had them.
     Raises FileExistsError where there is a table already."""
     content = np.arange(len(vectors)) if content is None else content
     files = max(1, -(-len(vectors) // PER_FILE))
@@ -54,7 +62,9 @@ def write(lake: Path, vectors: Vectors, content: NDArray[np.int64] | None = None
         folder.mkdir(parents=True)
         for number in range(files):
             ids = np.arange(number, len(vectors), files)  # dealt, as the embed stage does
-            known = columns(table, ids, vectors, content)
+            known = columns(table, ids, vectors, content) | {"model": model, "norm": norm}
+            if table == "images" and labels is not None:
+                known["label"] = [labels[number] for number in ids]
             values = [known.get(name) for name in schema.names]
             arrays = [
                 pa.array(value if isinstance(value, list) else [value] * len(ids), kind)
@@ -80,4 +90,4 @@ def columns(table: str, ids: NDArray[np.int64], vectors: Vectors, content: NDArr
         usual |= {"thumbnail": bytes(SIDE**2), **dict.fromkeys(PROPERTIES, 0.5)}
         return {"image_id": numbers, "sha256": hashes, "pixel_hash": pixels, **usual}
     kept = vectors[ids].astype(np.float16).astype(np.float32)  # as the embed stage rounds them
-    return {"image_id": numbers, "model": MODEL, "vector": list(kept)}
+    return {"image_id": numbers, "vector": list(kept)}

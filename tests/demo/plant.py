@@ -24,6 +24,15 @@ LEAKS = ("bytes",) * 4 + (*EDITS, "cropped", "mirrored", "overlay")
 TRIPLES = 2  # groups of exact and of near duplicates that get a third member
 SINGLE = {"dark": 8, "bright": 6, "blurry": 8, "odd_size": 6, "odd_aspect_ratio": 6, "grayscale": 8}
 FLAT = 8
+SOFT = 5  # the number of the flat picture whose two colours run into one another
+STRIPES = 4  # and of the one with so many edges that it is not flat, but of two colours
+ALIKE = {"fabric": "pattern", "tiling": "pattern"}  # families that a person could not tell apart have one label
+SOFT_FAMILIES = (
+    "mosaic",
+    "nebula",
+    "waves",
+    "photo",
+)  # some of their pictures have no sharp edge, and may be called blurry
 BROKEN_EACH = 2
 
 
@@ -39,17 +48,20 @@ def plant(folder: Path, seed: int = 0) -> list[Planted]:
     rng = lake.rng
     drawings, photos = _shuffled(rng, drawn()), _shuffled(rng, photographed())
     for scene in outliers():
-        lake.note("outlier", lake.write(scene.pixels(), scene.label), detail=str(scene.photograph))
+        path = lake.write(scene.pixels(), scene.label)
+        lake.note("outlier", path, detail=str(scene.photograph))
+        # Labels of few images are not judged, and how many there are depends on what else is planted.
+        lake.note("class_outlier", path, detail=str(scene.photograph), required=False)
+        lake.note("wrong_label", path, detail="no drawing, whatever its label", required=False)
     for kind, count in SINGLE.items():
         for i in range(count):
             scene = drawings.pop()
             pixels, detail = SPOILERS[kind](scene.pixels(), rng, i)
             path = lake.write(pixels, scene.label, kind=kind)
             lake.note(kind, path, detail=detail)
-            if (
-                kind == "odd_aspect_ratio"
-            ):  # squeezed to the square that a network sees, a strip looks like nothing else
-                lake.note("outlier", path, detail="a strip", required=False)
+            # What follows from it: what is left of a spoilt picture may look like nothing else, or like another label.
+            for other in FOLLOWS[kind]:
+                lake.note(other, path, detail=detail, required=False)
     _plant_flat(lake, rng)
     for number in range(BROKEN_EACH):
         for detail, spoil in BREAKERS.items():
@@ -79,16 +91,19 @@ class _Lake:
     def put(self, data: bytes, label: str, suffix: str, split: str = "") -> str:
         """Writes a file under a new name and returns its path; without a split three of four go to train."""
         split = split or ("train" if self.rng.random() < 0.75 else "test")
+        soft, label = label in SOFT_FAMILIES, ALIKE.get(label, label)
         path = f"{split}/{label}/{label}_{next(self._numbers)}{suffix}"
         target = self.folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
+        if soft:
+            self.note("blurry", path, detail="a soft picture", required=False)
         return path
 
     def write(self, pixels: Pixels, label: str, split: str = "", kind: str = "") -> str:
         """Writes a picture: mostly JPEG, some PNG and WebP; half of the gray ones with one channel."""
         suffix = str(self.rng.choice([".jpg", ".png", ".webp"], p=[0.82, 0.1, 0.08]))
-        if kind == "low_information":
+        if kind == "flat":
             suffix = ".png"
         single = kind == "grayscale" and suffix != ".webp" and self.rng.random() < 0.5
         return self.put(encoded(pixels[..., 0] if single else pixels, suffix), label, suffix, split)
@@ -115,9 +130,11 @@ def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
         path = lake.write(pixels, scene.label, split)
         members = [path, lake.write(EDITS[edit](pixels, lake.rng), scene.label, split)]
         lake.note("near_duplicate", members[1], path, edit)
+        _allow_traces(lake, members[1], edit)
         if number >= len(edits) - TRIPLES:
             members.append(lake.write(EDITS["recompressed"](pixels, lake.rng), scene.label, split))
             lake.note("near_duplicate", members[2], path, "recompressed")
+            _allow_traces(lake, members[2], "recompressed")
         _allow_photograph(lake, scene, members)
     for how, scene in zip(leaks, originals["leak"], strict=True):
         pixels = scene.pixels()
@@ -129,6 +146,7 @@ def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
             copy = lake.write(EDITS[how](pixels, lake.rng), scene.label, "test")
         lake.note("exact_duplicate" if how == "bytes" else "near_duplicate", copy, path, how)
         lake.note("leak", copy, path, how)
+        _allow_traces(lake, copy, how)
         _allow_photograph(lake, scene, [path, copy])
     for number, (how, scene) in enumerate(zip(EXACT, originals["exact"], strict=True)):
         split, suffix = "train" if lake.rng.random() < 0.75 else "test", ".png" if how == "compression" else ".jpg"
@@ -138,15 +156,23 @@ def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
             lake.note("exact_duplicate", lake.put(_same_pixels(data, how), scene.label, suffix, split), path, how)
 
 
+def _allow_traces(lake: _Lake, path: str, edit: str) -> None:
+    """An edit may leave the picture a little spoilt: saved again in blocks, enlarged or turned less sharp, bright."""
+    for kind in ("blurry", "blocky", "noisy", "bright"):
+        lake.note(kind, path, detail=f"a copy, {edit}", required=False)
+
+
 def _allow_photograph(lake: _Lake, scene: Scene, paths: list[str]) -> None:
-    """Outlier is no false alarm for a photograph among drawings, though only the loneliest are planted as such."""
+    """Outlier is no false alarm for a photograph among drawings, though only the loneliest are planted as such; nor is
+    another label, where it shows what a family shows."""
     if scene.photograph is not None:
         for path in paths:
             lake.note("outlier", path, detail="a photograph among drawings", required=False)
+            lake.note("wrong_label", path, detail="a photograph of anything", required=False)
 
 
 def _plant_flat(lake: _Lake, rng: Rng) -> None:
-    """Pictures of one to three colours. They have no edges to be sharp, so blurry is no false alarm."""
+    """Pictures of one to three colours, with hard borders but for SOFT, which is no more than faded and soft."""
     labels = sorted({scene.label for scene in drawn()})
     for number in range(FLAT):
         height, width = int(rng.integers(260, 340)), int(rng.integers(300, 440))
@@ -159,10 +185,10 @@ def _plant_flat(lake: _Lake, rng: Rng) -> None:
             disc(image, width * 0.5, height * 0.5, height * 0.3, second)
         elif number == 3:
             polygon(image, [(0, height), (width, height), (width, 0)], second)
-        elif number == 4:
+        elif number == STRIPES:
             for i in range(3):
                 box(image, 0, height * (2 * i + 1) / 6, width, height * (2 * i + 2) / 6, second)
-        elif number == 5:
+        elif number == SOFT:
             box(image, 0, 0, width, height, second, 60)
         elif number == 6:
             polygon(
@@ -171,9 +197,14 @@ def _plant_flat(lake: _Lake, rng: Rng) -> None:
         elif number == 7:
             for x, y in ((0.25, 0.3), (0.7, 0.25), (0.5, 0.75)):
                 disc(image, width * x, height * y, height * 0.12, second)
-        path = lake.write(image, labels[int(rng.integers(len(labels)))], kind="low_information")
-        lake.note("low_information", path, detail=f"flat {number + 1}")
-        lake.note("blurry", path, detail="a flat picture", required=False)
+        path = lake.write(image, labels[int(rng.integers(len(labels)))], kind="flat")
+        lake.note("flat", path, detail=f"flat {number + 1}", required=number not in (SOFT, STRIPES))
+        # What else may be said of such a picture, by the colours that chance gave it, and that it is not of its label.
+        more = {SOFT: ("blurry", "low_contrast", "low_information")}
+        for other in ("dark", "bright", "wrong_label", "class_outlier", "outlier", *more.get(number, ())):
+            lake.note(other, path, detail="a flat picture", required=False)
+        if number == STRIPES:
+            lake.note("low_information", path, detail="stripes of two colours")
 
 
 def _same_pixels(data: bytes, how: str) -> bytes:
@@ -247,6 +278,15 @@ def _grainy(pixels: Pixels, rng: Rng) -> Pixels:
     return np.asarray(np.clip(pixels + grain, 0, 255), np.uint8)
 
 
+# What may be said of a picture that was spoilt, beside its kind.
+FOLLOWS = {
+    "dark": ("low_contrast", "wrong_label", "class_outlier"),
+    "bright": ("low_contrast", "wrong_label", "class_outlier"),
+    "blurry": ("low_contrast", "wrong_label", "class_outlier"),
+    "odd_size": ("outlier", "wrong_label", "class_outlier"),
+    "odd_aspect_ratio": ("outlier", "low_contrast", "wrong_label", "class_outlier"),
+    "grayscale": ("outlier",),
+}
 SPOILERS: dict[str, Callable[[Pixels, Rng, int], tuple[Pixels, str]]] = {
     "dark": _dark,
     "bright": _bright,

@@ -67,7 +67,7 @@ def test_calls_in_flight_keep_apart(runtime: embedding.Runtime) -> None:
         waiting.append(runtime.submit(buffer))
     buffer[:] = 0
     for wait, rows in zip(waiting, alone, strict=True):
-        assert np.array_equal(wait(), rows)
+        assert np.array_equal(wait().vectors, rows)
 
 
 def test_the_busy_time_is_measured(runtime: embedding.Runtime) -> None:

@@ -17,10 +17,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import config, lease
+from jobs.copies import SQUEEZED
 from jobs.progress import Reporter
 from jobs.runs import Context
 from jobs.tables import TABLES, Lake
 from udfs import alignment, models, search
+from udfs.quality import PROPERTIES
 
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
@@ -33,9 +35,12 @@ class Picture:
     vector: tuple[float, ...] | None
     content: str = ""
     split: str | None = None
+    label: str | None = None
+    norm: float | None = None
     width: int = 640
     height: int = 480
     size_bytes: int | None = 1000
+    jpeg_quality: float = 90.0
     sharpness: float = 500.0
     modified_at: datetime.datetime | None = SOME_DAY
     error: str = "corrupt"
@@ -52,26 +57,31 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     """The tables that the stages from `neighbours` on read, as catalog and embed would leave them."""
     read = [p for p in pictures if p.vector is not None]
     usual = {
+        **dict.fromkeys(PROPERTIES, 0.0),
         "thumbnail": bytes(alignment.SIDE**2),
         "brightness": 0.5,
+        "brightness_p01": 0.05,
         "brightness_p05": 0.1,
         "brightness_p99": 0.9,
         "contrast": 0.2,
+        "edge_frequency": 2.0,
         "entropy": 7.0,
     }
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
-            {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "size_bytes": p.size_bytes,
-             "modified_at": p.modified_at}
+            {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "label": p.label,
+             "size_bytes": p.size_bytes, "modified_at": p.modified_at}
             for p in pictures
         ],
         "features": [
-            {"image_id": p.image_id, "sha256": "", "pixel_hash": pixel_hash(p), "perceptual_hash": 0, "format": "jpeg",
-             "width": p.width, "height": p.height, "sharpness": p.sharpness, "colourfulness": 50.0, **usual}
+            {**usual, "image_id": p.image_id, "sha256": "", "pixel_hash": pixel_hash(p), "perceptual_hash": 0,
+             "format": "jpeg", "width": p.width, "height": p.height, "sharpness": p.sharpness, "colourfulness": 50.0,
+             "jpeg_quality": p.jpeg_quality}
             for p in read
         ],
         "embeddings": [
-            {"image_id": p.image_id, "model": models.DEFAULT, "vector": [float(x) for x in p.vector or ()]}
+            {"image_id": p.image_id, "model": models.DEFAULT, "vector": [float(x) for x in p.vector or ()],
+             "norm": p.norm}
             for p in read
         ],
         "failures": [
@@ -90,16 +100,17 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
 
 
 def representatives(pictures: Sequence[Picture]) -> list[Picture]:
-    """Of the pictures of equal content the best: most pixels, sharpest, most bytes, oldest, first URI."""
+    """Of the pictures of equal content the best: most pixels, not squeezed, oldest, most bytes, shortest URI, first."""
     best: dict[str, Picture] = {}
     never = datetime.datetime.max.replace(tzinfo=datetime.UTC)
     for picture in sorted(
         pictures,
         key=lambda p: (
             -p.width * p.height,
-            -p.sharpness,
-            1 if p.size_bytes is None else -p.size_bytes,
+            p.jpeg_quality < SQUEEZED,
             p.modified_at or never,
+            1 if p.size_bytes is None else -p.size_bytes,
+            len(p.uri),
             p.uri,
         ),
     ):

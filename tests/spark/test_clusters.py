@@ -60,14 +60,15 @@ def planted() -> tuple[list[Picture], dict[str, list[int]]]:
             pictures.append(Picture(first + number, vector, f"{name} {number}").but(**values))
         groups[name] = list(range(first, len(pictures)))
 
-    usual = {"width": 640, "sharpness": 500.0, "size_bytes": 1000}
-    sharp = {"sharpness": 900.0, "size_bytes": 9000}
-    add("pixels", around(1, 4), sharp, {"width": 641}, sharp, plain=usual)
-    add("sharpness", around(2, 3), {"size_bytes": 9000}, {}, {"sharpness": 501.0}, plain=usual)
-    add("bytes", around(3, 4), {"size_bytes": None}, {}, {"size_bytes": None}, {"size_bytes": 1001}, plain=usual)
+    usual = {"width": 640, "size_bytes": 1000}
     day = {"modified_at": small_lake.SOME_DAY}
     later = {"modified_at": small_lake.SOME_DAY + datetime.timedelta(microseconds=1)}
-    add("age", around(9, 4), later, {"modified_at": None}, later, day, plain=usual)
+    large = {"sharpness": 900.0, "size_bytes": 9000, "jpeg_quality": 99.0}
+    add("pixels", around(1, 4), large, {"width": 641, **later}, large, plain=usual)
+    squeezed = {**large, "jpeg_quality": 49.0}
+    add("squeezed", around(2, 3), squeezed, {**later, "jpeg_quality": 50.0}, squeezed, plain=usual)
+    add("bytes", around(3, 4), {"size_bytes": None}, {}, {"size_bytes": None}, {"size_bytes": 1001}, plain=usual)
+    add("age", around(9, 4), {**later, **large}, {"modified_at": None}, later, day, plain=usual)
     add("age of copies", around(10, 1) * 3, {"modified_at": None}, later, day, plain={**usual, "content": "three ages"})
     add("uri", around(4, 7), plain=usual)
     add("unknown age", around(11, 2), plain={**usual, "modified_at": None})
@@ -79,7 +80,7 @@ def planted() -> tuple[list[Picture], dict[str, list[int]]]:
     pictures.append(twin.but(image_id=len(pictures), size_bytes=999))
     groups["near and copies"].append(len(pictures) - 1)
     add("single", [vector for seed in range(20, 40) for vector in around(seed, 1)], plain=usual)
-    keepers = {"pixels": 1, "sharpness": 2, "bytes": 3, "age": 3, "age of copies": 2, "copies": 1}
+    keepers = {"pixels": 1, "squeezed": 1, "bytes": 3, "age": 3, "age of copies": 2, "copies": 1}
     for name, number in keepers.items():
         groups[name].insert(0, groups[name].pop(number))
     return pictures, groups

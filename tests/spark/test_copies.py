@@ -29,8 +29,8 @@ def drawn() -> list[Picture]:
             None if number % 29 == 0 else (1.0, 0.0),
             content=f"content {chance.randrange(CONTENTS)}" if number % 10 else "",
             width=chance.choice((640, 641)),
-            sharpness=chance.choice((0.0, 500.0)),
             size_bytes=chance.choice((None, 0, 1000)),
+            jpeg_quality=chance.choice((49.9, 50.0, 100.0)),
             modified_at=chance.choice((None, SOME_DAY, SOME_DAY + datetime.timedelta(days=1))),
         )
         for number in range(COUNT)

@@ -43,10 +43,10 @@ def frame(spark: SparkSession, of: dict[int, Vectors]) -> DataFrame:
     ids = iter(np.random.default_rng(1).permutation(10_000).tolist())
     for component, vectors in of.items():
         for number, vector in enumerate(vectors.tolist()):
-            best = (1000 - number, 1.0, None, None, f"{component} {number:05}")
+            best = (1000 - number, False, None, None, 7, f"{component} {number:05}")
             rows.append((next(ids), 1000 + component, vector, 0.0, bytearray(SIDE * SIDE), *best))
     columns = "image_id long, component long, vector array<float>, background double, thumbnail binary"
-    order = "pixels long, sharpness double, size_bytes long, modified_at timestamp, uri string"
+    order = "pixels long, is_squeezed boolean, modified_at timestamp, size_bytes long, uri_length int, uri string"
     return spark.createDataFrame(rows, f"{columns}, {order}").repartition(3).persist()
 
 

@@ -16,6 +16,9 @@ from udfs import models
 # Keys with no rule beyond their type, and why.
 FREE = {
     "catalog.stat": "true or false",
+    "clean.never_from": "names of splits, which only the lake knows; `clean` refuses one that it lacks",
+    "clean.leaks": "names of splits; one that the lake lacks changes nothing",
+    "clean.relabel": "true or false",
     "spark.master": "any of Spark's master URLs; Spark itself says what is wrong with one",
     "spark.driver_memory": "Spark's own notation, which the JVM checks at its start",
     "spark.driver_java_options": "options of the JVM, which itself says what is wrong with one",
@@ -67,6 +70,7 @@ def test_bounds_refuse(path: str) -> None:
     section, _, key = path.partition(".")
     hint = get_type_hints(get_type_hints(config.Config)[section])[key]
     lists = {"catalog.extensions": "[]", "catalog.shards": "[zip]"}
+    lists |= {"clean.remove": "[drak]", "clean.thresholds": "{drak: 0.1}"}
     bad = lists.get(path) or ("nonsense" if hint is str else str(-(10**12)))
     (fault,) = faults(overrides=(f"{path}={bad}",))
     assert fault.startswith(f"--set: {path} must ")
@@ -128,6 +132,20 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     file.write_bytes(b"embed: {model: \xff}")
     assert "is not YAML" in faults((str(file),))[0]
     assert "cannot be read" in faults((str(tmp_path),))[0]
+
+
+def test_a_mapping_of_names_to_numbers(tmp_path: Path) -> None:
+    """A later source that wipes out what an earlier one says of other names, and values that are no scores."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("clean: {thresholds: {dark: 0.1, blurry: 1}}\n")
+    loaded = config.load((str(file),), ("clean.thresholds={blurry: null, flat: 0.5}",)).clean.thresholds
+    expected = {"dark": 0.1, "blurry": None, "flat": 0.5}
+    assert {name: loaded[name] for name in expected} == expected
+    for bad in ("[dark]", "{dark: 2}", "{dark: -0.1}", "{dark: true}", "{dark: low}", "{1: 0.5}", "{dark: .nan}"):
+        (fault,) = faults(overrides=(f"clean.thresholds={bad}",))
+        assert fault.startswith("--set: clean.thresholds must map names to numbers in 0..1 or null, got ")
+    both = faults(overrides=("clean.thresholds={drak: 0.1}", "clean.remove=[dark, source_overlap]"))
+    assert len(both) == 2
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

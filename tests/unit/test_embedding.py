@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from tests import networks as small
@@ -271,6 +272,21 @@ def test_imported_vectors_have_no_runtime() -> None:
 # --- submit ---
 
 
+def test_norms_are_those_of_the_network(runtime: embedding.Runtime, cache: Path) -> None:
+    """A norm of the rows that have norm 1 already, or of another image."""
+    from udfs import networks
+
+    images = pictures(5)
+    net = networks.load(MODEL, models.weights_file(MODEL, cache))
+    normal = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MODEL.mean[0]) / MODEL.std[0]
+    with torch.inference_mode():
+        expected = networks.run(MODEL, net, normal).norm(dim=1).numpy()
+    norms = runtime.submit(images)().norms
+    assert norms.dtype == np.float32
+    assert np.allclose(norms, expected, rtol=1e-4 if runtime.device.endswith("f32") else 0.02)
+    assert np.ptp(norms) > 0.5, "else a norm of another picture would do"
+
+
 def test_submitted_work_is_what_embed_gives(runtime: embedding.Runtime) -> None:
     """Results that are mixed up where two calls are in flight, or that follow a buffer used again meanwhile."""
     images = pictures(6)
@@ -279,9 +295,10 @@ def test_submitted_work_is_what_embed_gives(runtime: embedding.Runtime) -> None:
     first = runtime.submit(buffer)
     buffer[:] = 0
     second = runtime.submit(images[4:])
-    assert np.array_equal(second(), rows[4:])
-    assert np.array_equal(first(), rows[:4])
-    assert runtime.submit(images[:0])().shape == (0, MODEL.dimension)
+    assert np.array_equal(second().vectors, rows[4:])
+    assert np.array_equal(first().vectors, rows[:4])
+    assert runtime.submit(images[:0])().vectors.shape == (0, MODEL.dimension)
+    assert runtime.submit(images[:0])().norms.shape == (0,)
 
 
 def test_a_runtime_tells_its_batch(runtime: embedding.Runtime) -> None:

@@ -76,12 +76,13 @@ def test_each_image_is_a_row_or_an_error(openvino: tuple[Path, ...], folder: Pat
     ]
     for row in found.values():
         if row["error"]:
-            assert row["vector"] is None
+            assert row["vector"] is row["norm"] is None
             assert row["sha256"] is None
         else:
             vector = np.array(row["vector"], np.float32)
             assert vector.shape == (MODEL.dimension,)
             assert abs(np.linalg.norm(vector) - 1) < 1e-3
+            assert row["norm"] > 1.5, "that of the network, not of the vector"
             assert (vector == vector.astype(np.float16)).all()
             assert (row["width"], row["height"], row["format"], row["etag"]) == (96, 72, "jpeg", "e")
             assert len(row["thumbnail"]) == 32 * 32
@@ -122,7 +123,7 @@ def test_given_vectors_take_the_place_of_a_network(folder: Path, board: Board) -
     found = rows(task((), ""), given(files_of(folder), vector), board)
     good = [row for row in found.values() if not row["error"]]
     assert len(good) == len(PICTURES)
-    assert all(row["vector"] == [1.0, *vector[1:]] and row["sha256"] for row in good)
+    assert all(row["vector"] == [1.0, *vector[1:]] and row["norm"] is None and row["sha256"] for row in good)
     none = rows(task((), ""), given(files_of(folder)), board)
     assert sorted({row["error"] for row in none.values()}) == ["no_vector", "not_an_image", "truncated"]
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -13,20 +14,30 @@ from pathlib import Path
 
 import pytest
 
+from jobs import report_format, tables
 from jobs import report_pages as pages
-from jobs.report_pages import (
-    ISSUES,
+from jobs.report_pages import write_report
+from jobs.report_steps import clean_command, next_steps
+from jobs.report_texts import ISSUES, SCORES, THEMES
+from jobs.report_values import (
+    Class,
+    Classes,
     Clusters,
     ClusterView,
+    Confusion,
     Failure,
     Failures,
     Finding,
     Gallery,
+    Leaks,
+    LeftOut,
     Member,
     Picture,
     Stage,
     Summary,
-    write_report,
+    Topic,
+    Topics,
+    Vote,
 )
 
 HOSTILE = (
@@ -40,7 +51,8 @@ HOSTILE = (
 )
 TAGS = {
     "html", "head", "meta", "title", "link", "style", "body", "a", "header", "svg", "rect", "g", "circle", "span",
-    "nav", "ul", "li", "i", "b", "main", "div", "p", "h1", "h2", "h3", "dl", "dt", "dd", "section", "ol", "figure",
+    "nav", "ul", "li", "i", "b", "br", "main", "div", "p", "h1", "h2", "h3", "h4", "del",
+    "ins", "dl", "dt", "dd", "section", "ol", "figure",
     "figcaption", "img", "code", "pre", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "footer", "bdi",
 }  # fmt: skip
 ATTRIBUTES = {
@@ -48,11 +60,11 @@ ATTRIBUTES = {
     "cx", "cy", "r", "aria-hidden", "aria-label", "aria-labelledby", "aria-current", "id", "start", "src", "alt",
     "loading", "decoding", "dir", "scope", "role", "tabindex", "title", "x", "y", "preserveaspectratio",
 }  # fmt: skip
-LINK = re.compile(r"#main|(index|clusters|[a-z_]+)(-[0-9]+)?\.html|data:image/svg\+xml,[^<>\"]*")
+LINK = re.compile(r"#main|[a-z_]+(-[0-9]+)?\.html(#t[0-9]+)?|data:image/svg\+xml,[^<>\"]*")
 
 
 class Page(HTMLParser):
-    """Collects the tags, the attributes and the text of a page."""
+    """Collects the tags, the attributes and the text of a page, and its words with one space between tags."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -60,7 +72,9 @@ class Page(HTMLParser):
         self.attributes: list[tuple[str, str]] = []
         self.text = ""
         self.skip = False
+        self.pieces: list[str] = []
         self.feed(path.read_text("utf-8"))
+        self.words = " ".join(" ".join(self.pieces).split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
@@ -70,6 +84,7 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self.skip:
             self.text += data
+            self.pieces.append(data)
 
 
 def picture(image_id: int, name: str = "a.jpg", **values: object) -> Picture:
@@ -82,21 +97,28 @@ def summary(**values: object) -> Summary:
     return replace(plain, **values)  # type: ignore[arg-type]
 
 
-def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures]:
+def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures, Topics, Classes]:
     """A report with a value in every field, each text of it being `name`."""
-    image = picture(1, name, split=name, label=name)
-    other = picture(2, name, split=name, label=name + "2", thumb=None)
-    finding = Finding(image, 0.25, name, name, other, 0.98765, name)
+    image = picture(1, name, split=name, label=name, source=name)
+    other = picture(2, name, split=name, label=name + "2", source=name, thumb=None)
+    finding = Finding(image, 0.25, name, name, other, 0.98765, name, Vote(0.1, 0.9, 0.2))
     whole = summary(
         lake=name, version=name, model=name, images=1234567, embedded=1234566, failed=1, with_issues=12, removable=3,
-        removable_bytes=1_500_000, relabel=1, review=2, issues=dict.fromkeys(ISSUES, 3), leaks={(name, name): 3},
-        splits={name: 1234560, None: 7}, labels={name: {name: 1000, None: 7}, None: {name: 5}}, labels_total=2,
-        label_issues={name: 4}, histograms={"dark_score": [1, 0, 10, 1000]}, thresholds={"dark_score": 0.3},
-        stages=[Stage(name, 61.0, {"in": 5, "out": 4, name: 1}, name)],
+        removable_bytes=1_500_000, relabel=1, review=2, issues=dict.fromkeys(ISSUES, 3),
+        leaks=[Leaks("split", name, name + "2", 2, 1), Leaks("source", name, name + "2", 0, 1)],
+        splits={name: 1234560, None: 7}, histograms={"dark_score": [1, 0, 10, 1000]}, thresholds={"dark_score": 0.3},
+        stages=[Stage(name, 61.0, {"in": 5, "out": 4, name: 1}, name, [name])],
     )  # fmt: skip
     galleries = [Gallery(issue, 3, [finding]) for issue in ISSUES if issue != "corrupted"]
     clusters = Clusters(9, [ClusterView(1, name, 5, [Member(image, 1.0, True), Member(other, 0.9, False)])])
-    return whole, galleries, clusters, Failures(2, {name: 1, "timeout": 1}, [Failure(image, name, name, name, 2)])
+    failures = Failures(2, {name: 1, "timeout": 1}, [Failure(image, name, name, name, 2)])
+    topics = Topics(3, 90, [Topic(7, 60, [image, other], [(name, 50)], [(name, 40)], 5), Topic(8, 30)])
+    classes = Classes(
+        2, [Class(name, {name: 1000, None: 7}, 4, 9, name), Class(None, {name: 5})], 1007, 1007.0, 3,
+        {name: 1005, None: 7}, 4, [LeftOut(name, 1, 3)],
+        [Confusion(name, name + "2", 4, 0.25, finding), Confusion(name, name, 1, 0.1)], 3,
+    )  # fmt: skip
+    return whole, galleries, clusters, failures, topics, classes
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -139,9 +161,9 @@ def test_what_cannot_be_seen_is_written_out(tmp_path: Path) -> None:
 
 
 def test_an_escape_differs_from_a_name_that_spells_it_out() -> None:
-    assert pages.marked("\n") != pages.marked(r"\n")
-    assert pages.marked("<\n>") == '&lt;<span class="esc">\\n</span>&gt;'
-    assert pages.marked("Übung 猫 ‑ é") == "Übung 猫 ‑ é"
+    assert report_format.marked("\n") != report_format.marked(r"\n")
+    assert report_format.marked("<\n>") == '&lt;<span class="esc">\\n</span>&gt;'
+    assert report_format.marked("Übung 猫 ‑ é") == "Übung 猫 ‑ é"
 
 
 def test_policy_allows_our_style_and_nothing_else(tmp_path: Path) -> None:
@@ -156,9 +178,12 @@ def test_policy_allows_our_style_and_nothing_else(tmp_path: Path) -> None:
 def test_every_link_leads_to_a_page(tmp_path: Path) -> None:
     write_report(tmp_path, *full("cat"), per_page=1)
     for path in tmp_path.iterdir():
-        links = {value for key, value in Page(path).attributes if key == "href" and value.endswith(".html")}
+        links = {value for key, value in Page(path).attributes if key == "href" and ".html" in value}
         assert links
-        assert all((tmp_path / link).is_file() for link in links)
+        for link in links:
+            name, _, anchor = link.partition("#")
+            assert (tmp_path / name).is_file()
+            assert not anchor or ("id", anchor) in Page(tmp_path / name).attributes
 
 
 def test_empty_lake(tmp_path: Path) -> None:
@@ -179,12 +204,147 @@ def test_nothing_found(tmp_path: Path) -> None:
     assert "No image has a copy." in Page(tmp_path / "clusters.html").text
 
 
-def test_labels_are_counted_without_null(tmp_path: Path) -> None:
-    labels = {"cat": {None: 2}, None: {None: 3}}
-    whole = summary(images=5, splits={None: 5}, labels=labels, labels_total=1)
-    assert "1 label, counted in images." in Page(write_report(tmp_path, whole, [])).text
-    bare = replace(whole, labels={None: {None: 5}}, labels_total=0)
-    assert "The images have neither splits nor labels." in Page(write_report(tmp_path, bare, [])).text
+def test_texts_are_there_for_all_issues_and_scores() -> None:
+    assert set(ISSUES) == set(tables.ISSUES)
+    assert set(SCORES) == {*tables.SCORES, *tables.OUTLIER_SCORES}
+    assert {text.theme for text in ISSUES.values()} == set(THEMES)
+    assert [text.theme for text in ISSUES.values()] == sorted(
+        (text.theme for text in ISSUES.values()), key=THEMES.index
+    ), "kinds of one theme stand together"
+    assert len({text.title for text in ISSUES.values()}) == len(ISSUES)
+    assert set(pages.TABLE_NAMES) == set(tables.TABLES) - {"centres", "cells"}
+
+
+def test_without_labels_the_first_page_says_how_to_give_them(tmp_path: Path) -> None:
+    whole = summary(images=5, splits={None: 5})
+    assert "The images have neither splits nor labels." in Page(write_report(tmp_path, whole, [])).text
+    split = replace(whole, splits={"train": 5})
+    index = Page(write_report(tmp_path, split, []))
+    assert "The images have neither" not in index.text
+    assert "classes.html" not in [value for _, value in index.attributes]
+
+
+def classes(*of: Class, **values: object) -> Classes:
+    sizes = sorted(c.images for c in of if c.label is not None)
+    splits: dict[str | None, int] = {}
+    for one in of:
+        for split, n in one.splits.items():
+            splits[split] = splits.get(split, 0) + n
+    plain = Classes(len(sizes), of, sizes[-1], sizes[len(sizes) // 2], sizes[0], splits, sum(c.flagged for c in of))
+    return replace(plain, **values)  # type: ignore[arg-type]
+
+
+def test_classes_are_counted_by_split(tmp_path: Path) -> None:
+    state = classes(
+        Class("cat", {"train": 300, "test": 40}, 17, 20),
+        Class("dog", {"train": 1200}),
+        Class("newt", {"train": 3}, why_left_out="fewer than 5 images"),
+        Class(None, {"train": 9}),
+        left_out=[LeftOut("fewer than 5 images", 1, 3)],
+        confusions=[Confusion("cat", "dog", 11, 0.0321)],
+        confused=4,
+    )
+    whole = summary(images=1552, splits={"train": 1512, "test": 40})
+    index = Page(write_report(tmp_path, whole, [], classes=state))
+    assert "cat → dog 11 images" in index.words
+    text = Page(tmp_path / "classes.html").words
+    assert "3 labels on 1,552 images" in text
+    assert "400.0 : 1" in text
+    assert "The 1 most frequent of 4 pairs" in text
+    assert "cat dog 11 3.2 %" in text
+    assert "fewer than 5 images 1 3" in text
+    rows = [
+        text.index(name) for name in ("dog 1,200 0 1,200", "cat 300 40 340 17 5 % 20 5.9 %", "newt 3 0 3", "no label")
+    ]
+    assert rows == sorted(rows)
+
+
+def test_one_split_has_one_column_of_images(tmp_path: Path) -> None:
+    write_report(tmp_path, summary(images=8), [], classes=classes(Class("cat", {None: 5}), Class("dog", {None: 3})))
+    assert "Label Images Size cat 5 dog 3 All images 8" in Page(tmp_path / "classes.html").words
+
+
+def test_a_wrong_label_stands_beside_the_suggested_one(tmp_path: Path) -> None:
+    finding = Finding(
+        picture(1, label="cat"), 0.02, "relabel", "dog", picture(2, label="dog"), 0.9123, vote=Vote(0.02, 0.95, None)
+    )
+    write_report(tmp_path, summary(images=10, issues={"wrong_label": 1}), [Gallery("wrong_label", 1, [finding])])
+    page = Page(tmp_path / "wrong_label.html")
+    text = page.words
+    assert "given label cat → suggested label dog" in text
+    assert "Labelled cat" in text
+    assert "Labelled dog" in text
+    assert "cosine 0.9123" in text
+    assert "classifier: given 0.02 suggested 0.95" in text
+    assert "neighbours" not in text[text.index("classifier: given") :]
+    assert [value for key, value in page.attributes if key == "src"] == ["thumbs/1.webp", "thumbs/2.webp"]
+
+
+def test_leaks_tell_splits_and_kinds_apart(tmp_path: Path) -> None:
+    finding = Finding(picture(1, split="test"), 0.0, "review", None, picture(2, split="train"), 1.0, "exact")
+    pairs = [Leaks("split", "test", "train", 40, 61), Leaks("split", "train", "test", 44, 0)]
+    whole = summary(images=2000, issues={"leak": 145}, splits={"train": 1900, "test": 100}, leaks=pairs)
+    index = Page(write_report(tmp_path, whole, [Gallery("leak", 145, [finding])]))
+    assert "101 of test also in train; 44 of train also in test" in index.text
+    text = Page(tmp_path / "leak.html").words
+    assert "train test train 44 2.3 % 44 exact, 0 near test 101 101 % 40 exact, 61 near" in text
+    assert "In test" in text
+    assert "Also in train" in text
+    assert "exact cosine 1.0000" in text
+
+
+def test_a_matrix_of_leaks_keeps_the_worst_names() -> None:
+    pairs = [Leaks("source", f"s{i:02}", f"s{i + 1:02}", i, 1) for i in range(40)]
+    matrix = pages.leak_matrix([*pairs, Leaks("split", "a", "b", 1, 1)], "source")
+    assert matrix is not None
+    assert list(matrix.names) == [f"s{i:02}" for i in range(32, 40)]
+    assert matrix.hidden + sum(cell.images for cell in matrix.cells.values()) == sum(pair.images for pair in pairs)
+    assert pages.leak_matrix(pairs, "split") is None
+
+
+def test_topics_show_names_images_and_shares(tmp_path: Path) -> None:
+    found = Topics(
+        3,
+        1000,
+        [
+            Topic(4, 600, [picture(1), picture(2)], [("tabby", 500), ("lynx", 3)], [("cat", 600)], 60),
+            Topic(9, 300, [], [], [("dog", 300)]),
+            Topic(2, 100),
+        ],
+    )
+    index = Page(write_report(tmp_path, summary(images=1000), [], topics=found))
+    assert "WHERE concept = 'tabby'" in index.text
+    assert [value for _, value in index.attributes if value.startswith("topics.html#")] == [
+        "topics.html#t4", "topics.html#t9", "topics.html#t2",
+    ]  # fmt: skip
+    page = Page(tmp_path / "topics.html")
+    text = page.words
+    assert "All 3 topics · 1,000 images" in text
+    assert "cat · tabby 600 images 60 % 10 % with an issue" in text
+    assert "dog 300 images" in text
+    assert "Topic 2 100 images" in text
+    assert "<1 %" in text
+    assert {value for key, value in page.attributes if key == "id"} >= {"t4", "t9", "t2"}
+    assert "There were too few images" in Page(_topics(tmp_path, Topics(0, 0, []))).text
+
+
+def _topics(folder: Path, found: Topics) -> Path:
+    return write_report(folder, summary(), [], topics=found).with_name("topics.html")
+
+
+def test_only_kinds_that_were_found_have_a_card(tmp_path: Path) -> None:
+    write_report(tmp_path, summary(images=100, issues={"dark": 0, "flat": 3, "wrong_label": 2}), [])
+    text = Page(tmp_path / "index.html").words
+    assert "Labels no preview Wrong labels 2" in text
+    assert "Quality no preview Flat 3" in text
+    assert "None found: Too dark" in text
+    assert "Outliers 0" not in text
+
+
+def test_notes_of_the_stages_stand_on_the_first_page(tmp_path: Path) -> None:
+    stages = [Stage("labels", 1.0, {"in": 1, "out": 1, "failed": 0}, "done", ["all images have one label", "a < b"])]
+    text = Page(write_report(tmp_path, summary(stages=stages), [])).words
+    assert "all images have one label a < b" in text
 
 
 def test_every_page_says_how_many_of_how_many(tmp_path: Path) -> None:
@@ -214,6 +374,7 @@ def test_same_input_same_bytes_and_stale_pages_go(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     two.mkdir()
     (two / "dark-7.html").write_text("of an earlier report")
+    (two / "topics-2.html").write_text("of an earlier report")
     (two / "notes.html").write_text("not ours")
     write_report(one, *full("cat"))
     write_report(two, *full("cat"))
@@ -223,73 +384,90 @@ def test_same_input_same_bytes_and_stale_pages_go(tmp_path: Path) -> None:
 
 
 def test_order_of_the_mappings_does_not_matter(tmp_path: Path) -> None:
-    counts: dict[str | None, dict[str | None, int]] = {
-        "a": {"test": 1, "train": 2},
-        "b": {"test": 2, "train": 1},
-        None: {"train": 3},
-    }
-    one = summary(images=9, splits={"train": 6, "test": 3}, labels=counts, histograms={"a": [1], "b": [2]})
-    two = replace(one, splits=dict(reversed(list(one.splits.items()))), labels=dict(reversed(list(one.labels.items()))))
+    cats, dogs, rest = (
+        Class("a", {"test": 1, "train": 2}),
+        Class("b", {"train": 1, "test": 2}),
+        Class(None, {"train": 3}),
+    )
+    one = summary(images=9, splits={"train": 6, "test": 3}, histograms={"dark_score": [1], "blur_score": [2]})
+    two = replace(one, splits=dict(reversed(list(one.splits.items()))))
     two = replace(two, histograms=dict(reversed(list(one.histograms.items()))))
-    first, second = write_report(tmp_path / "1", one, []), write_report(tmp_path / "2", two, [])
-    assert first.read_bytes() == second.read_bytes()
-
-
-def test_labels_beyond_the_largest_are_one_row() -> None:
-    labels = {f"label {i:03}": {"train": 100 + i, None: 1} for i in range(80)}
-    whole = summary(splits={"train": 100 * 80 + 79 * 40, None: 80}, labels=labels, labels_total=80)
-    rows = pages.label_rows(whole, ["train", None])
-    assert len(rows) == pages.TOP_LABELS + 1
-    assert rows[0].name == "label 079"
-    assert rows[-1].is_rest
-    assert rows[-1].counts == [sum(100 + i for i in range(30)), 30]
+    write_report(tmp_path / "1", one, [], classes=classes(cats, dogs, rest))
+    write_report(tmp_path / "2", two, [], classes=classes(rest, dogs, cats))
+    assert read(tmp_path / "1") == read(tmp_path / "2")
 
 
 def test_steps_are_singular_and_plural() -> None:
-    one = summary(images=10, removable=1, relabel=1, review=1, failed=1, issues={"leak": 1})
-    assert [step.title for step in pages.next_steps(one, {})] == [
+    one = summary(
+        images=10, removable=1, relabel=1, review=1, failed=1, issues={"leak": 1, "wrong_label": 1, "label_conflict": 1}
+    )
+    assert [step.title for step in next_steps(one, None, {})] == [
         "1 image leaks between splits",
-        "1 image could be removed, 10 % of all",
         "1 label may be wrong",
+        "1 image has a copy with another label",
+        "1 image could be removed, 10 % of all",
         "1 file could not be read",
         "1 image deserves a look",
+        "Make the clean set",
     ]
-    many = replace(one, images=10**6, removable=4321, relabel=2, review=2, failed=2, issues={"leak": 2000})
-    assert [step.title for step in pages.next_steps(many, {})] == [
+    issues = {"leak": 2000, "wrong_label": 2, "label_conflict": 2}
+    many = replace(one, images=10**6, removable=4321, relabel=2, review=2, failed=2, issues=issues)
+    assert [step.title for step in next_steps(many, None, {})] == [
         "2,000 images leak between splits",
-        "4,321 images could be removed, 0.4 % of all",
         "2 labels may be wrong",
+        "2 images have a copy with another label",
+        "4,321 images could be removed, 0.4 % of all",
         "2 files could not be read",
         "2 images deserve a look",
+        "Make the clean set",
     ]
+    assert next_steps(summary(images=10), None, {}) == []
+
+
+def test_steps_lead_to_the_pages_of_what_was_found() -> None:
+    found = {"leak": 1, "wrong_label": 3, "near_duplicate": 9, "flat": 5, "outlier": 7, "class_outlier": 8}
+    whole = summary(images=100, issues=found, removable=9, review=20)
+    linked = {issue: f"{issue}.html" for issue in found}
+    hrefs = [step.href for step in next_steps(whole, None, linked)]
+    assert hrefs == ["leak.html", "wrong_label.html", "near_duplicate.html", "class_outlier.html", None]
+
+
+def test_the_command_for_the_clean_set_can_be_pasted(tmp_path: Path) -> None:
+    lake = "/data/it's $(reboot)/lake"
+    words = shlex.split(clean_command(lake))
+    assert words == ["imagesieve", "clean", "--lake", lake, "--out", "clean.csv"]
+    assert clean_command(lake) in Page(write_report(tmp_path, summary(lake=lake, images=1, failed=1), [])).text
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (pages.number(1234567890), "1,234,567,890"),
-        (pages.count(1, "image"), "1 image"),
-        (pages.count(0, "image"), "0 images"),
-        (pages.count(2, "entry", "entries"), "2 entries"),
-        (pages.share(1, 10**9), "<0.1 %"),
-        (pages.share(10**9 - 1, 10**9), ">99.9 %"),
-        (pages.share(1, 8), "12.5 %"),
-        (pages.share(5, 5), "100 %"),
-        (pages.share(0, 5), "0 %"),
-        (pages.share(0, 0), "–"),
-        (pages.size(999), "999 bytes"),
-        (pages.size(1_250_000_000), "1.2 GB"),
-        (pages.size(999_960), "1.0 MB"),
-        (pages.duration(0.44), "0.4 s"),
-        (pages.duration(59.97), "1 min 0 s"),
-        (pages.duration(7500), "2 h 5 min"),
-        (pages.ratio(None), "–"),
-        (pages.ratio(float("nan")), "–"),
-        (pages.ratio(0.98765, 4), "0.9877"),
-        (pages.shown(60, 1234, "image", "worst"), "The 60 worst of 1,234 images"),
-        (pages.shown(12, 3120, "image", "first"), "The first 12 of 3,120 images"),
-        (pages.shown(3, 3, "image", "worst"), "All 3 images"),
-        (pages.shown(1, 1, "image", "worst"), "1 image"),
+        (report_format.number(1234567890), "1,234,567,890"),
+        (report_format.count(1, "image"), "1 image"),
+        (report_format.count(0, "image"), "0 images"),
+        (report_format.count(2, "entry", "entries"), "2 entries"),
+        (report_format.share(1, 10**9), "<0.1 %"),
+        (report_format.share(10**9 - 1, 10**9), ">99.9 %"),
+        (report_format.share(1, 8), "12.5 %"),
+        (report_format.share(5, 5), "100 %"),
+        (report_format.share(0, 5), "0 %"),
+        (report_format.share(0, 0), "–"),
+        (report_format.share(1, 3, 0), "33 %"),
+        (report_format.share(1, 300, 0), "<1 %"),
+        (report_format.share(299, 300, 0), ">99 %"),
+        (report_format.size(999), "999 bytes"),
+        (report_format.size(1_250_000_000), "1.2 GB"),
+        (report_format.size(999_960), "1.0 MB"),
+        (report_format.duration(0.44), "0.4 s"),
+        (report_format.duration(59.97), "1 min 0 s"),
+        (report_format.duration(7500), "2 h 5 min"),
+        (report_format.ratio(None), "–"),
+        (report_format.ratio(float("nan")), "–"),
+        (report_format.ratio(0.98765, 4), "0.9877"),
+        (report_format.shown(60, 1234, "image", "worst"), "The 60 worst of 1,234 images"),
+        (report_format.shown(12, 3120, "image", "first"), "The first 12 of 3,120 images"),
+        (report_format.shown(3, 3, "image", "worst"), "All 3 images"),
+        (report_format.shown(1, 1, "image", "worst"), "1 image"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:
@@ -324,6 +502,7 @@ def test_the_name_of_the_lake_is_quoted_in_the_snippets(tmp_path: Path) -> None:
         ({"per_page": 0}, "per_page must be at least 1"),
         ({"galleries": [Gallery("dark", 1, [Finding(picture(1, thumb="s3://lake/a.jpg"), 0.1)])]}, "thumb must be"),
         ({"galleries": [Gallery("dark", 1, [Finding(picture(1, thumb="thumbs/../1.webp"), 0.1)])]}, "thumb must be"),
+        ({"topics": Topics(1, 1, [Topic(1, 1, [picture(1, thumb="//host/1.webp")])])}, "thumb must be"),
         ({"galleries": [Gallery("dark", 1, [Finding(picture(1, thumb="thumbs/1.webp\n"), 0.1)])]}, "thumb must be"),
     ],
 )
@@ -340,13 +519,15 @@ def test_templates_are_found_in_a_zip(tmp_path: Path) -> None:
     archive = tmp_path / "suite.zip"
     with zipfile.ZipFile(archive, "w") as bundle:
         marker = root.parent / "udfs" / "__init__.py"
-        for path in (marker, root / "__init__.py", root / "report_pages.py", *sorted((root / "templates").iterdir())):
+        modules = (root / "__init__.py", *sorted(root.glob("report_*.py")))
+        for path in (marker, *modules, *sorted((root / "templates").iterdir())):
             bundle.write(path, path.relative_to(root.parent))
     program = (
         f"import sys; sys.path.insert(0, {str(archive)!r})\n"
         "from datetime import UTC, datetime; from pathlib import Path; from jobs import report_pages as r\n"
+        "from jobs.report_values import Summary\n"
         "assert 'suite.zip' in r.__file__, r.__file__\n"
-        "s = r.Summary('/lake', datetime(2026, 1, 2, tzinfo=UTC), '0.1.0', 0, 0, 0)\n"
+        "s = Summary('/lake', datetime(2026, 1, 2, tzinfo=UTC), '0.1.0', 0, 0, 0)\n"
         f"print(r.write_report(Path({str(tmp_path / 'out')!r}), s, []))\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -1,0 +1,17 @@
+"""The rows of the table `issues`, whatever finds them."""
+
+from __future__ import annotations
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.tables import TABLES
+
+
+def issue_rows(rows: DataFrame, suggestion: str) -> DataFrame:
+    """Rows of `issues`. rows: (image_id, issue, score) and any other of its columns; what is missing is null."""
+    schema = TABLES["issues"].schema
+    missing = {f.name: F.lit(None).cast(f.dataType) for f in schema if f.name not in (*rows.columns, "suggestion")}
+    return rows.withColumns({**missing, "suggestion": F.lit(suggestion), "score": F.round("score", 6)}).select(
+        *schema.names
+    )

@@ -1,0 +1,243 @@
+"""What the pages of the report show, as plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+OTHER_SPLITS = "all other splits"  # the name under which the small ones of very many splits are counted
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image. thumb: 'thumbs/<image_id>.webp' relative to the folder, or None for no preview; sizes in pixels."""
+
+    image_id: int
+    uri: str
+    thumb: str | None = None
+    split: str | None = None
+    label: str | None = None
+    width: int | None = None
+    height: int | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What speaks for another label: the classifier's confidence in the given and in the suggested label, and the
+    share of the nearest images that have the given one; in [0, 1], None where it is not known."""
+
+    given: float | None
+    suggested: float | None
+    neighbours: float | None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of `issues`. score in [0, 1], low = bad; suggestion is remove, relabel or review; cosine is that of the
+    picture and the evidence; detail tells 'exact' and 'near' leaks apart; vote is about a label."""
+
+    picture: Picture
+    score: float | None
+    suggestion: str | None = None
+    suggested_label: str | None = None
+    evidence: Picture | None = None
+    cosine: float | None = None
+    detail: str | None = None
+    vote: Vote | None = None
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The findings to show of one kind of issue, in the order to show them (worst first), of `total` in the table."""
+
+    issue: str
+    total: int
+    findings: Sequence[Finding]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image of a cluster; cosine is that to the keeper."""
+
+    picture: Picture
+    cosine: float | None
+    is_keeper: bool
+
+
+@dataclass(frozen=True)
+class ClusterView:
+    """One cluster of duplicates. kind: exact or near; `members` may be fewer than `size`, the keeper first."""
+
+    cluster_id: int
+    kind: str
+    size: int
+    members: Sequence[Member]
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The clusters to show (largest first) of `total` in the table."""
+
+    total: int
+    clusters: Sequence[ClusterView]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One image that could not be read. error: a code of report_texts.ERRORS."""
+
+    picture: Picture
+    error: str
+    detail: str | None = None
+    stage: str | None = None
+    attempt: int | None = None
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failures to show of `total`; codes: all failures by code."""
+
+    total: int
+    codes: Mapping[str, int]
+    failures: Sequence[Failure]
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Images of one split or source that lie in another one too: `exact` with the same pixels, `near` nearly so.
+
+    between: 'split' or 'source'."""
+
+    between: str
+    here: str
+    there: str
+    exact: int
+    near: int
+
+    @property
+    def images(self) -> int:
+        return self.exact + self.near
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A group of images of like content. typical: those nearest to its centre. concepts and labels: name -> images,
+    the most common first. with_issues: images of it with any issue."""
+
+    topic_id: int
+    images: int
+    typical: Sequence[Picture] = ()
+    concepts: Sequence[tuple[str, int]] = ()
+    labels: Sequence[tuple[str, int]] = ()
+    with_issues: int = 0
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics to show (largest first) of `total`; images: those of all topics."""
+
+    total: int
+    images: int
+    topics: Sequence[Topic]
+
+
+@dataclass(frozen=True)
+class Class:
+    """The images of one label, None for those without. splits: split -> images. flagged: labels that may be wrong.
+    with_issues: images with any issue. why_left_out: why its labels were not judged, None where they were."""
+
+    label: str | None
+    splits: Mapping[str | None, int]
+    flagged: int = 0
+    with_issues: int = 0
+    why_left_out: str | None = None
+
+    @property
+    def images(self) -> int:
+        return sum(self.splits.values())
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Classes whose labels were not judged, for one reason."""
+
+    why: str
+    classes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Images labelled `label` that look like `other`. share: of the images of `label`, in [0, 1]. example: the
+    clearest one of them."""
+
+    label: str
+    other: str
+    images: int
+    share: float
+    example: Finding | None = None
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The state of the labels. total: distinct labels, null not counted. classes: the largest and the smallest of them
+    and, where there are images without a label, that class. biggest, median, smallest: images of a class. splits:
+    split -> images of all classes. flagged: labels that may be wrong. confusions: of `confused` pairs of labels those
+    with most images."""
+
+    total: int
+    classes: Sequence[Class]
+    biggest: int
+    median: float
+    smallest: int
+    splits: Mapping[str | None, int]
+    flagged: int = 0
+    left_out: Sequence[LeftOut] = ()
+    confusions: Sequence[Confusion] = ()
+    confused: int = 0
+
+    @property
+    def images(self) -> int:
+        return sum(self.splits.values())
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One row of `runs`. counts: 'in', 'out', 'failed' and whatever else the stage counted. notes: what it has to say
+    to a person, a line each."""
+
+    job: str
+    seconds: float
+    counts: Mapping[str, int]
+    status: str
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the first page says. Counts are of images. created_at needs a time zone.
+
+    issues: kind -> images; a kind that is absent was not looked for, 0 means none was found.
+    splits: split -> images, complete (OTHER_SPLITS). leaks: by pair of splits or sources, the most images first.
+    histograms: score -> counts in equal bins over [0, 1]. thresholds: score -> where an issue begins.
+    removable, relabel, review: distinct images by suggestion. with_issues: distinct images with any issue.
+    """
+
+    lake: str
+    created_at: datetime
+    version: str
+    images: int
+    embedded: int
+    failed: int
+    model: str | None = None
+    issues: Mapping[str, int] = field(default_factory=dict)
+    with_issues: int | None = None
+    removable: int = 0
+    removable_bytes: int | None = None
+    relabel: int = 0
+    review: int = 0
+    leaks: Sequence[Leaks] = ()
+    splits: Mapping[str | None, int] = field(default_factory=dict)
+    histograms: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+    stages: Sequence[Stage] = ()

@@ -1,0 +1,111 @@
+"""Catches leaks that are missed, seen from one side only, told with another image, or told where there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from jobs import leaks
+from jobs.tables import TABLES
+from tests.vectors import unit
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+# (image, cluster, keeper, cosine to it, representative, split, source); 8 and 9 have equal pixels, and so have 1 and 4.
+MEMBERS = [
+    (1, 0, 1, 1.0, 1, "train", "web"), (2, 0, 1, 0.9, 2, "test", "web"), (3, 0, 1, 0.95, 3, "test", "disk"),
+    (4, 0, 1, 1.0, 1, "val", "web"), (5, 0, 1, 0.7, 5, None, "web"),
+    (6, 1, 6, 1.0, 6, "train", "web"), (7, 1, 6, 0.9, 7, "train", "web"),
+    (8, 2, 8, 1.0, 8, "train", "web"), (9, 2, 8, 1.0, 8, "test", "disk"),
+]  # fmt: skip
+
+
+def tables(spark: SparkSession) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """duplicates, ranked and images of MEMBERS."""
+    duplicates = [(i, c, "near", keeper, i == keeper, cosine, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
+    return (
+        spark.createDataFrame(duplicates, TABLES["duplicates"].schema),
+        spark.createDataFrame(
+            [(m[0], m[4], f"/{m[0]}") for m in MEMBERS], "image_id long, representative_id long, uri string"
+        ),
+        spark.createDataFrame([(m[0], m[5], m[6]) for m in MEMBERS], "image_id long, split string, source string"),
+    )
+
+
+def pairs(spark: SparkSession, between: str) -> dict[tuple[int, str], tuple[int, str, float | None]]:
+    rows = leaks.pairs_between(*tables(spark), between).collect()
+    found = {(r["image_id"], r["there"]): (r["other_id"], r["kind"], r["cosine"]) for r in rows}
+    assert len(found) == len(rows)
+    assert {r["between"] for r in rows} == {between}
+    return found
+
+
+def test_pairs_between_splits(spark: SparkSession) -> None:
+    """The wrong partner or kind, an image without a split, one of the same split, and a cosine that is no one's."""
+    assert pairs(spark, leaks.SPLIT) == {
+        (1, "test"): (3, "near", 0.95), (1, "val"): (4, "exact", 1.0),
+        (2, "train"): (1, "near", 0.9), (2, "val"): (4, "near", None),
+        (3, "train"): (1, "near", 0.95), (3, "val"): (4, "near", None),
+        (4, "train"): (1, "exact", 1.0), (4, "test"): (3, "near", None),
+        (8, "test"): (9, "exact", 1.0), (9, "train"): (8, "exact", 1.0),
+    }  # fmt: skip
+
+
+def test_pairs_between_sources(spark: SparkSession) -> None:
+    """Splits taken for sources."""
+    found = pairs(spark, leaks.SOURCE)
+    assert set(found) == {(i, "disk") for i in (1, 2, 4, 5, 8)} | {(3, "web"), (9, "web")}
+    assert found[3, "web"] == (1, "near", 0.95)
+
+
+def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for each pair of a cluster with a source of its own for each image."""
+    monkeypatch.setattr(leaks, "MOST_PLACES", 3)
+    members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, 50, 0) for i in range(1, 51)]
+    duplicates = spark.createDataFrame(members, TABLES["duplicates"].schema)
+    ranked = spark.createDataFrame(
+        [(i, i, f"/{i}") for i in range(1, 51)], "image_id long, representative_id long, uri string"
+    )
+    images = spark.createDataFrame([(i, f"s{i}") for i in range(1, 51)], "image_id long, source string")
+    rows = leaks.pairs_between(duplicates, ranked, images, leaks.SOURCE).collect()
+    assert {row["there"] for row in rows} == {"s1", "s2", "s3"}
+    assert {row["image_id"] for row in rows} == set(range(1, 51))
+
+
+def test_cosines_are_of_the_pair(spark: SparkSession) -> None:
+    """A cosine by way of the keeper, or of another pair; a known one that is lost."""
+    vectors = unit(np.random.default_rng(0).normal(size=(3, 8)))
+    embeddings = spark.createDataFrame(
+        [(i, [float(x) for x in v]) for i, v in enumerate(vectors)], "image_id long, vector array<float>"
+    )
+    schema = TABLES["leaks"].schema
+    columns = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in schema)
+    rows = [
+        (0, "split", "a", "b", 1, "near", None),
+        (0, "split", "a", "c", 2, "near", 0.5),
+        (1, "source", "a", "b", 0, "near", None),
+    ]
+    found = leaks.with_cosines(spark.createDataFrame(rows, columns), embeddings).collect()
+    exact = float(vectors[0] @ vectors[1])
+    assert {(r["image_id"], r["there"]): r["cosine"] for r in found} == {
+        (0, "b"): pytest.approx(exact, abs=1e-5), (0, "c"): 0.5, (1, "b"): pytest.approx(exact, abs=1e-5),
+    }  # fmt: skip
+
+
+def test_issues_tell_the_worst(spark: SparkSession) -> None:
+    """Two rows for one image, a near one where there is an exact one, and a score that is not one minus the cosine."""
+    rows = [
+        (1, "split", "train", "test", 2, "near", 0.97), (1, "split", "train", "val", 3, "exact", 1.0),
+        (4, "split", "train", "test", 5, "near", 0.8), (4, "split", "train", "val", 6, "near", 0.9),
+        (4, "source", "web", "disk", 7, "near", 0.7),
+    ]  # fmt: skip
+    found = leaks.leak_issues(spark.createDataFrame(rows, TABLES["leaks"].schema)).collect()
+    assert {(r["image_id"], r["issue"]): (r["evidence_id"], r["cosine"], r["detail"], r["score"]) for r in found} == {
+        (1, "leak"): (3, 1.0, "exact", 0.0),
+        (4, "leak"): (6, 0.9, "near", pytest.approx(0.1)),
+        (4, "source_overlap"): (7, 0.7, "near", pytest.approx(0.3)),
+    }
+    assert {r["suggestion"] for r in found} == {"review"}
