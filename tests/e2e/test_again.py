@@ -6,6 +6,7 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
 from pyspark.sql import SparkSession
 
 from jobs.tables import TABLES
@@ -87,6 +88,7 @@ def clusters_by_members(lake: Path) -> dict[frozenset[str], int]:
     return {frozenset(found): number for number, found in members.items()}
 
 
+@pytest.mark.slow
 def test_killed_run_goes_on(labelled: Labelled, spark: SparkSession, tmp_path: Path) -> None:
     """Catches a killed run that holds the lake, leaves its staging, loses what it had committed, or whose half-done
     commit counts twice: a real process is killed between two commits of the embed stage."""

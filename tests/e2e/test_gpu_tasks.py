@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import lakes
 from tests.e2e.lakes import ROOT
 
@@ -39,6 +41,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_tasks_of_embed_get_a_gpu_each_and_others_none(tmp_path: Path) -> None:
     """Tasks that all take the first GPU, or stages without need of one that wait for it."""
     script = tmp_path / "gpus.sh"

@@ -3,11 +3,14 @@
 import socket
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import images, lakes
 
 BUSY = 5
 
 
+@pytest.mark.slow
 def test_one_of_two_runs(tmp_path: Path) -> None:
     """Catches two runs that write to one lake at once: Delta on S3 then loses commits without a word."""
     files = {f"{n}.jpg": images.jpeg(images.picture(n)) for n in range(3)}

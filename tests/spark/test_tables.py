@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs import tables
 from jobs.errors import ContractError, LakeError
-from jobs.tables import TABLES, Lake, dense_ids
+from jobs.tables import OUTLIER_SCORES, SCORES, TABLES, Lake, dense_ids
 from tests.spark import small_lake
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def test_merge_upserts_and_removes_in_one_commit(spark: SparkSession, context: C
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("issues", (1, "dark", 1.5, None, "review", None)),
-        ("issues", (1, "gloomy", 0.5, None, "review", None)),
+        ("issues", (1, "dark", 1.5, None, None, None, "review", None)),
+        ("issues", (1, "gloomy", 0.5, None, None, None, "review", None)),
         ("neighbours", (1, 1, 1, 0.5)),
     ],
 )
@@ -107,8 +107,8 @@ def test_a_null_is_refused(spark: SparkSession, context: Context) -> None:
 
 def test_a_null_is_taken_where_it_may_be(spark: SparkSession, context: Context) -> None:
     """A check on a column that may be null: Delta takes an unknown answer for a no."""
-    context.lake.append("scores", rows(spark, "scores", (1, *[0.5] * 7, None)))
-    context.lake.append("issues", rows(spark, "issues", (1, "dark", 0.5, None, "review", None)))
+    context.lake.append("scores", rows(spark, "scores", (1, *[0.5] * len(SCORES), *[None] * len(OUTLIER_SCORES))))
+    context.lake.append("issues", rows(spark, "issues", (1, "dark", 0.5, None, None, None, "review", None)))
     assert small_lake.rows_of(context, "scores", "outlier_score") == [(None,)]
 
 
