@@ -63,6 +63,7 @@ def duplicate_issues(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
         F.lit(tables.EXACT_DUPLICATE).alias("issue"),
         F.lit(0.0).alias("score"),
         F.col("representative_id").alias("evidence_id"),
+        F.lit(1.0).alias("cosine"),
     )
     representatives = ranked.where(F.col("image_id") == F.col("representative_id")).select("image_id")
     near = (
@@ -73,6 +74,7 @@ def duplicate_issues(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
             F.lit(tables.NEAR_DUPLICATE).alias("issue"),
             F.greatest(F.lit(0.0), F.least(F.lit(1.0), 1 - F.col("cosine_to_keeper"))).alias("score"),
             F.col("keeper_id").alias("evidence_id"),
+            F.col("cosine_to_keeper").alias("cosine"),
         )
     )
     return issue_rows(exact.unionByName(near), "remove")
@@ -81,11 +83,12 @@ def duplicate_issues(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
 def issues(context: Context) -> Counts:
     """Writes `scores`, `leaks` and `issues` anew from the other tables."""
     lake, config = context.lake, context.config
-    images, labels = lake.require("images", "catalog"), lake.read("labels")
-    duplicates = lake.require("duplicates", "clusters").persist()
-    neighbours = lake.require("neighbours", "neighbours")
+    images = lake.require("images", "catalog")
     of_model = lake.require("embeddings", "embed").where(F.col("model") == config.embed.model)
     embeddings = of_model.select("image_id", "vector")
+    neighbours = lake.require("neighbours", "neighbours")
+    duplicates = lake.require("duplicates", "clusters").persist()
+    labels = lake.read("labels")
     ranked = ranked_images(lake, config.embed.model).persist()
     limits = config.issues
     try:

@@ -203,8 +203,9 @@ def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame) -> Da
 def labels(context: Context) -> Counts:
     """Writes `labels`, `confusions` and `classes` anew from the other tables."""
     lake, model = context.lake, context.config.embed.model
-    neighbours, duplicates = lake.require("neighbours", "neighbours"), lake.require("duplicates", "clusters")
     images = lake.require("images", "catalog")
+    embedded = lake.require("embeddings", "embed").where(F.col("model") == model)
+    neighbours, duplicates = lake.require("neighbours", "neighbours"), lake.require("duplicates", "clusters")
     about = images.agg(
         F.count("*").alias("images"), F.count_if(has_label()).alias("labelled"),
         F.min(F.when(has_label(), F.col("label"))).alias("first"),
@@ -214,7 +215,7 @@ def labels(context: Context) -> Counts:
     notes = [] if about is None else _first_notes(about.asDict())
     try:
         if about is None or not about["labelled"]:
-            total = lake.require("embeddings", "embed").where(F.col("model") == model).count()
+            total = embedded.count()
             for name in WRITTEN:
                 _empty(lake, name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}

@@ -40,18 +40,28 @@ def nearness(neighbours: DataFrame, duplicates: DataFrame) -> DataFrame:
     """How near each representative is to the others that are not its duplicates.
 
     neighbours, duplicates: the tables. Returns (image_id, nearness: mean cosine to those among its neighbours of
-    FIRST_RANK to LAST_RANK, or to all of them where no other is of these ranks, nearest_id). Images all of whose
-    neighbours are in their cluster are left out."""
+    FIRST_RANK to LAST_RANK, or to all of them where no other is of these ranks, nearest_id, nearest_cosine). Images
+    all of whose neighbours are in their cluster are left out."""
     here = duplicates.select("image_id", F.col("cluster_id").alias("here"))
     there = duplicates.select(F.col("image_id").alias("neighbour_id"), F.col("cluster_id").alias("there"))
     first = neighbours.where(F.col("rank") <= LAST_RANK)
     both = first.join(here, "image_id", "left").join(there, "neighbour_id", "left")
     others = both.where(F.col("here").isNull() | F.col("there").isNull() | (F.col("here") != F.col("there")))
     further = F.avg(F.when(F.col("rank") >= FIRST_RANK, F.col("cosine")))
-    return others.groupBy("image_id").agg(
-        F.round(F.coalesce(further, F.avg("cosine")), DECIMALS).alias("nearness"),
-        F.min(F.struct("rank", "neighbour_id"))["neighbour_id"].alias("nearest_id"),
+    found = others.groupBy("image_id").agg(
+        F.round(F.coalesce(further, F.avg("cosine")), DECIMALS).alias("nearness"), _first_neighbour()
     )
+    return found.select(
+        "image_id",
+        "nearness",
+        F.col("first.neighbour_id").alias("nearest_id"),
+        F.col("first.cosine").alias("nearest_cosine"),
+    )
+
+
+def _first_neighbour() -> Column:
+    """first: (rank, neighbour_id, cosine) of the nearest in a group of `neighbours`."""
+    return F.min(F.struct("rank", "neighbour_id", "cosine")).alias("first")
 
 
 def different_images(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
@@ -150,10 +160,10 @@ def measured(
 def outlier_scores(values: DataFrame) -> DataFrame:
     """Scores, 1 at or above the median and one half at HALF_AT robust standard deviations below it.
 
-    values: (image_id, nearness, nearest_id, place, commonness, class_cosine), persisted. outlier_score is of the root
-    of the sum of the squared deviations of nearness and commonness; null without neighbours. class_outlier_score is of
-    the deviation of class_cosine within the class; null without one. Returns (image_id, outlier_score,
-    class_outlier_score, nearest_id)."""
+    values: (image_id, nearness, nearest_id, nearest_cosine, place, commonness, class_cosine), persisted. outlier_score
+    is of the root of the sum of the squared deviations of nearness and commonness; null without neighbours.
+    class_outlier_score is of the deviation of class_cosine within the class; null without one.
+    Returns (image_id, outlier_score, class_outlier_score, nearest_id, nearest_cosine)."""
     names = ("nearness", "commonness")
     found = values.agg(*(_median(F.col(name)).alias(name) for name in names)).head()
     middle = {name: found[name] if found and found[name] is not None else 0.0 for name in names}
@@ -172,6 +182,7 @@ def outlier_scores(values: DataFrame) -> DataFrame:
         (half / (half + near + F.coalesce(common, F.lit(0.0)))).alias("outlier_score"),
         (half / (half + own)).alias("class_outlier_score"),
         "nearest_id",
+        "nearest_cosine",
     )
 
 
@@ -197,6 +208,7 @@ def outlier_issues(scores: DataFrame, limit: float) -> DataFrame:
             F.lit(tables.OUTLIER).alias("issue"),
             F.col("outlier_score").alias("score"),
             F.col("nearest_id").alias("evidence_id"),
+            F.col("nearest_cosine").alias("cosine"),
         ),
         "review",
     )
@@ -220,9 +232,10 @@ def class_outlier_issues(
         flagged.join(neighbours, "image_id")
         .join(theirs, ["neighbour_id", "label"])
         .groupBy("image_id")
-        .agg(F.min(F.struct("rank", "neighbour_id"))["neighbour_id"].alias("evidence_id"))
+        .agg(_first_neighbour())
+        .select("image_id", F.col("first.neighbour_id").alias("evidence_id"), F.col("first.cosine").alias("cosine"))
     )
     rows = flagged.join(nearest, "image_id", "left")
     return issue_rows(
-        rows.select("image_id", F.lit(tables.CLASS_OUTLIER).alias("issue"), "score", "evidence_id"), "review"
+        rows.select("image_id", F.lit(tables.CLASS_OUTLIER).alias("issue"), "score", "evidence_id", "cosine"), "review"
     )

@@ -31,7 +31,8 @@ _EXPOSURE = (tables.DARK, tables.BRIGHT)
 # has no edge to be sharp, no contrast and no colours to speak of; what is too dark, too bright or faded has few grey
 # levels and pale colours; and where a low quality overall has a name, the name is enough.
 HIDDEN_BY = {
-    **dict.fromkeys(_FAULTS, (tables.FLAT, tables.LOW_INFORMATION)),
+    **dict.fromkeys(_FAULTS, (tables.FLAT,)),
+    tables.BLURRY: (tables.FLAT, tables.LOW_INFORMATION),
     tables.LOW_CONTRAST: (tables.FLAT, tables.LOW_INFORMATION),
     tables.LOW_INFORMATION: (tables.FLAT, *_EXPOSURE),
     tables.GRAYSCALE: (tables.FLAT, *_EXPOSURE, tables.LOW_CONTRAST),
@@ -49,7 +50,6 @@ TECHNICAL = (
     "brisque_score",
 )
 FLOOR = 0.1  # of one measure in the whole: it may err, and all others be good
-HALF_AT = 4.5  # robust deviations below the median at which an image is half an outlier
 # Where a score is one half, between undamaged photographs and strongly spoilt ones (tests/bench/quality.py).
 HALF_EDGE_FREQUENCY = 0.72
 HALF_NOISE = 14.0  # grey levels
@@ -71,24 +71,6 @@ def percentiles(values: DataFrame, column: str, *shares: float) -> list[float] |
     wanted = ", ".join(repr(share) for share in shares)
     row = rounded.agg(F.expr(f"percentile(v, array({wanted}))").alias("p")).head()
     return None if row is None or row["p"] is None else [float(value) for value in row["p"]]
-
-
-def robust_centre(values: DataFrame, column: str) -> tuple[float, float]:
-    """Median and 1.4826 x median absolute deviation (the standard deviation of a normal distribution) of a column;
-    (0, 0) where it holds no value."""
-    middle = percentiles(values, column, 0.5)
-    if middle is None:
-        return 0.0, 0.0
-    away = percentiles(values.select(F.abs(F.col(column) - F.lit(middle[0])).alias("away")), "away", 0.5) or [0.0]
-    return middle[0], 1.4826 * away[0]
-
-
-def below(value: Column, centre: float, spread: float, floor: float) -> Column:
-    """1 at or above the centre, falling as a value lies further below it: 0.5 at HALF_AT deviations.
-
-    floor: the least spread taken, so that a set of nearly equal images does not call each other odd."""
-    z = F.greatest(F.lit(0.0), (F.lit(centre) - value) / F.lit(max(spread, floor)))
-    return F.lit(1.0) / (F.lit(1.0) + F.pow(z / HALF_AT, F.lit(2.0)))
 
 
 def quality_scores(features: DataFrame) -> DataFrame:

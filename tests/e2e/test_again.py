@@ -35,6 +35,7 @@ def test_wrong_folder(labelled_copy: Labelled, commands: Commands, tmp_path: Pat
     assert not (labelled_copy.lake / "_staging").exists()
 
 
+@pytest.mark.slow
 def test_changed_input(labelled_copy: Labelled, spark: SparkSession, tmp_path: Path) -> None:
     """Catches images read again without need, features of old bytes, rows of deleted images, ids that wander, and
     whatever else makes an updated lake differ from a fresh one."""

@@ -117,6 +117,7 @@ def test_report_in_a_browser(sieved: Zoo, tmp_path: Path) -> None:
             assert "&lt;img src=x onerror=alert(" in shown
 
 
+@pytest.mark.slow
 def test_too_many_failures(commands: Commands, tmp_path: Path) -> None:
     """Catches a run on the wrong files that ends well; and one that cannot end where nothing could be embedded."""
     folder = images.write(tmp_path / "in", {f"{n:02d}.jpg": b"text %d" % n for n in range(20)})

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 
@@ -25,6 +27,7 @@ real.decode_jpeg = decode_jpeg
 """
 
 
+@pytest.mark.slow
 def test_a_crash_and_a_hang_cost_one_image_each(tmp_path: Path) -> None:
     """A native crash that ends the task and with it the run; a decoder that never returns; images that go with them."""
     good = {f"{number:02d}.jpg": images.jpeg(images.picture(number)) for number in range(40)}

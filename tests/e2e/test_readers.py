@@ -18,7 +18,8 @@ from tests.e2e.conftest import Labelled
 def counts(labelled: Labelled, spark: SparkSession) -> dict[str, int]:
     """Rows of every table, as Spark counts them."""
     found = {name: spark.read.format("delta").load(f"{labelled.lake}/{name}").count() for name in TABLES}
-    assert all(found.values())
+    # Its classes have too few images to be judged.
+    assert {name for name, count in found.items() if not count} == {"labels", "confusions"}
     return found
 
 
