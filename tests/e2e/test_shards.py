@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from tests.e2e import images, lakes
 
@@ -20,6 +21,7 @@ def tar(members: dict[str, bytes]) -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.slow
 def test_shards_are_as_good_as_files(commands: lakes.Commands, tmp_path: Path) -> None:
     """Bytes of another member; a copy in a shard that is not found; a broken shard that is lost, or that one is told
     to delete; thumbnails that cannot be read; a second run that reads all again."""
