@@ -17,6 +17,7 @@ import yaml
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from jobs import config
 from jobs.clean_files import staged
 from jobs.errors import ConfigError
 from udfs import objects, uris
@@ -189,10 +190,7 @@ def told(found: list[Bucket], in_shards: int, prices: Prices) -> list[str]:
 def read_prices(text: str | None = None) -> Prices:
     """The prices of conf/prices.yaml, beside the packages, or of a text like it. Raises ConfigError with all faults."""
     if text is None:
-        from importlib import resources
-
-        root: Any = resources.files("jobs")
-        text = str((root.parent / "conf" / "prices.yaml").read_text(encoding="utf-8"))
+        text = config.conf_text("prices.yaml")
     given, faults = yaml.safe_load(text), []
 
     def number(of: Any, key: str, where: str) -> float:

@@ -14,8 +14,9 @@ from pyspark.sql import functions as F
 
 from jobs import config, tables
 from jobs.copies import ascending, with_order
+from jobs.issue_rows import unlike
+from jobs.members import is_broken_shard
 from jobs.tables import Lake
-from udfs import shards
 
 GROUPED = (tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE, tables.LEAK)  # what goes depends on the other images
 REMOVAL = ("image_id", "issue", "score", "evidence_id")
@@ -42,7 +43,7 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     evidence = issues.where(F.col("issue") == tables.WRONG_LABEL).select("image_id", "evidence_id")
     label_uri = uri_of.withColumnRenamed("evidence_uri", "label_evidence_uri")
     labelled = relabelled.join(evidence, "image_id", "left").join(label_uri, "evidence_id", "left").drop("evidence_id")
-    is_shard = F.col("shard").isNull() & F.lower("uri").rlike(f"[.]({'|'.join(shards.KINDS)})$")
+    is_shard = is_broken_shard()
     found = images.join(why, "image_id", "left").join(labelled, "image_id", "left").withColumn("is_shard", is_shard)
     stays = F.col("issue").isNull()
     columns = {name: F.when(stays, F.col(name)) for name in ("new_label", "label_score", "confidence")}
@@ -86,7 +87,7 @@ def leaking(leaks: DataFrame, gone: DataFrame, rules: config.Clean) -> DataFrame
     """REMOVAL of images with a duplicate in a split that comes before theirs. leaks: the table. gone: (image_id) of
     images that go anyway: nobody gives way to them."""
     here, there = gives_way(F.col("here"), rules), gives_way(F.col("there"), rules)
-    score = _in_unit(1 - F.col("cosine"))
+    score = unlike(F.col("cosine"))
     return (
         leaks.where((F.col("between") == "split") & ~is_protected(F.col("here"), rules) & (here > there))
         .where(_counts(F.lit(tables.LEAK), score, rules))
@@ -107,7 +108,7 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
         .join(features.select("image_id", "pixel_hash", "width", "height", "jpeg_quality"), "image_id")
         .join(images.select("image_id", "uri", "split", "size_bytes", "modified_at"), "image_id")
     )
-    distance = _in_unit(1 - F.col("cosine_to_keeper"))
+    distance = unlike(F.col("cosine_to_keeper"))
     in_cluster = F.lit(tables.NEAR_DUPLICATE in rules.remove) & (
         F.col("is_keeper") | (F.col("kind") == "exact") | _counts(F.lit(tables.NEAR_DUPLICATE), distance, rules)
     )
@@ -186,7 +187,3 @@ def _counts(issue: Column, score: Column, rules: config.Clean) -> Column:
         if threshold is not None:
             counts = counts & ((issue != name) | (score < threshold))
     return counts
-
-
-def _in_unit(value: Column) -> Column:
-    return F.round(F.greatest(F.lit(0.0), F.least(F.lit(1.0), value)), 6)

@@ -19,7 +19,6 @@ from jobs.runs import Context
 from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
-STAGES = ("catalog", "embed", "neighbours", "clusters", "labels", "content", "issues", "report")
 INTERRUPTED = 130  # as a shell tells a process that Ctrl-C ended
 
 

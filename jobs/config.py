@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,15 +129,21 @@ class Lease:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    namespace: str | None
+    usd_per_hour: float | None
+
+
+@dataclass(frozen=True)
 class Spark:
     master: str | None
     driver_memory: str
     driver_java_options: str
     shuffle_partitions: int | None
-    delta_package: str
-    graphframes_package: str
-    s3_packages: tuple[str, ...]
-    s3_excludes: tuple[str, ...]
+    delta_package: str | None
+    graphframes_package: str | None
+    s3_packages: tuple[str, ...] | None
+    s3_excludes: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ class Config:
     clean: Clean
     report: Report
     lease: Lease
+    metrics: Metrics
     spark: Spark
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
@@ -182,6 +190,11 @@ def _names(*known: str) -> tuple[Callable[[Any], bool], str]:
 
 
 _NAME_AT_REVISION = (lambda v: "@" in v, "must be name@revision")
+# AWS/… is AWS's own.
+_NAMESPACE = (
+    lambda v: re.fullmatch(r"(?!AWS/)[A-Za-z0-9._/#-]{1,255}", v) is not None,
+    "must be up to 255 of A-Z a-z 0-9 . _ / # - and not begin with AWS/",
+)
 
 # What a value must be beyond its type, as it is said to the user.
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -239,16 +252,23 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "report.topic_images": _between(1, 100),
     "report.thumbnail_side": _between(16, 1024),
     "lease.ttl_s": _between(1, 3600),
+    "metrics.namespace": _NAMESPACE,
+    "metrics.usd_per_hour": _between(0, 1_000_000),
     "spark.shuffle_partitions": _between(1, 100_000),
 }
 
 
-def default_text() -> str:
-    """conf/defaults.yaml, beside the packages: in a checkout, in site-packages, or in the zip of --py-files."""
+def conf_text(name: str) -> str:
+    """A file of conf, beside the packages: in a checkout, in site-packages, or in the zip of --py-files."""
     from importlib import resources
 
     root: Any = resources.files("jobs")
-    return str((root.parent / "conf" / "defaults.yaml").read_text(encoding="utf-8"))
+    return str((root.parent / "conf" / name).read_text(encoding="utf-8"))
+
+
+def default_text() -> str:
+    """The settings of a run that gives none."""
+    return conf_text("defaults.yaml")
 
 
 def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
@@ -329,7 +349,7 @@ def _check(path: str, value: Any, hint: Any) -> tuple[Any, str | None]:
     kinds = get_args(hint) or (hint,)
     if value is None:
         return None, None if type(None) in kinds else "must be set"
-    if hint == tuple[str, ...]:
+    if tuple[str, ...] in (hint, *kinds):
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             return None, "must be a list of texts"
         value = tuple(value)

@@ -9,12 +9,12 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.copies import content_key
+from jobs.copies import content_key, redundant_ids
 from jobs.embed import model_cache
 from jobs.errors import ConfigError
 from jobs.neighbours import arrow_rows, step
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES
+from jobs.spark_versions import to_arrow
 from udfs import concepts, models, topics
 from udfs.cell_packs import vectors_of
 from udfs.concepts import Classifier
@@ -27,11 +27,6 @@ ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 COMMON = 10  # names told of a topic
 SURE = 0.1  # confidence from which a concept counts for the topic of its image
 VECTOR = ("image_id", "vector", "norm")
-
-
-def redundant_ids(duplicates: DataFrame) -> DataFrame:
-    """(image_id) of the images whose cluster keeps another: they shall neither make a topic nor fill one's page."""
-    return duplicates.where(~F.col("is_keeper")).select("image_id")
 
 
 def concept_rows(described: DataFrame) -> DataFrame:
@@ -92,12 +87,13 @@ def content(context: Context) -> Counts:
     lake, config = context.lake, context.config
     settings, model = config.content, models.find(config.embed.model, config.models)
     embeddings = lake.require("embeddings", "embed").where(F.col("model") == model.key).select(*VECTOR)
+    # They shall neither make a topic nor fill one's page.
     redundant = redundant_ids(lake.require("duplicates", "clusters"))
     total = embeddings.count()
     counts: Counts = {"in": total, "out": total, "failed": 0, "concepts": 0, "topics": 0}
     if not total:
         for name in ("concepts", "topics", "topic_summaries"):
-            lake.overwrite(name, lake.spark.createDataFrame([], TABLES[name].schema))
+            lake.empty(name)
         return counts
     try:
         with arrow_rows(lake.spark, ARROW_ROWS):
@@ -137,11 +133,8 @@ def _learnt(
     # Drawn by content: it depends neither on ids nor on partitions.
     different = embeddings.select("image_id").join(redundant, "image_id", "left_anti").join(features, "image_id")
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)
-    table = (
-        embeddings.join(F.broadcast(drawn), "image_id")
-        .toArrow()
-        .sort_by([("content_key", "ascending"), ("image_id", "ascending")])
-    )
+    table = to_arrow(embeddings.join(F.broadcast(drawn), "image_id"))
+    table = table.sort_by([("content_key", "ascending"), ("image_id", "ascending")])
     norms = table["norm"].to_numpy().astype(np.float32)
     notes = []
     if classifier is None:

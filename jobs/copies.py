@@ -61,6 +61,11 @@ def ranked_images(lake: Lake, model: str) -> DataFrame:
     return rows(features).join(representatives, "pixel_hash", "left").withColumn("representative_id", representative)
 
 
+def redundant_ids(duplicates: DataFrame) -> DataFrame:
+    """(image_id) of the images whose cluster keeps another. duplicates: the table."""
+    return duplicates.where(~F.col("is_keeper")).select("image_id")
+
+
 def content_key() -> Column:
     """64 bits of the pixels' hash as BIGINT: tells that the content of an id changed, and orders equally near images
     by something that does not depend on ids."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.tables import TABLES
+
+
+def unlike(cosine: Column) -> Column:
+    """The score of a pair of duplicates: one minus their cosine, in [0, 1]."""
+    return F.round(F.greatest(F.lit(0.0), F.least(F.lit(1.0), 1 - cosine)), 6)
 
 
 def issue_rows(rows: DataFrame, suggestion: str) -> DataFrame:

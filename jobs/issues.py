@@ -13,13 +13,13 @@ from pyspark.sql import functions as F
 
 from jobs import embed, leaks, outliers, tables
 from jobs.copies import ranked_images
-from jobs.issue_rows import issue_rows
+from jobs.issue_rows import issue_rows, unlike
 from jobs.label_issues import conflict_issues, wrong_label_issues
+from jobs.members import is_broken_shard
 from jobs.neighbours import arrow_rows
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.scores import QUALITY, quality_issues, quality_scores
-from jobs.tables import TABLES, Lake
-from udfs import shards
+from jobs.tables import TABLES
 
 JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
@@ -31,8 +31,7 @@ def corrupted_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
 
     A broken shard stands for all that could not be read of it, but most of it may be good: it is to be looked at."""
     spoilt = failures.where((F.col("stage") == embed.JOB) & F.col("error").isin(*SPOILT)).select("image_id")
-    is_shard = F.col("shard").isNull() & F.lower("uri").rlike(f"[.]({'|'.join(shards.KINDS)})$")
-    rows = spoilt.join(images.select("image_id", is_shard.alias("is_shard")), "image_id").withColumns(
+    rows = spoilt.join(images.select("image_id", is_broken_shard().alias("is_shard")), "image_id").withColumns(
         {
             "issue": F.lit(tables.CORRUPTED),
             "score": F.lit(0.0),
@@ -72,7 +71,7 @@ def duplicate_issues(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
         .select(
             "image_id",
             F.lit(tables.NEAR_DUPLICATE).alias("issue"),
-            F.greatest(F.lit(0.0), F.least(F.lit(1.0), 1 - F.col("cosine_to_keeper"))).alias("score"),
+            unlike(F.col("cosine_to_keeper")).alias("score"),
             F.col("keeper_id").alias("evidence_id"),
             F.col("cosine_to_keeper").alias("cosine"),
         )
@@ -105,7 +104,10 @@ def issues(context: Context) -> Counts:
             scores = quality_scores(lake.read("features")).join(outliers.outlier_scores(values), "image_id").persist()
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
-            lake.overwrite("leaks", _leaks(leaky, lake, ranked, duplicates, images, embeddings))
+            if leaky:
+                lake.overwrite("leaks", _leaks(leaky, ranked, duplicates, images, embeddings))
+            else:
+                lake.empty("leaks")
         wrong = labels.where("flagged").select("image_id")
         parts = [
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
@@ -147,12 +149,10 @@ def _places(images: DataFrame) -> tuple[int, list[str], list[str]]:
 
 
 def _leaks(
-    several: list[str], lake: Lake, ranked: DataFrame, duplicates: DataFrame, images: DataFrame, embeddings: DataFrame
+    several: list[str], ranked: DataFrame, duplicates: DataFrame, images: DataFrame, embeddings: DataFrame
 ) -> DataFrame:
     """The rows of `leaks`. several: what has more than one value."""
     pairs = [leaks.pairs_between(duplicates, ranked, images, between) for between in several]
-    if not pairs:
-        return lake.spark.createDataFrame([], TABLES["leaks"].schema)
     return leaks.with_cosines(reduce(DataFrame.unionByName, pairs), embeddings)
 
 

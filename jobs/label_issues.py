@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.issue_rows import issue_rows
+from jobs.issue_rows import issue_rows, unlike
+
+
+def has_label() -> Column:
+    """Whether the column label says something: a manifest may hold empty texts."""
+    return F.trim("label") != ""
 
 
 def wrong_label_issues(labels: DataFrame) -> DataFrame:
@@ -23,7 +28,7 @@ def conflict_issues(duplicates: DataFrame, images: DataFrame) -> DataFrame:
 
     Skew: of a cluster only its two best labels count, however many it has. The score is one minus the cosine of the
     image and the evidence through their keeper (the lower of the two)."""
-    labelled = images.where(F.trim("label") != "").select("image_id", "label", "uri")
+    labelled = images.where(has_label()).select("image_id", "label", "uri")
     members = duplicates.join(labelled, "image_id")
     order = F.struct(
         ~F.col("is_keeper"), 1 - F.col("cosine_to_keeper"), "uri", "image_id", "cosine_to_keeper", "label"
@@ -41,7 +46,7 @@ def conflict_issues(duplicates: DataFrame, images: DataFrame) -> DataFrame:
     rows = chosen.select(
         "image_id",
         F.lit(tables.LABEL_CONFLICT).alias("issue"),
-        F.greatest(F.lit(0.0), F.least(F.lit(1.0), 1 - cosine)).alias("score"),
+        unlike(cosine).alias("score"),
         F.col("there.image_id").alias("evidence_id"),
     )
     return issue_rows(rows, "review")

@@ -18,9 +18,11 @@ from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, Struc
 
 from jobs.config import Labels
 from jobs.copies import ranked_images
+from jobs.label_issues import has_label
 from jobs.neighbours import arrow_rows, step
 from jobs.report_format import written_out
 from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.spark_versions import to_arrow
 from jobs.tables import TABLES, Lake
 from udfs import label_model, label_rows
 from udfs.label_model import LabelModel
@@ -37,11 +39,6 @@ IMBALANCE = 10  # largest class by smallest, from which a line says so
 SAMPLE_PARTS = 1_000_000
 ONLY_ONE = "the only class with enough images"
 SEEN_TOGETHER = "too few different images in the sample"
-
-
-def has_label() -> Column:
-    """Whether the column label says something: a manifest may hold empty texts."""
-    return F.trim("label") != ""
 
 
 def grouped_images(ranked: DataFrame, images: DataFrame, duplicates: DataFrame) -> DataFrame:
@@ -142,7 +139,7 @@ def fitted(
     """The model, an image_id for each class that shows it well, and which classes it could not be fitted to: with any
     of these there is no model. asked: of asked_images. vectors: (image_id, vector)."""
     drawn = asked.where("in_sample").select("content_key", *label_rows.ASKED[:-1])
-    table = vectors.join(F.broadcast(drawn), "image_id").toArrow()
+    table = to_arrow(vectors.join(F.broadcast(drawn), "image_id"))
     ids, keys = table["image_id"].to_numpy(), table["content_key"].to_numpy()
     if not len(ids):
         return None, ids, np.ones(len(classes.names), bool)
@@ -217,7 +214,7 @@ def labels(context: Context) -> Counts:
         if about is None or not about["labelled"]:
             total = embedded.count()
             for name in WRITTEN:
-                _empty(lake, name)
+                lake.empty(name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}
         ranked = ranked_images(lake, model)
         grouped = grouped_images(ranked, images, duplicates).persist()
@@ -259,7 +256,7 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     if judged is None:
         reasons |= dict.fromkeys(classes.names, ONLY_ONE)
         for name in ("labels", "confusions"):
-            _empty(lake, name)
+            lake.empty(name)
     else:
         lake.overwrite("confusions", confusion_counts(judged))
     why = left_out(sizes, reasons, settings).persist()
@@ -284,11 +281,6 @@ def _vectors(context: Context) -> DataFrame:
         return vectors
     schema = StructType([StructField("image_id", LongType()), StructField("vector", ArrayType(FloatType()))])
     return vectors.mapInArrow(label_rows.projected(matrix), schema)  # type: ignore[arg-type]
-
-
-def _empty(lake: Lake, name: str) -> None:
-    if not lake.exists(name) or not lake.read(name).isEmpty():
-        lake.overwrite(name, lake.spark.createDataFrame([], TABLES[name].schema))
 
 
 def _first_notes(about: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.issue_rows import issue_rows
+from jobs.issue_rows import issue_rows, unlike
 from jobs.neighbours import step
 from jobs.tables import TABLES
 from udfs.cell_packs import vectors_of
@@ -95,7 +95,7 @@ def leak_issues(leaks: DataFrame) -> DataFrame:
         rows.select(
             "image_id",
             issue.alias("issue"),
-            F.greatest(F.lit(0.0), F.least(F.lit(1.0), 1 - F.col("worst.cosine"))).alias("score"),
+            unlike(F.col("worst.cosine")).alias("score"),
             F.col("worst.other_id").alias("evidence_id"),
             F.col("worst.cosine").alias("cosine"),
             F.col("worst.kind").alias("detail"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -17,6 +17,11 @@ MEMBERS = from_arrow_schema(shards.MEMBERS)
 # shard can be a hundred times as large as the next.
 SHARDS_PER_TASK = 16
 TASKS_PER_CORE = 4
+
+
+def is_broken_shard() -> Column:
+    """Whether a row of `images` is a shard that could not be listed to its end, and no image. Needs uri and shard."""
+    return F.col("shard").isNull() & F.lower("uri").rlike(f"[.]({'|'.join(shards.KINDS)})$")
 
 
 def listed_before(files: DataFrame, images: DataFrame) -> DataFrame:

@@ -11,11 +11,15 @@ import numpy as np
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import tables
+from jobs.copies import redundant_ids
 from jobs.issue_rows import issue_rows
+from jobs.label_issues import has_label
 from jobs.neighbours import BROADCAST_IMAGES, step
 from jobs.scores import STATISTIC_DECIMALS
+from jobs.spark_versions import apply_in_arrow, to_arrow
 from udfs.cell_packs import vectors_of
 from udfs.cosine import DECIMALS, Vectors
 from udfs.outliers import Spread, class_cosines, direction, learn
@@ -67,14 +71,13 @@ def _first_neighbour() -> Column:
 def different_images(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
     """(image_id, content_key) of one image of each cluster and of all that have none. ranked: copies.ranked_images."""
     representatives = ranked.where(F.col("image_id") == F.col("representative_id"))
-    redundant = duplicates.where(~F.col("is_keeper")).select("image_id")
-    return representatives.select("image_id", "content_key").join(redundant, "image_id", "left_anti")
+    return representatives.select("image_id", "content_key").join(redundant_ids(duplicates), "image_id", "left_anti")
 
 
 def spread_of(embeddings: DataFrame, different: DataFrame) -> Spread:
     """How the images of the lake vary, from a sample drawn by content: it depends neither on ids nor on partitions."""
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)
-    table = embeddings.join(F.broadcast(drawn), "image_id").toArrow()
+    table = to_arrow(embeddings.join(F.broadcast(drawn), "image_id"))
     table = table.sort_by([("content_key", "ascending"), ("image_id", "ascending")])
     return learn(vectors_of(table["vector"]) if table.num_rows else np.empty((0, 1), np.float32))
 
@@ -99,7 +102,7 @@ def class_directions(embeddings: DataFrame, different: DataFrame, placed: DataFr
     drawn = different.join(placed, "image_id").withColumn("number", F.row_number().over(order))
     drawn = drawn.where(F.col("number") <= CLASS_SAMPLE).select("image_id", "place", "number")
     rows = embeddings.join(drawn, "image_id").select("place", "number", "vector")
-    found = rows.groupBy("place").applyInArrow(_mean, "place BIGINT, vector ARRAY<FLOAT>").toArrow().sort_by("place")
+    found = to_arrow(apply_in_arrow(rows, ["place"], _mean, from_arrow_schema(DIRECTION))).sort_by("place")
     vectors = vectors_of(found["vector"])
     directions = np.zeros((count, vectors.shape[1]), np.float32)
     directions[found["place"].to_numpy()] = vectors
@@ -142,7 +145,7 @@ def measured(
 ) -> tuple[DataFrame, list[str]]:
     """MEASURED of all embedded images, and what there is to say. embeddings: (image_id, vector), `embedded` of them."""
     different = different_images(ranked, duplicates)
-    labelled = images.where(F.trim("label") != "").select("image_id", "label")
+    labelled = images.where(has_label()).select("image_id", "label")
     spread = spread_of(embeddings, different)
     labels, large = classes_of(different, labelled)
     if not labels:
