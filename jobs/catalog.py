@@ -199,7 +199,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     columns = [F.col("uri").cast("string").alias("uri")]
     for column in LISTED:
         if column.name in OPTIONAL_COLUMNS:
-            value = _value(column, types).try_cast(column.dataType) if column.name in types else F.lit(None)
+            value = _value(column, types) if column.name in types else F.lit(None)
             columns.append(value.cast(column.dataType).alias(column.name))
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
@@ -216,14 +216,18 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
 
 
 def _value(column: StructField, types: dict[str, DataType]) -> Column:
-    """The given column, whole numbers as such where a text is wanted: pandas writes labels 0, 1, 2 beside a missing one
-    as 0.0, 1.0, 2.0 and NaN. types: of the given columns."""
-    value = F.col(column.name)
+    """The given column as the wanted type, null where it is no such value; whole numbers as such where a text is
+    wanted: pandas writes labels 0, 1, 2 beside a missing one as 0.0, 1.0, 2.0 and NaN. types: of the given columns."""
     if not (isinstance(column.dataType, StringType) and isinstance(types[column.name], FloatType | DoubleType)):
-        return value
+        return _try_cast(column.name, column.dataType)
+    value, whole = F.col(column.name), _try_cast(column.name, LongType())
     known = F.when(~F.isnan(value), value)
-    whole = known.try_cast(LongType())
     return F.when(whole.cast("double") == known, whole.cast("string")).otherwise(known.cast("string"))
+
+
+def _try_cast(name: str, to: DataType) -> Column:
+    """A column with one of our names as another type, null where that cannot be. Column.try_cast is of Spark 4.0."""
+    return F.expr(f"try_cast(`{name}` AS {to.simpleString()})")
 
 
 def _make_canonical(row: dict[str, Any], base: str) -> str | None:

@@ -32,7 +32,7 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     images = lake.require("images", "catalog")
     issues = lake.require("issues", "issues")
     removed, relabelled = removals(lake, rules), corrections(lake, rules)
-    order = F.array_position(F.array(*[F.lit(issue) for issue in tables.ISSUES]), F.col("issue"))
+    order = F.find_in_set("issue", F.lit(",".join(tables.ISSUES)))
     first = F.min(F.struct(order.alias("order"), "score", "evidence_id", "issue"))
     why = removed.groupBy("image_id").agg(
         first.alias("first"), F.array_join(F.sort_array(F.collect_set("issue")), " ").alias("issues")

@@ -20,6 +20,7 @@ from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
 INTERRUPTED = 130  # as a shell tells a process that Ctrl-C ended
+EMR = "emr"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         "report": "write the HTML report",
         "clean": "write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
     }
+    commands.add_parser(EMR, help="package, submit, watch and price runs on EMR: see imagesieve emr --help")
     for name, text in texts.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         if name in ("run", "catalog"):
@@ -86,9 +88,9 @@ def main(argv: list[str] | None = None, spark: SparkSession | None = None) -> in
     """Runs the command and returns its exit code; see jobs.errors for what each means.
 
     spark: a session to work in, which is left open; without it one is opened and closed."""
-    arguments = parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
     try:
-        return _main(arguments, spark)
+        return _on_emr(given[1:]) if given[:1] == [EMR] else _main(parser().parse_args(given), spark)
     except RunError as error:
         return _stop(str(error), error.exit_code)
     except (LeaseHeld, LeaseLost) as error:
@@ -107,6 +109,12 @@ def _stop(message: str, code: int) -> int:
     return code
 
 
+def _on_emr(argv: list[str]) -> int:
+    from emr.command import main as command
+
+    return command(argv)
+
+
 def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     from jobs import catalog, clean, embed, pipeline
 
@@ -116,7 +124,7 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
         targets = clean.check_targets(arguments.out, arguments.batch_manifest, arguments.dry_run)
     model = models.find(settings.embed.model, settings.models)
     if arguments.command in ("run", embed.JOB):
-        _check_model(model)
+        _check_model(model, settings.embed.runtime)
     try:
         lake_uri = uris.canonical(arguments.lake, base=os.getcwd()).rstrip("/") or "/"  # noqa: PTH109 (a text)
         given_report = getattr(arguments, "report", None) or uris.join(lake_uri, "report")
@@ -157,8 +165,9 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     return 0
 
 
-def _check_model(model: models.Model) -> None:
-    """Looks for the model's weights or vectors before anything is started or written, and checks their digest.
+def _check_model(model: models.Model, runtime: str) -> None:
+    """Looks for the model's weights or vectors before anything is started or written, and checks their digest. A driver
+    that has the converted network, and is not told to use torch, needs no weights.
 
     Raises ModelError, InputError, ConfigError."""
     from jobs import embed, vectors
@@ -167,6 +176,8 @@ def _check_model(model: models.Model) -> None:
         vectors.find_table(model)
         return
     cache = embed.model_cache()
+    if runtime in ("auto", "openvino") and models.is_converted(model, cache):
+        return
     try:
         models.weights_file(model, cache)
     except OSError as error:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StructField, StructType
 
+from jobs.spark_versions import from_arrow, to_arrow
 from udfs.components import label_components
+
+COMPONENTS = StructType([StructField("image_id", LongType()), StructField("component", LongType())])
 
 
 def connected_components(edges: DataFrame, engine: str, max_edges_one_process: int, checkpoints: str) -> DataFrame:
@@ -22,11 +26,10 @@ def connected_components(edges: DataFrame, engine: str, max_edges_one_process: i
 
 
 def _by_scipy(spark: SparkSession, edges: DataFrame) -> DataFrame:
-    table = edges.select("src", "dst").toArrow()
+    table = to_arrow(edges.select("src", "dst"))
     nodes, lowest = label_components(table["src"].to_numpy(), table["dst"].to_numpy())
-    return spark.createDataFrame(
-        pa.table({"image_id": pa.array(nodes, pa.int64()), "component": pa.array(lowest, pa.int64())})
-    )
+    table = pa.table({"image_id": pa.array(nodes, pa.int64()), "component": pa.array(lowest, pa.int64())})
+    return from_arrow(spark, table, COMPONENTS)
 
 
 def _by_graphframes(spark: SparkSession, edges: DataFrame, checkpoints: str) -> DataFrame:

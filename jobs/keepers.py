@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs.copies import BEST_FIRST, ORDER, best_first
+from jobs.spark_versions import apply_in_arrow
 from jobs.tables import read_parquet
 from udfs import alignment
 from udfs.cell_packs import vectors_of
@@ -141,7 +142,7 @@ def keepers_of(
         )
         .drop("images")
     )
-    kept = with_details(dealt).groupBy("whole", "part").applyInArrow(choose_keepers(rule), KEPT)
+    kept = apply_in_arrow(with_details(dealt), ["whole", "part"], choose_keepers(rule), KEPT)
     for part in done:
         kept = kept.unionByName(part)
     return kept, oversized
@@ -167,7 +168,7 @@ def _round(
     """Writes KEPT of images that get a cluster: `chosen` among the best ones, `taken` from the others by their keepers.
 
     large: (image_id, component, images), members of oversized components. best: see heads. staged: a folder."""
-    chosen = with_details(best).groupBy("component").applyInArrow(choose_keepers(rule), KEPT)
+    chosen = apply_in_arrow(with_details(best), ["component"], choose_keepers(rule), KEPT)
     chosen.write.mode("overwrite").parquet(f"{staged}/chosen")
     chosen = read_parquet(large.sparkSession, f"{staged}/chosen", KEPT)
     others = (
@@ -182,5 +183,5 @@ def _round(
         .select("image_id", "component", each_part.alias("part"), F.lit(True).alias("is_given"))
     )
     rows = with_details(others.unionByName(given))
-    taken = rows.groupBy("component", "part").applyInArrow(join_keepers(rule), KEPT)
+    taken = apply_in_arrow(rows, ["component", "part"], join_keepers(rule), KEPT)
     taken.write.mode("overwrite").parquet(f"{staged}/taken")

@@ -191,6 +191,12 @@ def acquire(lake: str, run_id: str, ttl_s: float = TTL_S) -> Lease:
     raise _held(lake, holder)
 
 
+def current(lake: str) -> Holder | None:
+    """Who writes to a lake, by its canonical URI, or None. For people: only `acquire` decides. Raises StoreError."""
+    _, holder = _current(lake)
+    return holder if holder is not None and holder.ends_in_s(time.time()) > 0 else None
+
+
 def _current(lake: str) -> tuple[int, Holder | None]:
     """The highest number and what it says; (0, None) where there is none."""
     for _ in range(_ATTEMPTS):

@@ -23,6 +23,7 @@ from jobs import recall
 from jobs.copies import ranked_images
 from jobs.near_rules import near_rule
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
+from jobs.spark_versions import from_arrow, to_arrow
 from jobs.tables import TABLES, Lake, read_parquet
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
@@ -82,7 +83,7 @@ def arrow_rows(spark: SparkSession, rows: int) -> Iterator[None]:
 
 def collected(images: DataFrame) -> Images:
     """images: as Search.images, few of them. Brings them to the driver, ordered by content."""
-    table = images.toArrow()
+    table = to_arrow(images)
     ids, keys = table["image_id"].to_numpy(), table["content_key"].to_numpy()
     order = np.lexsort((ids, keys))
     vectors = cell_packs.vectors_of(table["vector"]) if len(ids) else np.empty((0, 1), np.float32)
@@ -228,7 +229,7 @@ def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout
     kept, orphans = still_valid(old, fresh, gone)
     asking = fresh.union(orphans).distinct().persist()
     marked = images.join(asking.withColumn("asks", F.lit(1)), "image_id", "left").na.fill(0, ["asks"])
-    table = lake.read("centres").orderBy("cell").toArrow()
+    table = to_arrow(lake.read("centres").orderBy("cell"))
     search = _prepared(context, marked, total, asking.count(), layout, cell_packs.vectors_of(table["vector"]))
     lists = _staged(lake, found_lists(context, search), "lists")
     found = pairs_of(lists).drop("rank")
@@ -333,7 +334,7 @@ def _write_centres(lake: Lake, centres: Vectors) -> None:
     ends = pa.array(np.arange(len(centres) + 1, dtype=np.int32) * centres.shape[1])
     vectors = pa.ListArray.from_arrays(ends, pa.array(centres.ravel()), type=kind)
     table = pa.table({"cell": pa.array(np.arange(len(centres), dtype=np.int32)), "vector": vectors})
-    lake.overwrite("centres", lake.spark.createDataFrame(table, TABLES["centres"].schema))
+    lake.overwrite("centres", from_arrow(lake.spark, table, TABLES["centres"].schema))
 
 
 def _settings(context: Context) -> dict[str, Any]:

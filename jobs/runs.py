@@ -10,7 +10,7 @@ from typing import Any
 
 from pyspark.sql import functions as F
 
-from jobs import __version__
+from jobs import __version__, metrics
 from jobs.config import Config
 from jobs.errors import ContractError, RunError
 from jobs.progress import Reporter
@@ -67,18 +67,24 @@ def run_stage(
             context.reporter.stage(job, f"nothing to do: {_text(result.counts)}")
             return result
     started = _now()
-    try:
-        with context.reporter.working(job):
-            counts = body(context)
-        if counts["in"] != counts["out"] + counts["failed"]:
-            raise ContractError(f"{job}: {counts['in']} came in, {counts['out']} went out, {counts['failed']} failed")
-    except RunError:
-        raise
-    except Exception:
-        _record(context, job, versions, settings_now, {}, started, "failed")
-        raise
-    if counts.pop("wrote", 1):
-        _record(context, job, versions, settings_now, counts, started, "done")
+    with metrics.published(
+        context.config.metrics, job, lake.uri, lambda told: context.reporter.stage(job, told)
+    ) as published:
+        try:
+            with context.reporter.working(job):
+                counts = body(context)
+            if counts["in"] != counts["out"] + counts["failed"]:
+                raise ContractError(
+                    f"{job}: {counts['in']} came in, {counts['out']} went out, {counts['failed']} failed"
+                )
+        except RunError:
+            raise
+        except Exception:
+            _record(context, job, versions, settings_now, {}, started, "failed")
+            raise
+        if counts.pop("wrote", 1):
+            _record(context, job, versions, settings_now, counts, started, "done")
+        published.update(counts)
     seconds = (_now() - started).total_seconds()
     context.reporter.stage(job, f"{_text(counts)} in {seconds:.1f} s")
     return StageResult(job, counts, seconds, skipped=False)

@@ -17,9 +17,23 @@ from pyspark.sql import SparkSession
 from jobs import __version__
 from jobs.config import Config
 from jobs.errors import MachineError
+from jobs.spark_versions import RELEASE, jars
 from udfs import uris
 
-OLDEST_JAVA = 17  # Spark 4.0 runs on 17 and 21
+# What decides vectors and scores, or carries rows between the driver and the executors.
+COMPARED = (
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "opencv-python-headless",
+    "openvino",
+    "pillow",
+    "pi-heif",
+    "scipy",
+    "simplejpeg",
+)
+PROBES = 32
+OLDEST_JAVA = 17  # Spark 4.0 runs on 17 and 21, Spark 3.5 on 17
 
 
 def open_session(config: Config, uses_s3: bool) -> SparkSession:
@@ -37,7 +51,7 @@ def open_session(config: Config, uses_s3: bool) -> SparkSession:
     if own_jvm:
         properties |= {
             "spark.jars.packages": _packages(config, uses_s3, given.get("spark.jars.packages")),
-            "spark.jars.excludes": ",".join(config.spark.s3_excludes),
+            "spark.jars.excludes": _excludes(config),
         }
         properties.setdefault("spark.driver.memory", config.spark.driver_memory)
         properties.setdefault("spark.driver.extraJavaOptions", config.spark.driver_java_options)
@@ -85,9 +99,16 @@ def _properties(config: Config, uses_s3: bool, submitted_master: str | None) -> 
 
 
 def _packages(config: Config, uses_s3: bool, given: str | None) -> str:
-    packages = [given] if given else []
-    packages += [config.spark.delta_package, config.spark.graphframes_package]
-    return ",".join(packages + (list(config.spark.s3_packages) if uses_s3 else []))
+    settings, usual = config.spark, jars()
+    packages = [settings.delta_package or usual.delta, settings.graphframes_package or usual.graphframes]
+    if uses_s3:
+        packages += usual.s3 if settings.s3_packages is None else settings.s3_packages
+    return ",".join(([given] if given else []) + packages)
+
+
+def _excludes(config: Config) -> str:
+    given = config.spark.s3_excludes
+    return ",".join(jars().s3_excludes if given is None else given)
 
 
 def _s3_properties() -> dict[str, str]:
@@ -124,8 +145,9 @@ def _submitted_settings() -> dict[str, str]:
     gateway.close()
     if not has_delta:
         if not settings.get("spark.master", "local[*]").startswith("local["):
+            file = "spark-cpu-3.5.properties" if RELEASE == "3.5" else "spark-cpu.properties"
             raise MachineError(
-                "Delta is not on Spark's class path: pass --properties-file conf/spark-cpu.properties to spark-submit"
+                f"Delta is not on Spark's class path: pass --properties-file conf/{file} to spark-submit"
             )
         for name in ("PYSPARK_GATEWAY_PORT", "PYSPARK_GATEWAY_SECRET"):
             os.environ.pop(name, None)
@@ -188,28 +210,47 @@ def _last_line(log: Path, error: BaseException) -> str:
 
 
 def _check_versions(session: SparkSession) -> None:
-    """`udfs` is a general name: makes sure that the executors import ours, of the driver's version.
+    """Makes sure that the executors import our `udfs` (it is a general name), of the driver's version, and run the
+    driver's Python with its versions of COMPARED. Up to PROBES tasks are asked, so that more than one executor is.
 
-    jobs/__init__.py looks after the driver itself."""
+    jobs/__init__.py looks after the driver itself. Raises MachineError."""
+    names = COMPARED
 
-    def probe(_: Iterable[int]) -> list[tuple[str, str, str]]:
-        import platform
+    def probe(_: Iterable[int]) -> list[tuple[str, str, dict[str, str]]]:  # in here, so that it is sent as code
+        import importlib.metadata
 
+        versions = {}
+        for name in names:
+            try:
+                versions[name] = importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                versions[name] = "missing"
         try:
             import udfs as found
         except ImportError:
-            return [("missing", "nowhere", platform.python_version())]
-        return [(getattr(found, "__version__", "unknown"), str(found.__file__), platform.python_version())]
+            return [("missing", "nowhere", versions)]
+        return [(getattr(found, "__version__", "unknown"), str(found.__file__), versions)]
 
-    version, where, python = session.sparkContext.parallelize([0], 1).mapPartitions(probe).first()
-    if version != __version__:
-        raise MachineError(
-            f"executors import udfs {version} from {where}, not imagesieve {__version__}: "
-            "pass --py-files build/imagesieve.zip (make package)"
-        )
-    mine = ".".join(map(str, sys.version_info[:2]))
-    if not python.startswith(mine + "."):
-        raise MachineError(f"executors run Python {python}, the driver {mine}: set PYSPARK_PYTHON to the same version")
+    spark = session.sparkContext
+    tasks = 1 if str(spark.master).startswith("local[") else min(PROBES, spark.defaultParallelism)
+    own = probe(())[0][2]
+    say = "give both the environment of imagesieve emr package, or set PYSPARK_PYTHON to the same Python"
+    try:
+        answers = spark.parallelize(range(tasks), tasks).mapPartitions(probe).collect()
+    except Exception as error:  # py4j and Java errors share no base class
+        if "PYTHON_VERSION_MISMATCH" in str(error):  # every worker of pyspark compares its Python's x.y
+            mine = ".".join(map(str, sys.version_info[:2]))
+            raise MachineError(f"executors run another Python than the driver's {mine}: {say}") from error
+        raise
+    for version, where, versions in answers:
+        if version != __version__:
+            raise MachineError(
+                f"executors import udfs {version} from {where}, not imagesieve {__version__}: "
+                "pass --py-files imagesieve.zip (make package)"
+            )
+        others = [f"{name} {versions[name]} (driver: {own[name]})" for name in names if versions[name] != own[name]]
+        if others:
+            raise MachineError(f"executors have {', '.join(others)}: {say}")
 
 
 def needs_s3(*places: str) -> bool:

@@ -201,12 +201,9 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
     if kind.startswith("torch"):
         return Prepared(model.key, kind, _for_torch(model, cache))
     try:
-        version = importlib.metadata.version("openvino")
+        folder, files = _converted(model, cache)
     except importlib.metadata.PackageNotFoundError:
         raise ModelError(f"{model.key}: openvino is not installed") from None
-    name = f"{stem(model)}-openvino-{version}"
-    folder = cache / name
-    files = (folder / f"{name}.xml", folder / f"{name}.bin")
     if not _whole(model, folder, files):
         from udfs import networks
 
@@ -223,6 +220,21 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
                 if not _whole(model, folder, files):  # else another process was first
                     raise
     return Prepared(model.key, kind, files)
+
+
+def is_converted(model: Model, cache: Path) -> bool:
+    """Whether `prepare` finds the network for OpenVINO in cache, and so needs no weights. Raises ModelError where it is
+    there in part."""
+    try:
+        return _whole(model, *_converted(model, cache))
+    except importlib.metadata.PackageNotFoundError:
+        return False
+
+
+def _converted(model: Model, cache: Path) -> tuple[Path, tuple[Path, Path]]:
+    """The folder and the files (graph, weights) of a network for the OpenVINO that is installed."""
+    name = f"{stem(model)}-openvino-{importlib.metadata.version('openvino')}"
+    return cache / name, (cache / name / f"{name}.xml", cache / name / f"{name}.bin")
 
 
 def _for_torch(model: Model, cache: Path) -> tuple[Path, ...]:

@@ -136,6 +136,16 @@ def test_one_at_a_time(lake: str) -> None:
         again.check()
 
 
+def test_who_has_it(lake: str) -> None:
+    """Catches a lake that is told to be free while it is written, or taken after its run has ended."""
+    assert lease.current(lake) is None
+    with lease.acquire(lake, "first"):
+        holder = lease.current(lake)
+        assert holder is not None
+        assert holder.run_id == "first"
+    assert lease.current(lake) is None
+
+
 def test_of_many_processes_one_wins(lake: str) -> None:
     with _processes(lake, 5, ttl_s=60) as started:
         for process in started:
