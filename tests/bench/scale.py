@@ -1,66 +1,37 @@
 """What a lake of up to a billion images asks of each stage: bytes, products, memory and money, on paper.
 
-    python -m tests.bench.scale [--figures tests/bench/figures/scale.json] [--prices conf/prices.yaml]
+    python -m tests.bench.scale
 
-prints docs/scale.md. The arithmetic is that of the code (udfs.cells.layout, udfs.recall.expected); the CPU times come
-from the figures, which tests.bench.neighbours, tests.bench.stages and tests.bench.cell_search have printed. Nothing
-is run.
+prints docs/scale.md. The arithmetic is that of the code (udfs.cells.layout, udfs.recall.expected); the CPU times are
+those of conf/measured.yaml. Nothing is run.
 """
 
-import argparse
-import json
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from emr import prices as price_file
+from emr import stage_work
+from emr.prices import Prices
+from emr.stage_work import DIMENSION, Measured
 from jobs import config
-from tests.bench import cost
 from udfs import cells, recall, search
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-FIGURES = ROOT / "tests" / "bench" / "figures" / "scale.json"
 PAGE = ROOT / "docs" / "scale.md"
 TEMPLATE = ROOT / "tests" / "bench" / "scale_page.md"
 SOURCES = {
+    "catalog": "slope from 50,000 to 400,000 references of a manifest, tests.bench.catalog",
     "embed": "slope from 2,000 to 8,000 images, tests.bench.embed",
     "neighbours": "slope from 50,000 to 500,000 vectors, tests.bench.neighbours, and tests.bench.cell_search",
     "clusters": "slope from 20,000 to 100,000 images, tests.bench.stages",
+    "labels": "slope from 20,000 to 80,000 images, tests.bench.issues",
+    "content": "the same",
     "issues": "the same",
 }
 SIZES = (10**5, 10**6, 10**7, 10**8, 10**9)
-DIMENSION = 1280
 COSINES = (0.5, 0.65, 0.8, 0.88, 0.95)
 CELLS = (4, 16, 64, 256, 1024, 4096, 16384)
 DRAWS = 400
-IMAGE_ROW = 8 + 8 + 4 + 1  # bytes of a pack beside the vector: id, key, cell, flag
-LIST_ROW, NEIGHBOUR = 8 + 8 + 4, 8 + 8 + 8  # bytes of a list, and of each neighbour in it
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The neighbours stage for `images` vectors of DIMENSION numbers."""
-
-    images: int
-    cells: int
-    probes: int
-    task_images: int
-    task_bytes: int
-    shuffle_bytes: int
-    operations: float
-
-
-def plan(images: int, settings: config.Neighbours) -> Plan:
-    """In a cell each vector meets, in the fine cells that are among the NEAR nearest of one and the probes of the
-    other, about NEAR times CELL_ROWS vectors."""
-    layout = cells.layout(images, DIMENSION, settings.exact_images, int(settings.cell_mb * 1e6), settings.probes)
-    shuffled = images * layout.probes * (2 * DIMENSION + IMAGE_ROW + LIST_ROW + settings.k * NEIGHBOUR)
-    parents = round(layout.cells**0.5) if layout.cells > cells.FLAT else 0
-    looked_at = parents + cells.PARENTS * parents if parents else layout.cells
-    in_cell = images * layout.probes // layout.cells
-    fine = settings.fine_probes * in_cell / search.CELL_ROWS
-    compared = (1 + cells.PARENTS) * fine**0.5 + search.NEAR * search.CELL_ROWS
-    operations = 2.0 * DIMENSION * images * (looked_at + layout.probes * compared)
-    return Plan(images, layout.cells, layout.probes, in_cell, in_cell * DIMENSION * 4, shuffled, operations)
 
 
 def quantity(value: float, units: str = "") -> str:
@@ -71,32 +42,18 @@ def quantity(value: float, units: str = "") -> str:
     return f"{value:,.0f} {units}".strip()
 
 
-def seconds_per_image(figures: dict[str, float], plan_: Plan) -> dict[str, float]:
-    """CPU seconds of one image in each stage, on the measured core.
-
-    The search inside a cell was measured at DIMENSION numbers; all else of the neighbours stage at 256, and its part
-    for moving vectors is taken to grow with the numbers in one."""
-    moving = figures["neighbours_ms"] - 2 * figures["search_us_256"] / 1000
-    return {
-        "embed": figures["embed_ms"] / 1000,
-        "neighbours": moving / 1000 * DIMENSION / 256 + plan_.probes * figures["search_us_1280"] / 1e6,
-        "clusters": figures["clusters_ms"] / 1000,
-        "issues": figures["issues_ms"] / 1000,
-    }
-
-
 def table(*rows: tuple[object, ...]) -> str:
     """Markdown of a head and its rows."""
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 
 
-def page(figures: dict[str, float], prices: cost.Prices) -> str:
+def page(measured: Measured, prices: Prices) -> str:
     settings = config.load().neighbours
     node = prices.instances[prices.cpu]
     dollars = (node.usd_per_hour + node.emr_usd_per_hour) / node.vcpus / 3600
     speed = node.vcpu_speed * prices.assumptions["utilisation"]
-    plans = [plan(images, settings) for images in SIZES]
+    plans = [stage_work.search_plan(images, settings) for images in SIZES]
     largest = plans[-1]
     layouts = [(count, min(count.bit_length() - 1, cells.MOST_PROBES)) for count in CELLS]
     return TEMPLATE.read_text(encoding="utf-8").format(
@@ -107,7 +64,7 @@ def page(figures: dict[str, float], prices: cost.Prices) -> str:
         cell_rows=search.CELL_ROWS,
         near=search.NEAR,
         draws=DRAWS,
-        pair_recall=f"{figures['pair_recall']:.2%}".replace("%", " %"),
+        pair_recall=f"{measured.neighbours.pair_recall:.2%}".replace("%", " %"),
         node=prices.cpu,
         shuffle=quantity(largest.shuffle_bytes, "B"),
         centres=largest.cells,
@@ -136,22 +93,18 @@ def page(figures: dict[str, float], prices: cost.Prices) -> str:
             ("stage", "CPU time", "cost, on demand", "where the CPU time of an image comes from"),
             *[
                 (
-                    stage, f"{seconds * largest.images / 3600:,.0f} core hours",
-                    f"${seconds * largest.images / speed * dollars:,.0f}", SOURCES[stage],
+                    stage, f"{ms * largest.images / 3.6e6:,.0f} core hours",
+                    f"${ms / 1000 * largest.images / speed * dollars:,.0f}", source,
                 )
-                for stage, seconds in seconds_per_image(figures, largest).items()
+                for stage, source in SOURCES.items()
+                for ms in [stage_work.cpu_ms(stage, largest.images, measured.embed.image_bytes, measured)]
             ],
         ),
     )  # fmt: skip
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench.scale")
-    parser.add_argument("--figures", type=Path, default=FIGURES)
-    parser.add_argument("--prices", type=Path, default=cost.PRICES)
-    options = parser.parse_args(argv)
-    figures = json.loads(options.figures.read_text(encoding="utf-8"))
-    sys.stdout.write(page(figures, cost.load_prices(options.prices)))
+def main() -> int:
+    sys.stdout.write(page(stage_work.load(), price_file.load()))
     return 0
 
 

@@ -1,31 +1,36 @@
-"""The cost page: its arithmetic on numbers that can be checked by hand, and what bad files are answered with."""
+"""What runs cost: the arithmetic on numbers that can be checked by hand, and what bad files are answered with."""
 
 import copy
 import dataclasses
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.bench import cost
+from emr import cost, cost_page, prices, stage_work
+from emr.command import main
+from jobs.errors import ConfigError
 
-FIGURES = cost.Figures(
-    cpu_ms=4.0,
-    cpu_ms_without_model=2.0,
-    s3_cpu_ms=1.0,
-    table_bytes=3000,
-    where="2 cores",
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "cost.md"
+MEASURED = stage_work.Measured(
+    as_of="2026-01-03",
+    machine="2 cores",
+    embed=stage_work.Embed(
+        cpu_ms=4.0,
+        without_model_ms=2.0,
+        s3_ms=1.0,
+        image_bytes=100_000,
+        table_bytes=3000,
+        by_size=((50_000, 7.0), (100_000, 8.0), (200_000, 9.0), (400_000, 10.0)),
+    ),
+    neighbours=stage_work.Neighbours(
+        cpu_ms=0.3, numbers=1280, search_us=50.0, search_us_default=100.0, pair_recall=1.0
+    ),
+    cpu_ms={"catalog": 0.1, "clusters": 0.2, "labels": 0.4, "content": 0.3, "issues": 0.0},
+    start_cpu_s=dict.fromkeys(stage_work.STAGES, 0.0),
 )
-LINE = {
-    "machine": {"cores": 2, "cpu": "a CPU"},
-    "cpu_ms_per_image": 4.0,
-    "worker_cpu_ms": {"files": 3.0, "files_without_model": 1.0, "s3_files": 4.0, "s3_tar": 3.5},
-    "bytes_per_image": {"features": 1000, "embeddings": 2000},
-    "more": "is allowed",
-}
 
 
 def given() -> dict[str, Any]:
@@ -40,13 +45,18 @@ def given() -> dict[str, Any]:
             "p": {"kind": "cpu", "vcpus": 1, "usd_per_hour": 0.08, "emr_usd_per_hour": 0.02, "vcpu_speed": 1},
         },
         "fleets": {"cpu": "c", "gpu": "g", "primary": "p"},
+        "serverless": {
+            "vcpus": 10, "memory_gb": 40, "usd_per_vcpu_hour": 0.05, "usd_per_gb_hour": 0.01, "free_disk_gb": 20,
+            "usd_per_disk_gb_hour": 0.001, "vcpu_speed": 0.5, "why": "it is made up",
+        },
+        "disk_usd_per_gb_month": 0.0,
         "s3": {
             "get_usd_per_1000": 0.0004, "put_usd_per_1000": 0.005, "list_usd_per_1000": 0.005,
             "storage_usd_per_gb_month": 0.02, "inventory_usd_per_million": 0.0025,
         },
         "assumptions": {
-            "spot_discount": 0.6, "utilisation": 1.0, "start_hours": 0.0, "within_hours": 10, "image_bytes": 100_000,
-            "range_bytes": 8_000_000, "shard_passes": 2, "keys_per_list": 1000,
+            "spot_discount": 0.6, "utilisation": 1.0, "start_hours": 0.0, "within_hours": 10, "disk_gb": 20,
+            "disk_slack": 1.0, "range_bytes": 8_000_000, "shard_passes": 2, "keys_per_list": 1000,
             "table_puts_per_1000": 2, "table_gets_per_1000": 4,
         },
         "claim": {"images": 1e9, "usd": 200, "hours": 24, "source": "somebody"},
@@ -63,95 +73,139 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
     return path
 
 
+def loaded(folder: Path, **assumptions: float) -> prices.Prices:
+    content = given()
+    content["assumptions"] |= assumptions
+    return prices.load(write(folder, content))
+
+
 @pytest.fixture
-def prices(tmp_path: Path) -> cost.Prices:
-    return cost.load_prices(write(tmp_path, given()))
+def made_up(tmp_path: Path) -> prices.Prices:
+    return loaded(tmp_path)
 
 
-def test_the_page_is_the_output_of_the_script(capsys: pytest.CaptureFixture[str]) -> None:
+def embed(kind: str, images: float, of: prices.Prices, **more: Any) -> cost.Estimate:
+    more = {"spot": False, "measured": MEASURED, **more}
+    return cost.estimate(kind, images, 100_000, ("embed",), prices=of, **more)
+
+
+def test_the_page_is_the_output_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     """Would catch docs/cost.md edited by hand, or prices or figures changed without it."""
-    assert cost.main([]) == 0
-    assert cost.PAGE.read_text(encoding="utf-8") == capsys.readouterr().out
+    assert main(["cost"]) == 0
+    assert PAGE.read_text(encoding="utf-8") == capsys.readouterr().out
 
 
-def test_a_cpu_node(prices: cost.Prices) -> None:
-    """Would catch S3's CPU time, the speed of a vCPU or the utilisation being left out."""
-    node = prices.instances["c"]
-    assert cost.rate(node, FIGURES, 1.0) == cost.Rate(1000.0, "vCPUs")
-    assert cost.rate(node, FIGURES, 0.8) == cost.Rate(800.0, "vCPUs")
-
-
-def test_a_gpu_node_is_as_fast_as_the_slower_of_its_parts(prices: cost.Prices) -> None:
-    """Would catch a GPU that is fed faster than its vCPUs decode, or inference counted on the vCPUs."""
-    node = prices.instances["g"]
-    assert cost.rate(node, FIGURES, 1.0) == cost.Rate(900.0, "GPU")  # 3 vCPUs at 3 ms: 1,000
-    slow = cost.Figures(4.0, 5.0, 1.0, 3000, "2 cores")
-    assert cost.rate(node, slow, 0.5) == cost.Rate(250.0, "vCPUs")
-
-
-def test_a_run(prices: cost.Prices) -> None:
-    """Would catch a wrong fleet, hour or dollar: 36 million images take one node 10 hours, a little more takes two."""
-    node = prices.instances["c"]
-    done = cost.run(36e6, node, FIGURES, prices)
-    assert done.nodes == 1
+def test_a_cpu_cluster(made_up: prices.Prices) -> None:
+    """Would catch a wrong fleet, hour or dollar, or S3's CPU time left out: 36 million images take one node 10 hours, a
+    little more takes two."""
+    done = embed("cpu", 36e6, made_up)
+    assert done.fleet.text == "1 × c"
     assert done.hours == pytest.approx(10.0)
-    assert done.on_demand_usd == pytest.approx(10 * (1.0 + 0.25) + 10 * 0.1)
-    assert done.spot_usd == pytest.approx(10 * (0.4 + 0.25) + 10 * 0.1)
-    more = cost.run(54e6, node, FIGURES, prices)
-    assert more.nodes == 2
+    assert done.usd == pytest.approx(10 * (1.0 + 0.25) + 10 * 0.2)
+    assert embed("cpu", 36e6, made_up, spot=True).usd == pytest.approx(10 * (0.4 + 0.25) + 10 * 0.2)
+    more = embed("cpu", 54e6, made_up)
+    assert more.fleet.nodes == 2
     assert more.hours == pytest.approx(7.5)
+
+
+def test_utilisation(tmp_path: Path) -> None:
+    """Would catch a fleet whose cores work all the time."""
+    assert embed("cpu", 18e6, loaded(tmp_path, utilisation=0.5)).hours == pytest.approx(10.0)
+
+
+def test_a_gpu_node_is_as_fast_as_the_slower_of_its_parts(made_up: prices.Prices) -> None:
+    """Would catch a GPU that is fed faster than its vCPUs decode, or inference counted on the vCPUs."""
+    assert embed("gpu", 9e6, made_up).hours == pytest.approx(9e6 / 900 / 3600)  # 3 vCPUs at 3 ms: 1,000
+    slow = dataclasses.replace(MEASURED, embed=dataclasses.replace(MEASURED.embed, cpu_ms=9.0, without_model_ms=5.0))
+    assert embed("gpu", 9e6, made_up, measured=slow).hours == pytest.approx(9e6 / 500 / 3600)
+
+
+def test_other_stages_of_a_gpu_cluster_run_on_its_vcpus(made_up: prices.Prices) -> None:
+    """Would catch stages that a GPU speeds up without having one."""
+    done = cost.estimate("gpu", 9e6, 100_000, ("clusters",), prices=made_up, measured=MEASURED)
+    assert done.hours == pytest.approx(9e6 * 0.2e-3 / 3 / 3600)
+
+
+def test_serverless(made_up: prices.Prices) -> None:
+    """Would catch a driver that is not paid, memory left out, or a discount that Serverless does not have."""
+    done = embed("serverless", 36e6, made_up, spot=True)
+    assert done.hours == pytest.approx(10.0)
+    assert done.usd == pytest.approx(2 * 10 * (10 * 0.05 + 40 * 0.01))
 
 
 def test_the_start_of_the_cluster_is_billed(tmp_path: Path) -> None:
     """Would catch a start that costs nothing, or one that is not taken from the hours allowed."""
-    content = given()
-    content["assumptions"]["start_hours"] = 1.0
-    prices = cost.load_prices(write(tmp_path, content))
-    done = cost.run(36e6, prices.instances["c"], FIGURES, prices)
-    assert done.nodes == 2
+    done = embed("cpu", 36e6, loaded(tmp_path, start_hours=1.0))
+    assert done.fleet.nodes == 2
     assert done.hours == pytest.approx(6.0)
-    assert done.on_demand_usd == pytest.approx(2 * 6 * 1.25 + 6 * 0.1)
+    assert done.usd == pytest.approx(2 * 6 * 1.25 + 6 * 0.2)
+    assert [part.stage for part in done.stages] == ["start", "embed"]
+    assert sum(part.usd for part in done.stages) == pytest.approx(done.usd)
 
 
-def test_requests(prices: cost.Prices) -> None:
+def test_the_start_of_each_stage_is_counted(made_up: prices.Prices) -> None:
+    """Would catch small lakes that cost nothing: most of what they take is starting the stages, on the driver."""
+    slow = dataclasses.replace(MEASURED, start_cpu_s={**MEASURED.start_cpu_s, "embed": 7200.0})
+    assert embed("cpu", 1, made_up, measured=slow).hours == pytest.approx(1.0, abs=1e-6)  # two cores of the primary
+
+
+def test_the_shuffle_needs_disks(tmp_path: Path) -> None:
+    """Would catch 17 TB of shuffle that cost nothing, or nodes that cannot hold their part."""
+    content = given()
+    content["disk_usd_per_gb_month"] = 730.0  # a dollar a GB and hour
+    dear = prices.load(write(tmp_path, content))
+    shuffle_gb = stage_work.search_plan(10**9).shuffle_bytes / 1e9
+    done = cost.estimate("cpu", 1e9, 100_000, ("neighbours",), spot=False, prices=dear, measured=MEASURED)
+    assert done.fleet.disk_gb * done.fleet.nodes == pytest.approx(shuffle_gb)
+    assert done.usd_per_hour == pytest.approx(done.fleet.nodes * 1.25 + shuffle_gb + 0.2)
+    assert embed("cpu", 1e9, dear).fleet.disk_gb == 20
+
+
+def test_larger_images_take_more(made_up: prices.Prices) -> None:
+    """Would catch --bytes-per-image that is not used, or a size that was not measured taken from the wrong two."""
+    sizes = {25_000: 3.5, 75_000: 4.5, 100_000: 5.0, 150_000: 5.5, 200_000: 6.0, 400_000: 7.0, 600_000: 8.0}
+    for size, ms in sizes.items():
+        assert stage_work.cpu_ms("embed", 1, size, MEASURED) == pytest.approx(ms), size
+    assert stage_work.cpu_ms("embed", 1, 200_000, MEASURED, on_gpu=True) == pytest.approx(4.0)
+    free = dataclasses.replace(MEASURED.embed, by_size=((1, 0.0), (100_000, 100.0)))
+    assert free.ms(1, with_model=True) == pytest.approx(0.5)
+
+
+def test_neighbours() -> None:
+    """Would catch the cells of a lake left out: the search in each is what grows."""
+    probes = stage_work.search_plan(10**9).probes
+    assert stage_work.cpu_ms("neighbours", 10**9, 1, MEASURED) == pytest.approx(0.2 + probes * 0.1)
+
+
+def test_requests(made_up: prices.Prices) -> None:
     """Would catch a factor of a thousand between single objects and shards, and a billion GETs that are not $400."""
-    single = cost.requests(1e9, prices, shards=False)
+    single = cost.requests(1e9, 100_000, made_up, shards=False)
     assert single.images_usd == pytest.approx(400)
     assert single.listing_usd == pytest.approx(5)  # a million LISTs
     assert single.tables_usd == pytest.approx(2e6 / 1000 * 0.005 + 4e6 / 1000 * 0.0004)
-    shards = cost.requests(1e9, prices, shards=True)
+    shards = cost.requests(1e9, 100_000, made_up, shards=True)
     assert shards.images_usd == pytest.approx(2 * 400 / 80)  # 80 images in a range, read twice
     assert shards.listing_usd == 0
     assert single.usd == pytest.approx(single.images_usd + single.listing_usd + single.tables_usd)
-    assert cost.storage_usd_per_month(1e9, FIGURES, prices) == pytest.approx(3000 * 0.02)
+    assert cost.storage_usd_per_month(1e9, MEASURED, made_up) == pytest.approx(3000 * 0.02)
 
 
-def test_the_table(prices: cost.Prices) -> None:
-    """Would catch a column under the wrong head, on demand taken for spot, and a projection that is not called one."""
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")]
-        for line in cost.page([36e6], FIGURES, prices).splitlines()
-        if line.startswith("| 36 million |")
+def test_the_table(made_up: prices.Prices) -> None:
+    """Would catch a column under the wrong head, on demand taken for spot, or a sum of other rows."""
+    lines = cost_page.stage_table(36e6, 100_000, made_up, MEASURED).splitlines()
+    head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert [row[0] for row in rows] == ["start", *stage_work.STAGES, "in all"]
+    normal, cheap = (
+        cost.estimate("cpu", 36e6, 100_000, spot=spot, prices=made_up, measured=MEASURED) for spot in (False, True)
+    )
+    assert head[:4] == ["stage", f"cpu: {normal.fleet.text}", "on demand", "spot"]
+    assert rows[2][1:4] == [
+        cost_page.time_text(normal.stages[2].hours),
+        cost_page.usd(normal.stages[2].usd),
+        cost_page.usd(cheap.stages[2].usd),
     ]
-    tables = 36e3 * (2 * 0.005 + 4 * 0.0004) / 1000
-    single = 13.5 + 36 * 0.4 + 36 * 0.005 + tables
-    shards = 13.5 + 36 * 0.4 / 40 + tables
-    assert rows[0] == [
-        "36 million", "1 × c (CPU)", "on demand", "10.0 h", "$13.5", f"${single:.1f}", f"${shards:.1f}",
-        "projected from measured CPU time",
-    ]  # fmt: skip
-    assert rows[1][2:5] == ["spot", "10.0 h", "$7.50"]
-    assert [row[1] for row in rows[2:]] == ["2 × g (GPU)"] * 2
-    assert {row[-1] for row in rows[2:]} == {"projected, GPU not measured"}
-
-
-def test_preliminary_figures_are_called_so(tmp_path: Path, prices: cost.Prices) -> None:
-    """Would catch a page that passes preliminary figures off as measured ones, or the other way round."""
-    path = tmp_path / "figures.json"
-    path.write_text(json.dumps(LINE), encoding="utf-8")
-    assert "Preliminary" not in cost.page([1e6], cost.load_figures(path), prices)
-    path.write_text(json.dumps({**LINE, "preliminary": "a guess"}), encoding="utf-8")
-    assert "**Preliminary:** a guess" in cost.page([1e6], cost.load_figures(path), prices)
+    assert rows[-1][2] == cost_page.usd(normal.usd)
+    assert head[-2].startswith("serverless: ")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +222,29 @@ def test_preliminary_figures_are_called_so(tmp_path: Path, prices: cost.Prices) 
 )
 def test_dollars(value: float, text: str) -> None:
     """Would catch cents that pretend to be known, and small amounts that vanish."""
-    assert cost.usd(value) == text
+    assert cost_page.usd(value) == text
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--images", "0"], "the number of images must be 1..1e+11, got 0"),
+        (["--images", "nan"], "the number of images must be 1..1e+11, got nan"),
+        (["--bytes-per-image", "-1"], "the bytes of an image must be 1..1e9, got -1"),
+    ],
+)
+def test_bad_numbers(argv: list[str], message: str) -> None:
+    """Would catch a page of nonsense."""
+    with pytest.raises(ConfigError, match=message.replace("+", r"\+")):
+        main(["cost", *argv])
+
+
+def test_unknown_kinds_and_stages() -> None:
+    """Would catch a KeyError of a submission that misspells one."""
+    with pytest.raises(ConfigError, match="unknown kind of cluster 'tpu', there are cpu, gpu, serverless"):
+        cost.estimate("tpu", 1, 1)
+    with pytest.raises(ConfigError, match="unknown stage 'bake'"):
+        cost.estimate("cpu", 1, 1, ("embed", "bake"))
 
 
 MISSING = object()
@@ -179,6 +255,7 @@ MISSING = object()
     [
         (("s3", "get_usd_per_1000"), MISSING, "s3.get_usd_per_1000 is missing"),
         (("s3",), MISSING, "s3 is missing"),
+        (("serverless", "memory_gb"), MISSING, "serverless.memory_gb is missing"),
         (("instances", "c", "usd_per_hour"), -1, "instances.c.usd_per_hour must be above 0, got -1"),
         (("instances", "c", "emr_usd_per_hour"), "free", "instances.c.emr_usd_per_hour must be a number, got 'free'"),
         (("instances", "c", "vcpus"), float("nan"), "instances.c.vcpus must be a number, got nan"),
@@ -194,9 +271,7 @@ MISSING = object()
         (("instances",), [1], "instances must be a section, got [1]"),
     ],
 )
-def test_a_bad_price_file(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: tuple[str, ...], value: object, message: str
-) -> None:
+def test_a_bad_price_file(tmp_path: Path, keys: tuple[str, ...], value: object, message: str) -> None:
     """Would catch a traceback, a fault that is not named by its place, or a page made from a faulty file."""
     content = copy.deepcopy(given())
     section = content
@@ -207,11 +282,9 @@ def test_a_bad_price_file(
     else:
         section[keys[-1]] = value
     path = write(tmp_path, content)
-    assert cost.main(["--prices", str(path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"{path}: {message}")
-    assert len(err.splitlines()) == 1
+    with pytest.raises(ConfigError) as caught:
+        main(["cost", "--prices", str(path)])
+    assert str(caught.value).startswith(f"{path}: {message}")
 
 
 def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
@@ -219,52 +292,36 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     content = given()
     content["s3"]["get_usd_per_1000"] = -1
     del content["region"]
-    with pytest.raises(cost.CostError) as caught:
-        cost.load_prices(write(tmp_path, content))
-    assert len(str(caught.value).splitlines()) == 2
-
-
-def test_figures(tmp_path: Path) -> None:
-    """Would catch a key of the other script taken for another, or Spark's share of the CPU time lost with inference."""
-    path = tmp_path / "figures.json"
-    path.write_text(json.dumps(LINE), encoding="utf-8")
-    assert cost.load_figures(path) == dataclasses.replace(FIGURES, where="2 cores, a CPU")
-    faster = {"files": 3.0, "files_without_model": 1.0, "s3_files": 2.9}
-    path.write_text(json.dumps({**LINE, "worker_cpu_ms": faster}), encoding="utf-8")
-    assert cost.load_figures(path).s3_cpu_ms == 0
+    with pytest.raises(ConfigError) as caught:
+        prices.load(write(tmp_path, content))
+    assert str(caught.value).count("prices.yaml: ") == 2
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (json.dumps({**LINE, "cpu_ms_per_image": 2.0}), "cpu_ms_per_image must be more than the model takes"),
-        (
-            json.dumps({**LINE, "worker_cpu_ms": {"files": 3.0, "files_without_model": 1.0}}),
-            "worker_cpu_ms.s3_files is",
-        ),
-        (None, "cannot be read: No such file or directory"),
-        ("{", "no JSON"),
-        ("[]", "must be the line that tests.bench.embed prints"),
-        (json.dumps({**LINE, "cpu_ms_per_image": "4"}), "cpu_ms_per_image must be a number, got '4'"),
-        (json.dumps({**LINE, "bytes_per_image": {"features": 1}}), "bytes_per_image.embeddings is missing"),
+        (None, "cannot be read (No such file or directory)"),
+        ("a: [", "is not YAML"),
+        ("[]", "must be sections of figures, got []"),
+        ("as_of: 2026-01-01\nmachine: m", "embed is missing"),
     ],
 )
-def test_bad_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str | None, message: str) -> None:
-    """Would catch a page made from figures that are not there, or a traceback."""
-    path = tmp_path / "figures.json"
+def test_bad_figures(tmp_path: Path, text: str | None, message: str) -> None:
+    """Would catch a page made from figures that are not there, or a traceback of many lines."""
+    path = tmp_path / "measured.yaml"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    assert cost.main(["--figures", str(path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert len(err.splitlines()) == 1
-    assert err.startswith(f"{path}: {message}")
+    with pytest.raises(ConfigError) as caught:
+        main(["cost", "--measured", str(path)])
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
 
 
-def test_a_price_file_that_is_no_yaml(tmp_path: Path) -> None:
-    """Would catch a traceback of the YAML library, of many lines."""
-    path = tmp_path / "prices.yaml"
-    path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(cost.CostError) as caught:
-        cost.load_prices(path)
-    assert len(str(caught.value).splitlines()) == 1
+def test_inference_is_a_part_of_embedding(tmp_path: Path) -> None:
+    """Would catch figures put into each other's place: a GPU would then slow a node down."""
+    content = yaml.safe_load((PAGE.parents[1] / "conf" / "measured.yaml").read_text(encoding="utf-8"))
+    content["embed"]["without_model_ms"] = content["embed"]["cpu_ms"] + 1
+    path = tmp_path / "measured.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"embed\.without_model_ms must be at most"):
+        stage_work.load(path)

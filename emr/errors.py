@@ -1,0 +1,15 @@
+"""What can go wrong between this machine and AWS."""
+
+from jobs.errors import RunError
+
+
+class AwsError(RunError):
+    """AWS refused or did not answer. The message says what was asked and what to do."""
+
+    exit_code = 9
+
+
+class Interrupted(RunError):  # noqa: N818
+    """Ctrl-C. The message says what was left behind, and its id."""
+
+    exit_code = 130  # as a shell tells a process that Ctrl-C ended
