@@ -11,10 +11,11 @@ DEMO := build/demo
 demo: .venv/.demo
 	$(BIN)/python -m tests.demo --folder $(DEMO)
 
-test: .venv/.test
-	$(BIN)/python -m pytest -m "not slow"
+# Two processes, each with a Spark of its own: most of a small test is one thread of a driver.
+test: .venv/.jars
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-test-all: .venv/.test
+test-all: .venv/.jars
 	$(BIN)/python -m pytest
 
 test-spark35: .venv35/.test
@@ -69,6 +70,11 @@ lock: .venv/.uv
 .venv/.test: .venv/.uv setup.py constraints.txt
 	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[test]"
 	@touch $@ .venv/.demo
+
+# Ivy's cache is not made for two at once: what is missing is fetched before.
+.venv/.jars: .venv/.test
+	$(BIN)/python -c "from jobs import config, session; session.open_session(config.load(), uses_s3=True).stop()"
+	@touch $@
 
 # The versions of constraints.txt, but for Spark and Delta. Python 3.11: Spark 3.5 was not made for newer ones.
 .venv35/.test: .venv/.uv setup.py constraints.txt

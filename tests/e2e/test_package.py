@@ -10,7 +10,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from emr.package import build_zip
+from emr.package import PACKAGES, build_zip
 from jobs.spark_versions import RELEASE
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
@@ -38,7 +38,7 @@ def submit(*argv: str | Path, cwd: Path, **env: str) -> lakes.Ended:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zip of a copy of the sources that has a version of its own."""
     copy = tmp_path_factory.mktemp("sources")
-    for name in ("jobs", "udfs", "conf"):
+    for name in PACKAGES:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("jobs", "udfs"):
         file = copy / name / "__init__.py"

@@ -34,7 +34,7 @@ def look(_):
     names = ("udfs.arrow", "numpy", "pandas", "pyarrow", "scipy", "cv2", "openvino", "obstore", "PIL", "simplejpeg",
              "pi_heif", "jinja2", "yaml", "rich", "boto3", "delta", "graphframes", "pyspark", "py4j")
     found = {name: os.path.abspath(importlib.import_module(name).__file__) for name in names}
-    missing = [name for name in ("torch", "timm", "tests", "emr", "pytest") if importlib.util.find_spec(name) is None]
+    missing = [name for name in ("torch", "timm", "tests", "pytest") if importlib.util.find_spec(name) is None]
     return [(sys.prefix, sys.version.split()[0], found, missing)]
 
 spark = SparkSession.builder.getOrCreate().sparkContext
@@ -144,7 +144,7 @@ def test_only_the_package_is_imported(node: Node) -> None:
         for prefix, version, found, missing in told[side]:
             assert str(version).startswith("3.11.")
             assert any(str(prefix).startswith(root) for root in roots)
-            assert missing == ["torch", "timm", "tests", "emr", "pytest"]
+            assert missing == ["torch", "timm", "tests", "pytest"]
             assert isinstance(found, dict)
             for name, file in found.items():
                 if name in ("pyspark", "py4j"):
