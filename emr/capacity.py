@@ -24,12 +24,14 @@ QUOTAS = {
     ("g", "spot"): "L-3819A6DF",
     ("g", "on demand"): "L-DB2E81BA",
 }
+ARCHITECTURE = "x86_64"  # of emr.archive.PLATFORM
 SPOT_DAYS = 7
 _ENTRIES = 20_000  # of the price history, at most
 
 
 def instances(clients: Clients, names: Sequence[str], known: dict[str, Instance], found: Found) -> dict[str, Instance]:
-    """The instance types as EC2 knows them. Unknown ones are faults; conf/clusters.yaml is compared with the answer."""
+    """The instance types as EC2 knows them. Unknown ones are faults, and those that the package was not built for;
+    conf/clusters.yaml is compared with the answer."""
 
     def ask() -> list[dict[str, Any]]:
         pages = (
@@ -48,6 +50,8 @@ def instances(clients: Clients, names: Sequence[str], known: dict[str, Instance]
     out = {}
     for told in answer:
         name = told["InstanceType"]
+        if ARCHITECTURE not in told["ProcessorInfo"]["SupportedArchitectures"]:
+            found.fault(ConfigError, f"instance type {name} is not {ARCHITECTURE}, which the package is built for")
         gpus = sum(gpu.get("Count", 0) for gpu in told.get("GpuInfo", {}).get("Gpus", ()))
         vcpus, memory_mb = told["VCpuInfo"]["DefaultVCpus"], told["MemoryInfo"]["SizeInMiB"]
         mine = known.get(name)

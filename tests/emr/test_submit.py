@@ -302,6 +302,12 @@ def test_types_that_do_not_do(account: Account, proxy: Proxy, capsys: pytest.Cap
     _refused(account, capsys, "fits into t3.small")
 
 
+def test_a_type_of_another_architecture(account: Account, proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches Graviton nodes whose Python cannot load a single package of the environment."""
+    assert _submit(account, "--yes", "--task-types", "m7g.4xlarge") == 2
+    _refused(account, capsys, "instance type m7g.4xlarge is not x86_64, which the package is built for")
+
+
 @pytest.mark.slow
 def test_a_type_that_only_ec2_knows(account: Account, proxy: Proxy, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches weights that come from nowhere: c7a.8xlarge is in no file here, and holds 8 executors."""
