@@ -13,7 +13,7 @@ demo: .venv/.demo
 
 # Two processes, each with a Spark of its own: most of a small test is one thread of a driver.
 test: .venv/.jars
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=20
 
 test-all: .venv/.jars
 	$(BIN)/python -m pytest

@@ -107,7 +107,7 @@ def estimate(
         sum(cost.usd for cost in costs),
         fleet.usd_per_hour,
         costs,
-        notes(kind, prices, measured),
+        notes(kind, spot, prices, measured),
     )
 
 
@@ -183,12 +183,14 @@ def storage_usd_per_month(images: float, measured: Measured, prices: Prices) -> 
     return images * measured.embed.table_bytes / 1e9 * prices.s3["storage_usd_per_gb_month"]
 
 
-def notes(kind: str, prices: Prices, measured: Measured) -> list[str]:
+def notes(kind: str, spot: bool, prices: Prices, measured: Measured) -> list[str]:
     """What an estimate rests on, for a person."""
     told = [
         f"projected from CPU time measured on {measured.machine} ({measured.as_of}); nothing has run on AWS",
         f"prices of conf/prices.yaml ({prices.region}, {prices.as_of}): check them",
     ]
+    if spot and kind != "serverless":
+        told.append(f"spot is taken to be {prices.assumptions['spot_discount']:.0%} below EC2's price on demand")
     if kind == "gpu":
         told.append("no GPU was measured; stages after embed use the vCPUs of the same nodes")
     return told

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
+from emr import command as emr_command
+from emr.errors import AwsError
 from jobs import __version__, config, errors
-from jobs.command import INTERRUPTED, parser
+from jobs.command import EMR, INTERRUPTED, parser
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -24,7 +27,7 @@ DOCUMENTS = (*MANUAL, "CONTRIBUTING.md", "CHANGELOG.md")
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
-                   "--labelled", "--peers"}  # fmt: skip
+                   "--labelled", "--peers", "--archives"}  # fmt: skip
 DEMO_LAKE = "build/demo/lake"
 
 
@@ -80,22 +83,26 @@ def test_error_codes() -> None:
 def test_exit_codes() -> None:
     """Catches an exit code that is missing or means something else."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RunError)]
-    there = {0, INTERRUPTED, *(kind.exit_code for kind in kinds)}
+    there = {0, INTERRUPTED, AwsError.exit_code, *(kind.exit_code for kind in kinds)}
     assert {int(row[0]) for row in rows_under("\n## Running again\n")} == there
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    actions = parser()._subparsers
+def commands(of: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
+    actions = (of or parser())._subparsers
     assert actions is not None
     choices: Any = actions._group_actions[0].choices
     return dict(choices)
 
 
 def test_options_exist() -> None:
-    """Catches an option that is shown but not there, and one of a command that no text mentions."""
+    """Catches an option that is shown but not there, and one of a command that no text mentions. emr/README.md, which
+    has a test of its own, mentions those of `imagesieve emr`."""
     known = {option for command in commands().values() for option in command._option_string_actions}
+    on_emr = {
+        option for command in commands(emr_command.parser()).values() for option in command._option_string_actions
+    }
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
-    assert shown <= known | FOREIGN_OPTIONS
+    assert shown <= known | on_emr | FOREIGN_OPTIONS
     assert known - {"-h", "--help"} <= shown
 
 
@@ -106,7 +113,10 @@ def test_commands_parse(name: str) -> None:
     lines = re.findall(rf"^\S*imagesieve {name} (.*)$", text, re.MULTILINE)
     assert lines
     for line in lines:
-        words = [word.strip("'") for word in line.split()]
+        words = shlex.split(line, comments=True)
+        if name == EMR:
+            emr_command.parser().parse_args(words)
+            continue
         parsed = parser().parse_args([name, *words])
         config.load([ROOT / file for file in parsed.config], parsed.overrides)
 

@@ -101,8 +101,11 @@ def test_a_long_stage_says_that_it_runs(cloudwatch: Any, monkeypatch: pytest.Mon
     """A stage that hangs: nothing could raise an alarm on what is published at its end only."""
     monkeypatch.setattr(metrics, "HEARTBEAT_S", 0.1)
     with metrics.published(settings("long", None), "embed", "/lake", print) as counts:
-        time.sleep(1.0)
-        assert values(cloudwatch, "long", {"stage": "embed"})["running_seconds"] > 0
+        ends = time.monotonic() + 30
+        while "running_seconds" not in (told := values(cloudwatch, "long", {"stage": "embed"})):
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert told["running_seconds"] > 0
         counts.update(COUNTS)
     assert "estimated_cost_usd" not in values(cloudwatch, "long", {})
 
