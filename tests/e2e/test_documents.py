@@ -27,7 +27,7 @@ DOCUMENTS = (*MANUAL, "CONTRIBUTING.md", "CHANGELOG.md")
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
-                   "--labelled", "--peers", "--archives"}  # fmt: skip
+                   "--labelled", "--peers", "--archives", "--conf"}  # fmt: skip
 DEMO_LAKE = "build/demo/lake"
 
 
