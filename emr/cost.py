@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from emr import prices as price_file
 from emr import stage_work
+from emr.hardware import KINDS
 from emr.prices import Prices
 from emr.stage_work import STAGES, Measured
 from jobs.errors import ConfigError
 
-KINDS = ("cpu", "gpu", "serverless")
 HOURS_OF_A_MONTH = 730
 FIXED_NODES = 2  # the primary and the one core node, which EMR wants for HDFS; alike, and always on demand
 SPARK_CORES = 2  # of the driver, that the start of a stage keeps busy

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from emr import prices as price_file
 from emr import stage_work
-from emr.cost import KINDS, check, estimate, requests, storage_usd_per_month
+from emr.cost import check, estimate, requests, storage_usd_per_month
+from emr.hardware import KINDS
 from emr.prices import Prices
 from emr.stage_work import STAGES, Measured
 

@@ -1,6 +1,6 @@
 """What can go wrong between this machine and AWS."""
 
-from jobs.errors import RunError
+from jobs.errors import INTERRUPTED, RunError
 
 
 class AwsError(RunError):
@@ -12,4 +12,4 @@ class AwsError(RunError):
 class Interrupted(RunError):  # noqa: N818
     """Ctrl-C. The message says what was left behind, and its id."""
 
-    exit_code = 130  # as a shell tells a process that Ctrl-C ended
+    exit_code = INTERRUPTED

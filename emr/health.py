@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from emr.stage_work import STAGES
 from jobs.errors import ConfigError, InputError, LakeError
 from udfs import objects, uris
 from udfs.s3 import StoreError
@@ -31,7 +32,6 @@ ANSWERS = "answers.json"
 SEED = 20_274
 SIZE = (480, 360)  # width, height
 CHECKED = ("corrupted", "blurry", "dark", "flat")  # issues that the sample decides; it says nothing of others
-JOBS = ("catalog", "embed", "neighbours", "clusters", "labels", "content", "issues", "report")
 WRONG = 1  # exit code
 
 Rng = np.random.Generator
@@ -85,7 +85,7 @@ def sample() -> tuple[dict[str, bytes], Answers]:
     files |= broken
     issues["corrupted"] = sorted(broken)
     failures = {"cut.jpg": "truncated", "empty.jpg": "empty", "text.jpg": "not_an_image"}
-    return files, Answers(len(files), sorted(JOBS), issues, failures, sorted(exact), sorted(near))
+    return files, Answers(len(files), sorted(STAGES), issues, failures, sorted(exact), sorted(near))
 
 
 def _scene(number: int) -> Image.Image:

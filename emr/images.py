@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from emr.clients import Clients, is_aws_error, reason
-from emr.errors import AwsError
+from emr.clients import Clients, asking
 from jobs.errors import InputError
 from udfs import fetch, inventory, shards, uris
 
@@ -47,7 +46,7 @@ def count(clients: Clients, inputs: Sequence[str], endings: Sequence[str]) -> Co
 def _listing(clients: Clients, uri: str, endings: Sequence[str]) -> Count:
     bucket, key = uris.split_s3(uri)
     found, size, others, packed, more = 0, 0, 0, 0, False
-    try:
+    with asking(uri):
         pages = (
             clients.get("s3")
             .get_paginator("list_objects_v2")
@@ -68,10 +67,6 @@ def _listing(clients: Clients, uri: str, endings: Sequence[str]) -> Count:
             if number == PAGES and page.get("IsTruncated"):
                 more = True
                 break
-    except Exception as error:
-        if not is_aws_error(error):
-            raise
-        raise AwsError(f"{uri}: {reason(error)}") from error
     if not found and not packed and not more:
         what = f"{others} objects, none of them an image" if others else "nothing below this prefix"
         raise InputError(f"{uri}: {what}: check its spelling")

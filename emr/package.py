@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from emr import archive, jars, manifest
+from emr import archive, hardware, jars, manifest
 from jobs import __version__, config
 from jobs.errors import ConfigError, MachineError
 from jobs.spark_versions import JARS
@@ -22,13 +22,12 @@ PACKAGES = ("jobs", "udfs", "conf", "emr")
 ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz"}
 SCRIPTS = ("entry.py", "bootstrap.sh", "gpus.sh")
 CONSTRAINTS = ROOT / "constraints.txt"
-SPARK_OF = {"cpu": "4.0", "gpu": "3.5"}  # of emr-spark-8.0.0 and emr-7.13.0
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--kind", action="append", choices=tuple(SPARK_OF), help="cpu or gpu; both where given twice (default: cpu)"
+        "--kind", action="append", choices=hardware.EC2_KINDS, help="cpu or gpu; both where given twice (default: cpu)"
     )
     parser.add_argument("--spark", choices=sorted(JARS), help="of the nodes (default: 4.0 for cpu, 3.5 for gpu)")
     parser.add_argument("--out", default="build/package", metavar="FOLDER", help="where it goes (default: %(default)s)")
@@ -53,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     kinds = tuple(dict.fromkeys(arguments.kind or ("cpu",)))
     settings = config.load((arguments.model,) if arguments.model else ())
     model = models.find(settings.embed.model, settings.models)
-    sparks = {kind: arguments.spark or SPARK_OF[kind] for kind in kinds}
+    clusters = hardware.load().kinds
+    sparks = {kind: arguments.spark or clusters[kind].spark for kind in kinds}
     folder = Path(arguments.out)
     try:
         build(folder, sparks, model, arguments.node_python)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from emr.clients import printable
+from emr.cost import Estimate
 from emr.hardware import Hardware, Instance, Kind, units
 from emr.manifest import Package
 
@@ -15,43 +15,6 @@ TAG = "imagesieve"  # on clusters, applications and job runs of this tool; the k
 TAG_LAKE = "imagesieve:lake"
 TAG_TOKEN = "imagesieve:token"  # noqa: S105 (tells one submit from another; no secret)
 TAG_KIND = "imagesieve:kind"
-
-
-class StageCost(Protocol):
-    """Of emr.cost."""
-
-    @property
-    def stage(self) -> str: ...
-    @property
-    def hours(self) -> float: ...
-    @property
-    def usd(self) -> float: ...
-
-
-class Workers(Protocol):
-    """Of emr.cost: its Fleet. disk_gb: of one node."""
-
-    @property
-    def nodes(self) -> int: ...
-    @property
-    def disk_gb(self) -> float: ...
-
-
-class Estimate(Protocol):
-    """Of emr.cost. hours, usd: of all stages, and the start of the cluster."""
-
-    @property
-    def fleet(self) -> Workers: ...
-    @property
-    def hours(self) -> float: ...
-    @property
-    def usd(self) -> float: ...
-    @property
-    def usd_per_hour(self) -> float: ...
-    @property
-    def stages(self) -> Sequence[StageCost]: ...
-    @property
-    def notes(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emr.figures_file import Reader, Section
+from emr.hardware import EC2_KINDS
 
-EC2_KINDS = ("cpu", "gpu")
 S3_KEYS = (
     "get_usd_per_1000",
     "put_usd_per_1000",

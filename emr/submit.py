@@ -18,7 +18,7 @@ from emr.errors import AwsError, Interrupted
 from emr.hardware import EC2_KINDS, KINDS, Hardware
 from emr.images import Count
 from emr.manifest import Package
-from emr.plan import TAG, TAG_KIND, Estimate, Findings, Job, Places, Plan, lines
+from emr.plan import TAG, TAG_KIND, Findings, Job, Places, Plan, lines
 from emr.stage_work import STAGES
 from jobs import __version__, config
 from jobs.errors import ConfigError, InputError, RunError
@@ -268,7 +268,7 @@ def _plan(
     places: Places,
     package: Package,
     region: str,
-    estimate: Estimate,
+    estimate: cost.Estimate,
     usd_per_hour: float | None,
 ) -> Plan:
     """usd_per_hour: of a cluster that is there; None for a new one."""

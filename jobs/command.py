@@ -12,14 +12,13 @@ from contextlib import ExitStack
 from pyspark.sql import SparkSession
 
 from jobs import __version__, config, session, tables
-from jobs.errors import ConfigError, InputError, LakeBusyError, LakeError, RunError
+from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.runs import Context
 from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
-INTERRUPTED = 130  # as a shell tells a process that Ctrl-C ended
 EMR = "emr"
 
 

@@ -1,5 +1,7 @@
 """Why a run stops: each kind of bad run is one clear line and an exit code of its own."""
 
+INTERRUPTED = 130  # the exit code by which a shell tells of a process that Ctrl-C ended
+
 
 class RunError(Exception):
     """A run cannot go on. The message is one line that says what to do; exit_code is the process's."""

@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
-from jobs.command import EMR, INTERRUPTED, parser
+from jobs.command import EMR, parser
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -83,7 +83,7 @@ def test_error_codes() -> None:
 def test_exit_codes() -> None:
     """Catches an exit code that is missing or means something else."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RunError)]
-    there = {0, INTERRUPTED, AwsError.exit_code, *(kind.exit_code for kind in kinds)}
+    there = {0, errors.INTERRUPTED, AwsError.exit_code, *(kind.exit_code for kind in kinds)}
     assert {int(row[0]) for row in rows_under("\n## Running again\n")} == there
 
 

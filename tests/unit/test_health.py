@@ -14,6 +14,7 @@ from PIL import Image
 
 from emr import health
 from emr.health import Answers, sample, wrong_answers
+from emr.stage_work import STAGES
 from jobs.errors import ConfigError, InputError, LakeError
 from jobs.tables import ISSUES
 from udfs.errors import CODES
@@ -83,7 +84,7 @@ def test_nothing_is_wrong_where_all_is_right(made: tuple[dict[str, bytes], Answe
     ("change", "lines"),
     [
         ({"images": 59}, ["images: there are 59, not 60"]),
-        ({"done": ["catalog"]}, [f"{job}: has not ended" for job in sorted(health.JOBS) if job != "catalog"]),
+        ({"done": ["catalog"]}, [f"{job}: has not ended" for job in sorted(STAGES) if job != "catalog"]),
         ({"failures": {}}, [
             "failures: cut.jpg is no failure, not truncated", "failures: empty.jpg is no failure, not empty",
             "failures: text.jpg is no failure, not not_an_image",
