@@ -17,7 +17,7 @@ from jobs import vectors
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
 from jobs.tables import Lake, read_parquet
-from udfs import arrow, errors, fetch, models
+from udfs import arrow, errors, fetch, models, networks
 
 JOB = "embed"
 SPARK_WITH_PROFILES = 4  # the first that takes `profile` in mapInArrow
@@ -71,19 +71,32 @@ def pending(
 
 
 def choose_runtime(spark: SparkSession, wanted: str, model_format: str = "timm") -> str:
-    """The kind of runtime for `auto`: torch where executors have GPUs or this machine has one, else openvino, which
-    alone runs ONNX. model_format: of models.Model."""
+    """The kind of runtime for `auto`: torch where executors have GPUs, or where this machine has one and torch is
+    installed, else openvino, which alone runs ONNX. model_format: of models.Model."""
     if wanted != "auto":
         return wanted
     if model_format == "onnx":
         return "openvino"
     if any(spark.conf.get(f"spark.{who}.resource.gpu.amount", None) for who in ("task", "executor")):
         return "torch"
-    if not str(spark.sparkContext.master).startswith("local") or shutil.which("nvidia-smi") is None:
+    if not _may_have_gpu(spark) or networks.missing_torch():
         return "openvino"
     import torch
 
     return "torch" if torch.cuda.is_available() else "openvino"
+
+
+def _may_have_gpu(spark: SparkSession) -> bool:
+    """Whether all runs on this machine, and NVIDIA's driver is installed."""
+    return str(spark.sparkContext.master).startswith("local") and shutil.which("nvidia-smi") is not None
+
+
+def unused_gpu(spark: SparkSession, wanted: str, model_format: str = "timm") -> str:
+    """One line to print where `choose_runtime` takes openvino only because torch is not installed, else ""."""
+    missing = networks.missing_torch()
+    if wanted != "auto" or model_format in ("onnx", "vectors") or not missing or not _may_have_gpu(spark):
+        return ""
+    return f"nvidia-smi is here and {missing} is not: {networks.INSTALL_TORCH} would embed on the GPU"
 
 
 def gpu_profile(spark: SparkSession, kind: str, share: float) -> Any:

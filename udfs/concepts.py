@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -59,9 +59,8 @@ def likeliest(logits: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64
 def prepare(model: Model, cache: Path) -> Classifier | None:
     """The classifier of a model, on the driver; None where it has none. cache: a local folder, created where missing.
 
-    It is taken from the network once and kept under the model's fingerprint; later calls import no torch and need no
-    weights. Raises ModelError (no weights, wrong weights, torch or timm missing, a broken cache), OSError where the
-    cache cannot be written."""
+    It is taken from the weights once and kept under the model's fingerprint; later calls need no weights. Raises
+    ModelError (no weights, wrong weights, a broken cache), OSError where the cache cannot be written."""
     if not model.classes:
         return None
     file = cache / f"{stem(model)}-classifier.npz"
@@ -85,15 +84,11 @@ def prepare(model: Model, cache: Path) -> Classifier | None:
 
 def class_names(model: Model) -> list[str]:
     """The names of a model's classes in their order, no two alike even in lower case: of each class of ImageNet the
-    first of WordNet's words for it, or what RENAMED says. They come with timm (Apache-2.0).
+    first of WordNet's words for it, or what RENAMED says.
 
-    Raises ModelError where the classes are not known, or timm is missing."""
+    imagenet_classes.txt has a line for each class: WordNet's id, a space, that word. Source: timm 1.0 (Apache-2.0),
+    timm.data.ImageNetInfo. Raises ModelError where the classes are not known."""
     if model.classes != IMAGENET:
         raise ModelError(f"{model.key}: unknown classes {model.classes!r}")
-    try:
-        from timm.data.imagenet_info import ImageNetInfo
-    except ImportError as error:
-        raise ModelError(f"{model.key}: {error.name or error} is missing, install torch and timm") from error
-    known: Any = ImageNetInfo()
-    ids = known.label_names()
-    return [RENAMED.get(wnid) or known.label_name_to_description(wnid).split(",")[0] for wnid in ids]
+    lines = resources.files("udfs").joinpath("imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return [RENAMED.get(wnid) or word for wnid, _, word in (line.partition(" ") for line in lines)]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from udfs import s3, uris
 from udfs.errors import NO_VECTOR, ImageError
 
-if TYPE_CHECKING:
-    pass
-
 KINDS = ("openvino", "openvino-fp32", "torch", "torch-fp32")  # see udfs.embedding.open_runtime
 FORMATS = ("timm", "torchscript", "onnx", "vectors")
 FITS = ("stretch", "crop")  # see udfs.embedding.fit
 DEFAULT = "efficientnet-lite0@imagenet-2"
+BUILT = "tf_efficientnet_lite0"  # the architecture that udfs.efficientnet_lite builds
+# Part of the names of files that it made: networks that torch was traced for have the same vectors, but other bytes.
+# Another number where it builds something else.
+_BUILDER = "-built1"
 MAX_WEIGHTS_BYTES = 4 << 30  # of one weights file: the largest networks that make sense here have 2 GB
 _CHUNK_BYTES = 1 << 20
 _SMALLEST = 1e-12  # a vector without a larger number has no direction
@@ -72,6 +73,12 @@ class Model:
         return f"{self.name}@{self.revision}"
 
     @property
+    def built(self) -> bool:
+        """Whether udfs.efficientnet_lite builds the network for OpenVINO and reads its classifier, without torch and
+        timm; they run it on a GPU."""
+        return self.by_order and self.architecture == BUILT
+
+    @property
     def fingerprint(self) -> str:
         """64 hexadecimal digits that change with all that decides a vector: models of one key and other fingerprints
         may not share a lake. Of imported vectors it knows only where they lie, not what they are."""
@@ -87,7 +94,7 @@ _TABLE = (
         name="efficientnet-lite0",
         revision="imagenet-2",
         format="timm",
-        architecture="tf_efficientnet_lite0",
+        architecture=BUILT,
         input_side=224,
         dimension=1280,
         mean=(127.0, 127.0, 127.0),
@@ -189,11 +196,12 @@ def check_digest(model: Model, weights: Path, called: str | None = None) -> None
 def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
     """Makes a model ready, on the driver. kind: one of KINDS. cache: a local folder, created where it is missing.
 
-    For OpenVINO the network is converted once, 10 s, and kept under its fingerprint and the OpenVINO version; later
-    calls import neither torch nor OpenVINO and need no weights. Processes may do it at once: the first result stays.
-    Raises ModelError (no weights, wrong weights, torch, timm or openvino missing, a network of another input or output
-    than its card says, ONNX on torch, a broken cache), OSError where the cache cannot be written, ValueError for an
-    unknown kind."""
+    For OpenVINO the network is converted once and kept under its fingerprint and the OpenVINO version: ours in 1 s
+    without torch, one of timm or TorchScript in 10 s by torch. Later calls import neither torch nor OpenVINO and need
+    no weights. Processes may do it at once: the first result stays.
+    Raises ModelError (no weights, wrong weights, openvino missing, torch or timm missing where they are needed, a
+    network of another input or output than its card says, ONNX on torch, a broken cache), OSError where the cache
+    cannot be written, ValueError for an unknown kind."""
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     if model.format == "vectors":
@@ -207,6 +215,8 @@ def prepare(model: Model, cache: Path, kind: str = "openvino") -> Prepared:
     if not _whole(model, folder, files):
         from udfs import networks
 
+        if not model.built and model.format != "onnx":
+            networks.need_torch(model)  # before gigabytes are copied
         weights = weights_file(model, cache)
         cache.mkdir(parents=True, exist_ok=True)
         # A whole folder is renamed, so that graph and weights always come from the same conversion.
@@ -233,17 +243,18 @@ def is_converted(model: Model, cache: Path) -> bool:
 
 def _converted(model: Model, cache: Path) -> tuple[Path, tuple[Path, Path]]:
     """The folder and the files (graph, weights) of a network for the OpenVINO that is installed."""
-    name = f"{stem(model)}-openvino-{importlib.metadata.version('openvino')}"
+    name = f"{stem(model)}-openvino-{importlib.metadata.version('openvino')}{_BUILDER if model.built else ''}"
     return cache / name, (cache / name / f"{name}.xml", cache / name / f"{name}.bin")
 
 
 def _for_torch(model: Model, cache: Path) -> tuple[Path, ...]:
     if model.format == "onnx":
         raise ModelError(f"{model.key}: an ONNX network runs on OpenVINO only: --set embed.runtime=openvino")
+    from udfs import networks
+
+    networks.need_torch(model)
     weights = weights_file(model, cache)
     if not model.package:  # that ours fits is known; whether a card says the truth must be, before anything runs
-        from udfs import networks
-
         networks.check(model, weights)
     return (weights,)
 

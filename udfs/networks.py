@@ -1,4 +1,5 @@
-"""Networks of each format: loaded without running code of their file, and converted for OpenVINO."""
+"""Networks of each format: loaded without running code of their file, and made ready for OpenVINO. Of ours and of ONNX
+all is done without torch."""
 
 from __future__ import annotations
 
@@ -7,16 +8,31 @@ import shutil
 import sys
 import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs import efficientnet_lite, state_dict
 from udfs.models import Model, ModelError, check_digest
 
 if TYPE_CHECKING:
     import torch
+
+INSTALL_TORCH = 'pip install "imagesieve[torch]"'  # and timm
+
+
+def missing_torch() -> str:
+    """Which of torch and timm is not installed, the first of them; "" where both are. It imports neither."""
+    return next((name for name in ("torch", "timm") if find_spec(name) is None), "")
+
+
+def need_torch(model: Model) -> None:
+    """Raises ModelError where torch or timm is not installed. It imports neither."""
+    if missing := missing_torch():
+        raise ModelError(f"{model.key}: {missing} is not installed: {INSTALL_TORCH}")
 
 
 def load(model: Model, weights: Path) -> torch.nn.Module:
@@ -27,11 +43,12 @@ def load(model: Model, weights: Path) -> torch.nn.Module:
     of torch operators, which its digest vouches for. Raises ModelError where the weights are not the model's or do not
     fit, or torch or timm is missing."""
     check_digest(model, weights)
+    need_torch(model)
     try:
         import timm
         import torch
-    except ImportError as error:
-        raise ModelError(f"{model.key}: {error.name or error} is missing, install torch and timm") from error
+    except ImportError as error:  # installed in part, or for another machine
+        raise ModelError(f"{model.key}: torch cannot be imported ({_line(error)}): {INSTALL_TORCH}") from error
     if model.format == "torchscript":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.jit is deprecated; the published files are what they are
@@ -115,24 +132,23 @@ def run(model: Model, net: torch.nn.Module, images: torch.Tensor) -> torch.Tenso
 
 
 def classifier(model: Model, weights: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The last layer of a timm network that keeps its classifier: weights (classes, dimension) and bias (classes,).
+    """The last layer of the network that is built here: weights (classes, dimension) and bias (classes,), float32.
 
-    Raises ModelError as `load`, and where that layer is no linear one of the model's dimension."""
-    import torch
-
-    last: Any = load(model, weights).get_classifier()  # type: ignore[operator]
-    if not isinstance(last, torch.nn.Linear) or last.in_features != model.dimension:
-        raise ModelError(f"{model.key}: its last layer is no linear classifier of {model.dimension} numbers")
-    return last.weight.detach().numpy(), last.bias.detach().numpy()
+    Raises ModelError where the weights are not the model's."""
+    try:
+        return efficientnet_lite.classifier(_tensors(model, weights))
+    except ValueError as error:
+        raise ModelError(_unfit(model, error)) from error
 
 
 def check(model: Model, weights: Path) -> None:
-    """Runs the network once on the CPU. Raises ModelError where it does not take or give what the model says."""
+    """Runs the network once on the CPU. Raises ModelError as `load`, and where it does not take or give what the model
+    says."""
+    net = load(model, weights)
     import torch
 
     with torch.inference_mode():
-        image = torch.zeros((1, 3, model.input_side, model.input_side))
-        run(model, load(model, weights), image)
+        run(model, net, torch.zeros((1, 3, model.input_side, model.input_side)))
 
 
 def convert(model: Model, weights: Path, graph: Path) -> None:
@@ -143,7 +159,9 @@ def convert(model: Model, weights: Path, graph: Path) -> None:
 
     # Batches of 1: as fast as larger ones on one thread, and no image can depend on its neighbours.
     shape = [1, 3, model.input_side, model.input_side]
-    if model.format == "onnx":
+    if model.built:
+        converted = _build(model, openvino, weights)
+    elif model.format == "onnx":
         converted = _read_onnx(model, openvino, weights, shape)
     else:
         converted = _from_torch(model, openvino, load(model, weights), shape)
@@ -175,6 +193,23 @@ def import_openvino() -> Any:
     except ImportError as error:
         raise ModelError(f"openvino cannot be imported: {error}") from error
     return openvino
+
+
+def _build(model: Model, openvino: Any, weights: Path) -> Any:
+    """Our own network, of its weights alone."""
+    try:
+        return efficientnet_lite.build(openvino, _tensors(model, weights), model.input_side)
+    except ValueError as error:
+        raise ModelError(_unfit(model, error)) from error
+
+
+def _tensors(model: Model, weights: Path) -> state_dict.Tensors:
+    check_digest(model, weights)
+    return state_dict.read(weights)
+
+
+def _unfit(model: Model, error: ValueError) -> str:
+    return f"{model.key}: {model.weights} holds no weights of its network ({_line(error)})"
 
 
 def _from_torch(model: Model, openvino: Any, net: torch.nn.Module, shape: list[int]) -> Any:

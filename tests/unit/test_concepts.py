@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from tests import networks as small
 from udfs import concepts, embedding, models, networks
@@ -28,6 +27,8 @@ def classifier(cache: Path) -> concepts.Classifier:
 
 def test_the_network_says_the_same(classifier: concepts.Classifier, cache: Path) -> None:
     """A lost length, bias, or order of the classes; a vector stored too roughly."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("timm")
     images = small.pictures(6, MODEL.input_side)
     files = models.prepare(MODEL, cache, "torch-fp32").files
     embedded = embedding.open_runtime("torch-fp32", MODEL, files).submit(images)()
@@ -55,8 +56,17 @@ def test_names_tell_classes_apart(classifier: concepts.Classifier) -> None:
     assert not [name for name in classifier.names if "," in name or name != name.strip() or not name]
 
 
+def test_names_are_timms() -> None:
+    """A list that was edited, or a WordNet id of which RENAMED knows nothing."""
+    info = pytest.importorskip("timm.data.imagenet_info").ImageNetInfo()
+    ids = info.label_names()
+    expected = [concepts.RENAMED.get(wnid) or info.label_name_to_description(wnid).split(",")[0] for wnid in ids]
+    assert concepts.class_names(MODEL) == expected
+    assert set(concepts.RENAMED) <= set(ids)
+
+
 def test_it_is_kept(classifier: concepts.Classifier, cache: Path) -> None:
-    """A run that imports torch, ten seconds, where the classifier is known already."""
+    """A run that imports torch for a few numbers of the weights."""
     code = (
         "import sys; from pathlib import Path; from udfs import concepts, models; "
         "found = concepts.prepare(models.find(models.DEFAULT), Path(sys.argv[1])); "

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from tests import networks as small
@@ -36,6 +35,8 @@ def prepared(cache: Path) -> models.Prepared:
 
 @pytest.fixture(scope="module", params=models.KINDS)
 def runtime(request: pytest.FixtureRequest, cache: Path) -> embedding.Runtime:
+    if request.param.startswith("torch"):
+        pytest.importorskip("timm")
     return embedding.open_runtime(request.param, MODEL, models.prepare(MODEL, cache, request.param).files)
 
 
@@ -141,6 +142,7 @@ def test_wrong_pixels_are_refused(runtime: embedding.Runtime, wrong: NDArray[np.
 
 def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Path) -> None:
     """A wrong normalisation, channel order, or padding in the converted network."""
+    pytest.importorskip("timm")
     images = pictures(4)
     reference = embedding.open_runtime("torch-fp32", MODEL, models.prepare(MODEL, cache, "torch").files).embed(images)
     limit = 0.99999 if runtime.device.endswith("f32") else 0.98
@@ -194,6 +196,7 @@ def test_an_unknown_kind_is_refused(prepared: models.Prepared) -> None:
 
 def test_a_missing_cuda_device_is_named(cache: Path) -> None:
     """A traceback of torch on an executor without its GPU."""
+    pytest.importorskip("timm")
     with pytest.raises(models.ModelError, match="no CUDA device 99"):
         embedding.open_runtime("torch", MODEL, models.prepare(MODEL, cache, "torch").files, device=99)
 
@@ -221,7 +224,7 @@ def kinds_of(model: models.Model) -> tuple[str, ...]:
 
 
 def test_every_format_gives_what_its_network_gives(card: models.Model, tmp_path: Path) -> None:
-    """A wrong normalisation, order of channels, output or weight in any format and runtime: against torch alone."""
+    """A wrong normalisation, order of channels, output or weight in any format and runtime: against an oracle."""
     images = small.pictures(6)
     expected = small.oracle(card)(images)
     told_apart = np.linalg.norm(expected - small.oracle(card)(images[..., ::-1]), axis=1).min()
@@ -274,6 +277,8 @@ def test_imported_vectors_have_no_runtime() -> None:
 
 def test_norms_are_those_of_the_network(runtime: embedding.Runtime, cache: Path) -> None:
     """A norm of the rows that have norm 1 already, or of another image."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("timm")
     from udfs import networks
 
     images = pictures(5)
