@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -113,6 +114,26 @@ def test_requirements_by_kind() -> None:
     assert parts[0] == "delta-spark==3.3.2"
 
 
+def test_gpu_nodes_get_the_extra_of_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPU nodes without torch, a requirement that uv leaves out for its marker, or the tests' packages on any node."""
+    listed = [
+        "numpy>=1.26",
+        'timm>=1.0; extra == "torch"',
+        "torch>=2.4 ; extra == 'torch'",
+        'pytest>=8.3; extra == "test"',
+    ]
+    monkeypatch.setattr(archive.importlib.metadata, "requires", lambda _: listed)  # type: ignore[attr-defined]
+    assert archive.requirements("gpu", "4.0") == (["numpy>=1.26", "timm>=1.0", "torch>=2.4"], [])
+    assert archive.requirements("cpu", "4.0") == (["numpy>=1.26"], [])
+
+
+def test_the_zip_has_the_data_of_the_package(tmp_path: Path) -> None:
+    """A node that lacks the list of classes, or any other file that setup.py installs."""
+    package.build_zip(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as made:
+        assert {"udfs/imagenet_classes.txt", "udfs/brisque.npz", "conf/defaults.yaml"} <= set(made.namelist())
+
+
 def test_uv_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A traceback, or an archive that lacks half, where a package has no wheel for the nodes."""
     monkeypatch.setattr(archive, "find_uv", lambda: "/bin/false")
@@ -138,20 +159,21 @@ def test_zip_is_reproducible(tmp_path: Path) -> None:
 
 
 def test_model_of_another_openvino(tmp_path: Path) -> None:
-    """Files under a name that the nodes' OpenVINO does not look for: each driver would want torch."""
+    """Files under a name that the nodes' OpenVINO does not look for: each driver would want the weights."""
     with pytest.raises(MachineError, match=r"the environment has 1999\.1"):
         package.pack_model(tmp_path / "m.tar.gz", "cpu", MODEL, "1999.1")
 
 
-@pytest.mark.slow
-def test_model_of_gpu_nodes(tmp_path: Path) -> None:
-    """Weights that a driver would have to fetch; the classifier, which a driver would need timm for."""
+def test_model_of_gpu_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that a driver would have to fetch; a classifier left out; a machine without a GPU that has to have
+    torch."""
+    monkeypatch.setitem(sys.modules, "torch", None)
     package.pack_model(tmp_path / "m.tar.gz", "gpu", MODEL, "")
     assert list(members(tmp_path / "m.tar.gz")) == [f"{models.stem(MODEL)}-classifier.npz"]
 
 
 def test_a_converted_model_needs_no_weights(tmp_path: Path) -> None:
-    """A driver without torch that stops because a package of weights is missing which it does not need."""
+    """A driver that stops because a package of weights is missing which it does not need."""
     assert not models.is_converted(MODEL, tmp_path)
     folder, files = models._converted(MODEL, tmp_path)
     folder.mkdir()
