@@ -15,8 +15,8 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from jobs.engines.spark_versions import JARS
 from jobs.errors import ConfigError, MachineError
-from jobs.spark_versions import JARS
 
 PYTHON = "3.11"  # of the nodes; every release that is supported has it
 NODE_PYTHON = f"/usr/bin/python{PYTHON}"

@@ -338,17 +338,16 @@ def _make(folder: str) -> int:
 
 
 def _check(lake_uri: str, answers_uri: str, overrides: list[str]) -> int:
-    from jobs import config, session, tables
+    from jobs import config, tables
+    from jobs.engines.opening import open_engine
 
     settings = config.load((), overrides)
     expected = read_answers(answers_uri)
     if tables.read_marker(lake_uri) is None:
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve run` on the sample first")
-    spark = session.open_session(settings, session.needs_s3(lake_uri))
-    try:
-        lines = wrong_answers(expected, answers_of(tables.Lake(spark, lake_uri, time.strftime("%Y%m%dT%H%M%SZ"))))
-    finally:
-        spark.stop()
+    with open_engine(settings, uris.is_s3(lake_uri)) as engine:
+        lake = tables.Lake(engine.spark, lake_uri, time.strftime("%Y%m%dT%H%M%SZ"))
+        lines = wrong_answers(expected, answers_of(lake))
     return told(lines, lake_uri)
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from emr import archive, hardware, jars, manifest
 from jobs import __version__, config
+from jobs.engines.spark_versions import JARS
 from jobs.errors import ConfigError, MachineError
-from jobs.spark_versions import JARS
 from udfs import concepts, models, uris
 
 ROOT = Path(__file__).resolve().parent.parent

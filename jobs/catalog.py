@@ -32,10 +32,12 @@ from pyspark.sql.types import (
 
 from jobs import __version__, members
 from jobs.config import Catalog, Config
+from jobs.engines.base import of
+from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.errors import ConfigError, InputError
 from jobs.inventory import Report, find_report, stage_objects
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, dense_ids, literal, read_parquet
+from jobs.tables import TABLES, dense_ids
 from udfs import fetch, objects, parquet_rows, ranges, shards, uris
 from udfs.errors import ImageError
 from udfs.s3 import StoreError
@@ -164,17 +166,9 @@ def with_layout(listed: DataFrame, layout: str) -> DataFrame:
 
 def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     """References of a manifest as LISTED, URIs in canonical form. Raises InputError for a missing or a bad uri."""
-    reader, path = spark.read, literal(source.uri)
     try:
-        if source.kind == "csv":
-            rows = reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
-        elif source.kind == "json":
-            rows = reader.json(path)
-        elif source.kind == "parquet":
-            rows = reader.parquet(path)
-        else:
-            rows = reader.format(source.kind).load(source.uri)
-    except Exception as error:  # Spark's errors share no base class that says "cannot be read"
+        rows = of(spark).read_source(source.uri, source.kind)
+    except Exception as error:  # an engine's errors share no base class that says "cannot be read"
         lines = str(error).splitlines()
         told = next((line for line in lines if "Exception: " in line), lines[0])  # the first may name a method only
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
@@ -203,7 +197,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
             columns.append(value.cast(column.dataType).alias(column.name))
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
-    references = given.mapInArrow(canonical, schema)  # type: ignore[arg-type]
+    references = map_batches(given, canonical, schema)
     bad = references.where(F.col("fault").isNotNull()).select("fault").head()
     if bad is not None:
         raise InputError(f"{source.uri}: {bad['fault']}")
@@ -272,7 +266,7 @@ def stat_missing(references: DataFrame, threads: int, limits: fetch.Limits) -> D
                         row["size_bytes"] = stat.size_bytes
                 yield pa.RecordBatch.from_pylist(rows, schema=batch.schema)
 
-    return references.mapInArrow(ask, LISTED)  # type: ignore[arg-type]
+    return map_batches(references, ask, LISTED)
 
 
 def try_stat(uri: str, limits: fetch.Limits) -> fetch.Stat | None:
@@ -491,7 +485,7 @@ def stage_references(context: Context, references: DataFrame) -> DataFrame:
     if config.catalog.stat:
         limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
         references = stat_missing(references, config.embed.fetch_threads, limits)
-    references.write.mode("overwrite").parquet(context.lake.staging("manifest"))
+    write_parquet(references, context.lake.staging("manifest"))
     return read_parquet(context.lake.spark, context.lake.staging("manifest"), LISTED)
 
 
@@ -524,7 +518,7 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     newest = images.agg(F.max("image_id").alias("newest"), F.count("*").alias("known")).head()
     known = int(newest["known"]) if newest else 0
     first_id = max(lake.next_id("next_image_id"), int(newest["newest"]) + 1 if newest and known else 0)
-    todo = changes(everything, images, first_id).persist()
+    todo = keep(changes(everything, images, first_id))
     try:
         by_change = {row["change"]: row["count"] for row in todo.groupBy("change").count().collect()}
         removed = by_change.get("removed", 0)
@@ -543,9 +537,11 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
         if by_change or not same_settings:
             lake.mark(**{SETTINGS_MARK: settings})
     finally:
-        todo.unpersist()
+        lake.engine.forget(todo)
         lake.clear_staging()
-    counts = {"in": total, "out": lake.read("images").count(), "failed": 0, "skipped_files": skipped}
+    size = lake.read("images").agg(F.count("*"), F.sum(F.col("size_bytes").cast("double"))).collect()[0]
+    counts = {"in": total, "out": size[0], "failed": 0, "skipped_files": skipped}
+    counts["megabytes"] = round((size[1] or 0) / 1e6)
     counts |= {name: by_change.get(name, 0) for name in ("added", "changed", "relabelled", "removed")}
     return {**counts, "wrote": int(bool(by_change))}
 

@@ -17,6 +17,7 @@ from jobs import batch_manifest, clean_files, tables
 from jobs.batch_manifest import Bucket
 from jobs.catalog import OPTIONAL_COLUMNS
 from jobs.clean_rules import judged, without_common
+from jobs.engines.frames import keep, write_parquet
 from jobs.errors import ConfigError, InputError
 from jobs.progress import say
 from jobs.runs import Context
@@ -96,7 +97,7 @@ def run(context: Context, targets: Targets, dry_run: bool) -> None:
     prices = batch_manifest.read_prices() if targets.batch else None
     with context.reporter.working(JOB):
         rules, common = without_common(lake, rules)
-        rows = judged(lake, rules).persist()
+        rows = keep(judged(lake, rules))
         try:
             lines = summary(rows, lake)
             lines += [
@@ -112,7 +113,7 @@ def run(context: Context, targets: Targets, dry_run: bool) -> None:
             if not dry_run and targets.manifest is not None:
                 lines += write(lake, rows, targets, found)
         finally:
-            rows.unpersist()
+            lake.engine.forget(rows)
     for line in lines:
         say(line)
     if dry_run:
@@ -144,7 +145,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
     lines = []
     for number, (uri, (schema, part, more)) in enumerate(parts.items()):
         folder = lake.staging(JOB, str(number))
-        part.select(*schema.names, *more).orderBy("uri").write.mode("overwrite").parquet(folder)
+        write_parquet(part.select(*schema.names, *more).orderBy("uri"), folder)
         count = clean_files.write(uri, folder, schema)
         lines.append(f"{count:>12,}  {uri}")
     if found and targets.batch is not None:

@@ -19,10 +19,11 @@ from pyspark.sql.types import LongType, StructField, StructType
 
 from jobs.components import connected_components
 from jobs.copies import BEST_FIRST, ranked_images
+from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.keepers import keepers_of, thumbnails_of
 from jobs.near_rules import near_rule, uncalibrated_line
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, dense_ids, read_parquet
+from jobs.tables import TABLES, dense_ids
 from udfs import alignment
 from udfs.near_rule import BACKGROUND_RANK, NearRule
 
@@ -62,7 +63,7 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> 
     for side in ("src", "dst"):
         named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
         doubtful = doubtful.join(named, side)
-    return certain.unionByName(doubtful.mapInArrow(keep_matches(rule), EDGES))  # type: ignore[arg-type]
+    return certain.unionByName(map_batches(doubtful, keep_matches(rule), EDGES))
 
 
 def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -135,16 +136,15 @@ def clusters(context: Context) -> Counts:
     """Writes `duplicates` anew from `neighbours`, `features` and `embeddings`."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
     rule = near_rule(context.config)
-    spark = lake.spark
-    ranked = ranked_images(lake, model).persist()
+    ranked = keep(ranked_images(lake, model))
     try:
         neighbours = lake.require("neighbours", "neighbours")
         thumbnails = lake.read("features").select("image_id", "thumbnail")
-        edges = near_edges(neighbours, thumbnails, rule).persist()
+        edges = keep(near_edges(neighbours, thumbnails, rule))
         edge_count = edges.count()
-        components = connected_components(
-            edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints")
-        ).persist()
+        components = keep(
+            connected_components(edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints"))
+        )
         vectors = lake.read("embeddings").where(F.col("model") == model).select("image_id", "vector")
 
         def with_details(rows: DataFrame) -> DataFrame:
@@ -158,15 +158,15 @@ def clusters(context: Context) -> Counts:
 
         looser, folder = rule.looser(settings.keeper_slack), partial(lake.staging, JOB)
         kept, split = keepers_of(components, ranked, with_details, looser, settings.max_component, folder)
-        members = with_copies(kept.persist(), ranked).persist()
+        members = keep(with_copies(keep(kept), ranked))
         first = lake.next_id("next_cluster_id")
         ids, new = stable_ids(members, lake.read("duplicates"), first)
-        rows = members.join(ids.persist(), "keeper_id")
+        rows = members.join(keep(ids), "keeper_id")
         lowest = rows.groupBy("component").agg(F.min("cluster_id").alias("component_id"))
         rows = rows.join(lowest, "component")
         staged = lake.staging(JOB, "rows")
-        rows.select(*TABLES["duplicates"].schema.names).write.mode("overwrite").parquet(staged)
-        rows = read_parquet(spark, staged, TABLES["duplicates"].schema)
+        write_parquet(rows.select(*TABLES["duplicates"].schema.names), staged)
+        rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
         lake.overwrite("duplicates", rows)
         total = ranked.count()
@@ -178,7 +178,7 @@ def clusters(context: Context) -> Counts:
             "split_components": split,
         }  # fmt: skip
     finally:
-        spark.catalog.clearCache()
+        lake.engine.forget_all()
 
 
 def _settings(context: Context) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from contextlib import ExitStack
 
 from pyspark.sql import SparkSession
 
-from jobs import __version__, config, session, tables
+from jobs import __version__, config, interrupts, tables
+from jobs.engines.base import of
+from jobs.engines.choice import SAIL, choose, large_lake
+from jobs.engines.opening import Opening, explained
 from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
@@ -20,11 +23,12 @@ from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
 EMR = "emr"
+AGAIN = "interrupted; run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="imagesieve", description="Sieves a lake of images with Spark.", allow_abbrev=False
+        prog="imagesieve", description="Sieves a lake of images.", allow_abbrev=False
     )
     top.add_argument("--version", action="version", version=f"imagesieve {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -53,7 +57,11 @@ def parser() -> argparse.ArgumentParser:
             )
             command.add_argument("--layout", help="reads columns from paths, such as '{split}/{label}/*'")
         command.add_argument(
-            "--lake", required=True, metavar="URI", help="where the tables lie: a folder or an s3:// prefix"
+            "--lake",
+            required=name not in ("run", "catalog"),
+            metavar="URI",
+            help="where the tables lie: a folder or an s3:// prefix"
+            + (" (default: ./NAME-lake, NAME that of the first INPUT)" if name in ("run", "catalog") else ""),
         )
         if name in ("run", "report", "catalog"):
             command.add_argument("--report", metavar="URI", help="where the report goes (default: LAKE/report)")
@@ -86,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None, spark: SparkSession | None = None) -> int:
     """Runs the command and returns its exit code; see jobs.errors for what each means.
 
-    spark: a session to work in, which is left open; without it one is opened and closed."""
+    spark: a session of an engine to work in, which is left open; without it one is opened and closed."""
     given = sys.argv[1:] if argv is None else argv
     try:
         return _on_emr(given[1:]) if given[:1] == [EMR] else _main(parser().parse_args(given), spark)
@@ -99,7 +107,13 @@ def main(argv: list[str] | None = None, spark: SparkSession | None = None) -> in
     except StoreError as error:
         return _stop(str(error), InputError.exit_code)
     except KeyboardInterrupt:
-        return _stop("interrupted; run the same command again to go on", INTERRUPTED)
+        return _stop(AGAIN, INTERRUPTED)
+
+
+def script() -> int:
+    """`imagesieve` as a program: as main(), and Ctrl-C ends the process soon, whatever it is at."""
+    with interrupts.ends_soon(lambda: _stop(AGAIN, INTERRUPTED)):
+        return main()
 
 
 def _stop(message: str, code: int) -> int:
@@ -115,9 +129,33 @@ def _on_emr(argv: list[str]) -> int:
 
 
 def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
+    settings = config.load(arguments.config, arguments.overrides)
+    reporter = Reporter()
+    with ExitStack() as stack:
+        opening: Opening | None = None
+        chosen = ""
+        if spark is None:
+            choice = choose(settings.spark)
+            opening = stack.enter_context(Opening(choice, settings, _mentions_s3(arguments)))
+            chosen = str(choice)
+        lake = _lake_uri(arguments)
+        told = f"; tables in {lake}" if arguments.lake is None else ""
+        if chosen or told:
+            reporter.say(f"imagesieve {__version__}: {chosen or 'in the session given'}{told}")
+        return _run(arguments, settings, reporter, lake, opening, spark, stack)
+
+
+def _run(
+    arguments: argparse.Namespace,
+    settings: config.Config,
+    reporter: Reporter,
+    lake_uri: str,
+    opening: Opening | None,
+    spark: SparkSession | None,
+    stack: ExitStack,
+) -> int:
     from jobs import catalog, clean, embed, pipeline
 
-    settings = config.load(arguments.config, arguments.overrides)
     targets = None
     if arguments.command == clean.JOB:
         targets = clean.check_targets(arguments.out, arguments.batch_manifest, arguments.dry_run)
@@ -125,9 +163,8 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     if arguments.command in ("run", embed.JOB):
         _check_model(model, settings.embed.runtime)
     try:
-        lake_uri = uris.canonical(arguments.lake, base=os.getcwd()).rstrip("/") or "/"  # noqa: PTH109 (a text)
         given_report = getattr(arguments, "report", None) or uris.join(lake_uri, "report")
-        report_uri = uris.canonical(given_report, base=os.getcwd())  # noqa: PTH109
+        report_uri = uris.canonical(given_report, base=os.getcwd())  # noqa: PTH109 (a text)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     try:
@@ -135,33 +172,58 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
         is_lake = tables.read_marker(lake_uri) is not None
     except StoreError as error:
         raise LakeError(str(error)) from error
+    if opening is not None:
+        opening.check_lake(lake_uri)
     given = getattr(arguments, "inputs", [])
     inputs = catalog.check_inputs(settings, given, arguments.layout, (lake_uri, report_uri)) if given else None
     if inputs is None and not is_lake:
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve run` or `imagesieve catalog` first")
-    with ExitStack() as stack:
-        if spark is None:
-            manifests = [source.uri for source in inputs.manifests] if inputs else []
-            imported = [model.weights] if model.format == "vectors" else []
-            spark = session.open_session(settings, session.needs_s3(lake_uri, *manifests, *imported))
-            stack.callback(spark.stop)
+    if opening is not None:
+        manifests = [source.uri for source in inputs.manifests] if inputs else []
+        imported = [model.weights] if model.format == "vectors" else []
+        spark = opening.engine(any(map(uris.is_s3, (lake_uri, *manifests, *imported)))).spark
+    if spark is None:
+        raise ConfigError("no session")
+    with explained(of(spark)):
         references = catalog.read_manifests(spark, inputs) if inputs else None
         run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
         if targets is not None and arguments.dry_run:
-            clean.run(Context(tables.Lake(spark, lake_uri, run_id), settings, Reporter()), targets, dry_run=True)
+            clean.run(Context(tables.Lake(spark, lake_uri, run_id), settings, reporter), targets, dry_run=True)
             return 0
         lease = stack.enter_context(acquire(lake_uri, run_id, settings.lease.ttl_s))
         lake = tables.Lake(spark, lake_uri, run_id, lease)
         lake.open()
-        context = Context(lake, settings, Reporter())
+        context = Context(lake, settings, reporter)
         if targets is not None:
             clean.run(context, targets, dry_run=False)
             return 0
         if inputs:
-            catalog.run(context, inputs, references)
+            listed = catalog.run(context, inputs, references)
+            if opening is not None and opening.choice.engine == SAIL:
+                line = large_lake(listed.counts["in"], listed.counts.get("megabytes", 0) * 10**6, settings.spark)
+                if line:
+                    reporter.say(line)
         if arguments.command != catalog.JOB:
             pipeline.run_stages(context, arguments.command, report_uri)
     return 0
+
+
+def _mentions_s3(arguments: argparse.Namespace) -> bool:
+    """Whether an argument looks like a place on S3: then the engine is to know how to get there."""
+    given = [arguments.lake or "", *getattr(arguments, "inputs", []), *arguments.config, *arguments.overrides]
+    return any("s3" in text for text in given)
+
+
+def _lake_uri(arguments: argparse.Namespace) -> str:
+    """The lake's canonical URI: as given, or ./NAME-lake for the first input's name. Raises ConfigError."""
+    here = os.getcwd()  # noqa: PTH109 (a text)
+    try:
+        if arguments.lake is not None:
+            return uris.canonical(arguments.lake, base=here).rstrip("/") or "/"
+        name = uris.canonical(arguments.inputs[0], base=here).rstrip("/").rpartition("/")[2]
+        return uris.canonical(f"./{name.partition('.')[0] or 'images'}-lake", base=here)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _check_model(model: models.Model, runtime: str) -> None:
@@ -185,4 +247,4 @@ def _check_model(model: models.Model, runtime: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(script())

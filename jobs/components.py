@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
-from jobs.spark_versions import from_arrow, to_arrow
+from jobs.engines.frames import from_arrow, to_arrow
 from udfs.components import label_components
 
 COMPONENTS = StructType([StructField("image_id", LongType()), StructField("component", LongType())])

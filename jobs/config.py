@@ -136,6 +136,9 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Spark:
+    engine: str
+    embedded_images: int
+    embedded_gb: float
     master: str | None
     driver_memory: str
     driver_java_options: str
@@ -172,6 +175,7 @@ class Config:
 # By which `clean` can remove images. Not source_overlap: which of two sources gives way cannot be known, and where
 # duplicates go, it goes with them.
 CLEANED = tuple(issue for issue in ISSUES if issue != SOURCE_OVERLAP)
+ENGINES = ("sail", "spark", "auto")
 KEEP = ("best", "oldest", "largest", "first")
 _SECTIONS: dict[str, Any] = get_type_hints(Config)
 _CARDS = "models"  # the one section whose keys are names
@@ -254,6 +258,9 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "lease.ttl_s": _between(1, 3600),
     "metrics.namespace": _NAMESPACE,
     "metrics.usd_per_hour": _between(0, 1_000_000),
+    "spark.engine": _one_of(*ENGINES),
+    "spark.embedded_images": _between(0, 10**12),
+    "spark.embedded_gb": _between(0, 10**9),
     "spark.shuffle_partitions": _between(1, 100_000),
 }
 

@@ -11,10 +11,10 @@ from pyspark.sql import functions as F
 
 from jobs.copies import content_key, redundant_ids
 from jobs.embed import model_cache
+from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
-from jobs.neighbours import arrow_rows, step
+from jobs.neighbours import step
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.spark_versions import to_arrow
 from udfs import concepts, models, topics
 from udfs.cell_packs import vectors_of
 from udfs.concepts import Classifier
@@ -96,24 +96,24 @@ def content(context: Context) -> Counts:
             lake.empty(name)
         return counts
     try:
-        with arrow_rows(lake.spark, ARROW_ROWS):
+        with batch_rows(lake.spark, ARROW_ROWS):
             classifier, learnt, notes = _learnt(context, embeddings, redundant, total, model)
             described = step(embeddings, describe(learnt, classifier, settings.concepts), DESCRIBED)
             named = lake.read("images").select("image_id", "uri", "label")
             marked = redundant.withColumn("redundant", F.lit(True))
-            placed = (
+            placed = keep(
                 described.join(named, "image_id").join(marked, "image_id", "left").na.fill(False, ["redundant"])
-            ).persist()
+            )
             sizes = _sizes(placed, len(learnt.centres))
             numbers = F.array(*[F.lit(number) for number in _numbers(sizes)])
             placed = placed.withColumn("topic_id", F.get(numbers, "place")).drop("place")
             lake.overwrite("concepts", concept_rows(placed))
             lake.overwrite("topics", placed)
             filled = [(number, size) for number, size in zip(_numbers(sizes), sizes, strict=True) if size]
-            counted = lake.spark.createDataFrame(filled, "topic_id INT, images BIGINT")
+            counted = frame_of(lake.spark, filled, "topic_id INT, images BIGINT")
             lake.overwrite("topic_summaries", topic_summaries(placed, counted, settings.typical))
     finally:
-        lake.spark.catalog.clearCache()
+        lake.engine.forget_all()
     out = sum(sizes)
     given = min(settings.concepts, len(classifier.names)) if classifier else 0
     return {**counts, "out": out, "concepts": out * given, "topics": len(filled), **({"notes": notes} if notes else {})}
@@ -133,7 +133,7 @@ def _learnt(
     # Drawn by content: it depends neither on ids nor on partitions.
     different = embeddings.select("image_id").join(redundant, "image_id", "left_anti").join(features, "image_id")
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)
-    table = to_arrow(embeddings.join(F.broadcast(drawn), "image_id"))
+    table = to_arrow(embeddings.join(small(drawn), "image_id"))
     table = table.sort_by([("content_key", "ascending"), ("image_id", "ascending")])
     norms = table["norm"].to_numpy().astype(np.float32)
     notes = []

@@ -7,20 +7,20 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import vectors
+from jobs.engines.base import Engine, of
+from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
-from jobs.tables import Lake, read_parquet
+from jobs.tables import Lake
 from udfs import arrow, errors, fetch, models, networks
 
 JOB = "embed"
-SPARK_WITH_PROFILES = 4  # the first that takes `profile` in mapInArrow
 ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
 STRETCH_BITS = 30  # 1 GiB of a tar stays in one commit, and a Parquet file
 MIN_FOR_FAILED_SHARE = 20  # fewer images say nothing about the whole input
@@ -70,47 +70,31 @@ def pending(
     )  # fmt: skip
 
 
-def choose_runtime(spark: SparkSession, wanted: str, model_format: str = "timm") -> str:
-    """The kind of runtime for `auto`: torch where executors have GPUs, or where this machine has one and torch is
-    installed, else openvino, which alone runs ONNX. model_format: of models.Model."""
+def choose_runtime(engine: Engine, wanted: str, model_format: str = "timm") -> str:
+    """The kind of runtime for `auto`: torch where tasks have GPUs, or where this machine has one and torch is installed,
+    else openvino, which alone runs ONNX. model_format: of models.Model."""
     if wanted != "auto":
         return wanted
     if model_format == "onnx":
         return "openvino"
-    if any(spark.conf.get(f"spark.{who}.resource.gpu.amount", None) for who in ("task", "executor")):
-        return "torch"
-    if not _may_have_gpu(spark) or networks.missing_torch():
+    offered = engine.offers_gpus()
+    if offered is not None:
+        return "torch" if offered else "openvino"
+    if shutil.which("nvidia-smi") is None or networks.missing_torch():
         return "openvino"
     import torch
 
     return "torch" if torch.cuda.is_available() else "openvino"
 
 
-def _may_have_gpu(spark: SparkSession) -> bool:
-    """Whether all runs on this machine, and NVIDIA's driver is installed."""
-    return str(spark.sparkContext.master).startswith("local") and shutil.which("nvidia-smi") is not None
-
-
-def unused_gpu(spark: SparkSession, wanted: str, model_format: str = "timm") -> str:
+def unused_gpu(engine: Engine, wanted: str, model_format: str = "timm") -> str:
     """One line to print where `choose_runtime` takes openvino only because torch is not installed, else ""."""
     missing = networks.missing_torch()
-    if wanted != "auto" or model_format in ("onnx", "vectors") or not missing or not _may_have_gpu(spark):
+    if wanted != "auto" or model_format in ("onnx", "vectors") or not missing:
+        return ""
+    if engine.offers_gpus() is not None or shutil.which("nvidia-smi") is None:
         return ""
     return f"nvidia-smi is here and {missing} is not: {networks.INSTALL_TORCH} would embed on the GPU"
-
-
-def gpu_profile(spark: SparkSession, kind: str, share: float) -> Any:
-    """The stage's own resources, where executors have GPUs that the cluster's settings give to no task: so that the
-    other stages use all cores. None where it needs none. Raises ConfigError on Spark 3.5, whose stages have none."""
-    has = spark.conf.get("spark.executor.resource.gpu.amount", None)
-    if kind != "torch" or not has or spark.conf.get("spark.task.resource.gpu.amount", None):
-        return None
-    if int(spark.version.split(".")[0]) < SPARK_WITH_PROFILES:
-        raise ConfigError(f"Spark {spark.version} gives GPUs to all stages or none: set spark.task.resource.gpu.amount")
-    from pyspark.resource import ResourceProfileBuilder, TaskResourceRequests
-
-    cores = int(spark.conf.get("spark.task.cpus", "1") or 1)
-    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(cores).resource("gpu", share)).build
 
 
 def in_tasks(part: DataFrame, tasks: int) -> DataFrame:
@@ -123,9 +107,8 @@ def in_tasks(part: DataFrame, tasks: int) -> DataFrame:
     stretch = F.when(F.col("size_bytes").isNull(), F.floor(F.col("shard_offset") / ROWS_TOGETHER)).otherwise(
         F.col("shard_offset")
     )
-    dealt = part.withColumns({"spread": spread, "stretch": stretch}).repartitionByRange(
-        tasks, "shard", "stretch", "spread"
-    )
+    named = part.withColumns({"spread": spread, "stretch": stretch})
+    dealt = of(part).deal_in_order(named, tasks, ("shard", "stretch", "spread"))
     return dealt.sortWithinPartitions("shard", "shard_offset", "spread").drop("spread", "stretch")
 
 
@@ -141,7 +124,7 @@ def embed(context: Context) -> Counts:
     """Brings features, embeddings and failures in line with `images`, in commits of embed.images_per_commit."""
     lake, settings = context.lake, context.config.embed
     images = lake.require("images", "catalog")
-    stale = stale_ids(images, lake.read("features"), lake.read("failures").where(F.col("stage") == JOB)).persist()
+    stale = keep(stale_ids(images, lake.read("features"), lake.read("failures").where(F.col("stage") == JOB)))
     wrote = 0
     try:
         if not stale.isEmpty():
@@ -150,7 +133,7 @@ def embed(context: Context) -> Counts:
             for name in ("embeddings", "failures", "features"):
                 lake.delete(name, stale)
     finally:
-        stale.unpersist()
+        lake.engine.forget(stale)
     failures = lake.read("failures").where(F.col("stage") == JOB)
     model = models.find(settings.model, context.config.models)
     changed = _changed_settings(context)
@@ -162,7 +145,7 @@ def embed(context: Context) -> Counts:
         given = vectors.read_vectors(lake.spark, model).withColumnRenamed("vector", arrow.GIVEN_VECTOR)
         missing = missing.drop(arrow.GIVEN_VECTOR).join(given, "uri", "left").select(*PENDING.names)
     # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
-    missing.write.parquet(lake.staging("pending"))
+    write_parquet(missing, lake.staging("pending"))
     todo = read_parquet(lake.spark, lake.staging("pending"), PENDING)
     total = todo.count()
     if total:
@@ -190,27 +173,29 @@ def _changed_settings(context: Context) -> set[str]:
 
 
 def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Model) -> None:
-    lake, settings = context.lake, context.config.embed
-    spark = lake.spark
+    lake, settings, engine = context.lake, context.config.embed, context.lake.engine
     try:
-        prepared = models.prepare(model, model_cache(), choose_runtime(spark, settings.runtime, model.format))
+        prepared = models.prepare(model, model_cache(), choose_runtime(engine, settings.runtime, model.format))
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
-    for file in prepared.files:
-        spark.sparkContext.addFile(str(file))
-    done = spark.sparkContext.accumulator(0)
+    line = unused_gpu(engine, settings.runtime, model.format)
+    if line:
+        context.reporter.stage(JOB, line)
+    done = engine.counter()
     limits = fetch.Limits(settings.max_bytes, settings.timeout_s, settings.retries)
-    make_task = arrow.task_maker(prepared, model, limits, settings.fetch_threads, settings.max_pixels)
+    make_task = arrow.task_maker(
+        prepared, model, limits, settings.fetch_threads, settings.max_pixels, engine.workers(prepared.files)
+    )
     work = arrow.embed_batches(make_task, settings.decode_timeout_s, done.add)
-    profile = gpu_profile(spark, prepared.kind, settings.gpu_share)
-    more = {"profile": profile} if profile is not None else {}  # Spark 3.5 does not know the argument
+    resources = engine.gpu_resources(settings.gpu_share) if prepared.kind == "torch" else None
     commits = math.ceil(total / settings.images_per_commit)
-    with context.reporter.images(JOB, total, lambda: int(done.value)):
+    with context.reporter.images(JOB, total, done.value):
         for commit, part in enumerate(in_commits(todo, commits)):
-            tasks = max(spark.sparkContext.defaultParallelism, math.ceil(total / commits / settings.images_per_task))
+            tasks = engine.tasks(math.ceil(total / commits / settings.images_per_task))
             staged = lake.staging(f"{JOB}-{commit:06d}")
-            in_tasks(part, tasks).mapInArrow(work, READ, **more).write.parquet(staged)  # type: ignore[arg-type]
-            _commit(lake, read_parquet(spark, staged, READ), settings.model)
+            read = engine.map_batches(in_tasks(part, tasks), work, READ, isolated=True, resources=resources)
+            write_parquet(read, staged)
+            _commit(lake, read_parquet(lake.spark, staged, READ), settings.model)
             lake.clear_staging(staged)
 
 

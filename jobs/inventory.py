@@ -12,9 +12,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import LongType, StringType, StructField, StructType
 
+from jobs.engines.frames import frame_of, map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
 from jobs.runs import Context
-from jobs.tables import read_parquet
 from udfs import fetch, inventory, objects, ranges
 from udfs.errors import ImageError
 from udfs.s3 import StoreError
@@ -97,13 +97,14 @@ def stage_objects(context: Context, report: Report, name: str, outside: tuple[st
 
     Raises InputError where a file of the report cannot be read."""
     lake, config = context.lake, context.config
-    files = lake.spark.createDataFrame(list(report.files), _FILE).repartition(min(len(report.files), MAX_TASKS))
+    files = frame_of(lake.spark, report.files, _FILE)
+    files = files.repartition(lake.engine.tasks(min(len(report.files), MAX_TASKS)))
     limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
     work = inventory.list_objects(
         report.source, report.names, tuple(ending.lower() for ending in config.catalog.extensions),
         config.catalog.shards, outside, limits,
     )  # fmt: skip
-    files.mapInArrow(work, OBJECTS).write.mode("overwrite").parquet(lake.staging(name))  # type: ignore[arg-type]
+    write_parquet(map_batches(files, work, OBJECTS), lake.staging(name))
     staged = read_parquet(lake.spark, lake.staging(name), OBJECTS)
     told = staged.agg(
         F.sum("skipped"), F.collect_set("table"), F.min("fault"), F.count_if(F.coalesce("is_shard", F.lit(False)))

@@ -13,10 +13,10 @@ from pyspark.sql import functions as F
 
 from jobs import embed, leaks, outliers, tables
 from jobs.copies import ranked_images
+from jobs.engines.frames import batch_rows, keep
 from jobs.issue_rows import issue_rows, unlike
 from jobs.label_issues import conflict_issues, wrong_label_issues
 from jobs.members import is_broken_shard
-from jobs.neighbours import arrow_rows
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.scores import QUALITY, quality_issues, quality_scores
 from jobs.tables import TABLES
@@ -86,22 +86,21 @@ def issues(context: Context) -> Counts:
     of_model = lake.require("embeddings", "embed").where(F.col("model") == config.embed.model)
     embeddings = of_model.select("image_id", "vector")
     neighbours = lake.require("neighbours", "neighbours")
-    duplicates = lake.require("duplicates", "clusters").persist()
+    duplicates = keep(lake.require("duplicates", "clusters"))
     labels = lake.read("labels")
-    ranked = ranked_images(lake, config.embed.model).persist()
+    ranked = keep(ranked_images(lake, config.embed.model))
     limits = config.issues
     try:
-        with arrow_rows(lake.spark, ARROW_ROWS):
+        with batch_rows(lake.spark, ARROW_ROWS):
             scored = ranked.count()
             measured, notes = outliers.measured(embeddings, images, ranked, duplicates, scored)
             near = outliers.nearness(neighbours, duplicates).withColumnRenamed("image_id", "representative_id")
-            values = (
+            values = keep(
                 ranked.select("image_id", "representative_id")
                 .join(near, "representative_id", "left")
                 .join(measured, "image_id")
-                .persist()
             )
-            scores = quality_scores(lake.read("features")).join(outliers.outlier_scores(values), "image_id").persist()
+            scores = keep(quality_scores(lake.read("features")).join(outliers.outlier_scores(values), "image_id"))
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
             if leaky:
@@ -130,7 +129,7 @@ def issues(context: Context) -> Counts:
             **({"notes": notes} if notes else {}),
         }  # fmt: skip
     finally:
-        lake.spark.catalog.clearCache()
+        lake.engine.forget_all()
 
 
 def _places(images: DataFrame) -> tuple[int, list[str], list[str]]:

@@ -18,8 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs.copies import BEST_FIRST, ORDER, best_first
-from jobs.spark_versions import apply_in_arrow
-from jobs.tables import read_parquet
+from jobs.engines.frames import map_groups, read_parquet, write_parquet
 from udfs import alignment
 from udfs.cell_packs import vectors_of
 from udfs.keepers import around_keepers, in_components
@@ -136,13 +135,11 @@ def keepers_of(
     is_packed = F.col("images") <= small
     dealt = (
         left.join(sizes, "component")
-        .withColumn("whole", F.when(is_packed, F.lit(-1)).otherwise(F.col("component")))
-        .withColumn(
-            "part", F.when(is_packed, F.pmod(F.xxhash64("component"), F.lit(buckets))).otherwise(_part(max_component))
-        )
+        .withColumn("whole", F.when(is_packed, F.lit(-1)).otherwise(F.col("component")).cast("long"))
+        .withColumn("part", F.when(is_packed, _place("component", F.lit(buckets))).otherwise(_part(max_component)))
         .drop("images")
     )
-    kept = apply_in_arrow(with_details(dealt), ["whole", "part"], choose_keepers(rule), KEPT)
+    kept = map_groups(with_details(dealt), ["whole", "part"], choose_keepers(rule), KEPT)
     for part in done:
         kept = kept.unionByName(part)
     return kept, oversized
@@ -150,7 +147,12 @@ def keepers_of(
 
 def _part(max_component: int) -> Column:
     """The part of its component that an image is dealt to. images: of the component."""
-    return F.pmod(F.xxhash64("image_id"), F.ceil(F.col("images") / max_component))
+    return _place("image_id", F.ceil(F.col("images") / max_component))
+
+
+def _place(name: str, of: Column) -> Column:
+    """A column dealt to so many places by a hash, as BIGINT."""
+    return F.pmod(F.xxhash64(name), of).cast("long")
 
 
 def heads(members: DataFrame, ranked: DataFrame, best: int) -> DataFrame:
@@ -168,8 +170,8 @@ def _round(
     """Writes KEPT of images that get a cluster: `chosen` among the best ones, `taken` from the others by their keepers.
 
     large: (image_id, component, images), members of oversized components. best: see heads. staged: a folder."""
-    chosen = apply_in_arrow(with_details(best), ["component"], choose_keepers(rule), KEPT)
-    chosen.write.mode("overwrite").parquet(f"{staged}/chosen")
+    chosen = map_groups(with_details(best), ["component"], choose_keepers(rule), KEPT)
+    write_parquet(chosen, f"{staged}/chosen")
     chosen = read_parquet(large.sparkSession, f"{staged}/chosen", KEPT)
     others = (
         large.join(chosen.select("image_id"), "image_id", "left_anti")
@@ -183,5 +185,5 @@ def _round(
         .select("image_id", "component", each_part.alias("part"), F.lit(True).alias("is_given"))
     )
     rows = with_details(others.unionByName(given))
-    taken = apply_in_arrow(rows, ["component", "part"], join_keepers(rule), KEPT)
-    taken.write.mode("overwrite").parquet(f"{staged}/taken")
+    taken = map_groups(rows, ["component", "part"], join_keepers(rule), KEPT)
+    write_parquet(taken, f"{staged}/taken")

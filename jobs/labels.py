@@ -18,11 +18,11 @@ from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, Struc
 
 from jobs.config import Labels
 from jobs.copies import ranked_images
+from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
 from jobs.label_issues import has_label
-from jobs.neighbours import arrow_rows, step
+from jobs.neighbours import step
 from jobs.report_format import written_out
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.spark_versions import to_arrow
 from jobs.tables import TABLES, Lake
 from udfs import label_model, label_rows
 from udfs.label_model import LabelModel
@@ -99,7 +99,7 @@ class Classes:
         share = wanted / 2 / max(total, 1) + wanted / 2 / count / np.maximum(self.standing, 1)
         parts = np.ceil(np.minimum(1.0, share if total > wanted else 1.0) * np.ones(count) * SAMPLE_PARTS)
         rows = list(zip(self.names, range(count), parts.astype(int).tolist(), strict=True))
-        return lake.spark.createDataFrame(rows, "label STRING, class INT, parts INT")
+        return frame_of(lake.spark, rows, "label STRING, class INT, parts INT")
 
 
 def asked_images(grouped: DataFrame, numbers: DataFrame, neighbours: DataFrame, folds: int) -> DataFrame:
@@ -108,7 +108,7 @@ def asked_images(grouped: DataFrame, numbers: DataFrame, neighbours: DataFrame, 
     Returns (image_id, content_key, class, fold, in_sample, and the near_* lists of label_rows.ASKED). Copies have the
     neighbours of their representative. A cluster has one vote, its keeper's, and none for
     its own images; any neighbour may be evidence."""
-    mine = grouped.join(F.broadcast(numbers), "label").withColumns(
+    mine = grouped.join(small(numbers), "label").withColumns(
         {
             "fold": F.pmod(F.xxhash64(F.lit("fold"), "group_key"), F.lit(folds)).cast("int"),
             "in_sample": F.col("stands")
@@ -139,7 +139,7 @@ def fitted(
     """The model, an image_id for each class that shows it well, and which classes it could not be fitted to: with any
     of these there is no model. asked: of asked_images. vectors: (image_id, vector)."""
     drawn = asked.where("in_sample").select("content_key", *label_rows.ASKED[:-1])
-    table = to_arrow(vectors.join(F.broadcast(drawn), "image_id"))
+    table = to_arrow(vectors.join(small(drawn), "image_id"))
     ids, keys = table["image_id"].to_numpy(), table["content_key"].to_numpy()
     if not len(ids):
         return None, ids, np.ones(len(classes.names), bool)
@@ -157,7 +157,7 @@ def judged_images(
 ) -> DataFrame:
     """label_rows.JUDGED of all that is asked; total: so many images."""
     narrow = asked.select(*label_rows.ASKED[:-1])
-    rows = vectors.join(F.broadcast(narrow) if total <= BROADCAST_IMAGES else narrow, "image_id")
+    rows = vectors.join(small(narrow) if total <= BROADCAST_IMAGES else narrow, "image_id")
     return step(rows.select(*label_rows.ASKED), label_rows.judged(model, classes.names, typical), label_rows.JUDGED)
 
 
@@ -179,13 +179,12 @@ def confusion_counts(judged: DataFrame) -> DataFrame:
 def left_out(sizes: DataFrame, told: dict[str, str | None], settings: Labels) -> DataFrame:
     """(label, why_left_out or null) of each label. sizes: of class_sizes. told: of the classes that are large enough
     and not too many, why they were not judged, or None."""
-    known = sizes.sparkSession.createDataFrame(
-        [(*row, True) for row in told.items()], "label STRING, why STRING, kept BOOLEAN"
+    known = frame_of(sizes.sparkSession, [(*row, True) for row in told.items()], "label STRING, why STRING, kept BOOLEAN"
     )
     few = F.lit(f"fewer than {settings.min_images:,} different images")
     many = F.lit(f"more than {settings.max_classes:,} classes are larger")
     why = F.when(F.col("kept"), F.col("why")).when(F.col("different") < settings.min_images, few).otherwise(many)
-    return sizes.join(F.broadcast(known), "label", "left").select("label", why.alias("why_left_out"))
+    return sizes.join(small(known), "label", "left").select("label", why.alias("why_left_out"))
 
 
 def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame) -> DataFrame:
@@ -217,17 +216,17 @@ def labels(context: Context) -> Counts:
                 lake.empty(name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}
         ranked = ranked_images(lake, model)
-        grouped = grouped_images(ranked, images, duplicates).persist()
+        grouped = keep(grouped_images(ranked, images, duplicates))
         counts = _judge(context, grouped, neighbours)
         return {**counts, "notes": notes + counts["notes"]}
     finally:
-        lake.spark.catalog.clearCache()
+        lake.engine.forget_all()
 
 
 def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Counts:
     lake, settings = context.lake, context.config.labels
     total = grouped.count()
-    sizes = class_sizes(grouped).persist()
+    sizes = keep(class_sizes(grouped))
     found = sizes.agg(
         F.count("*").alias("labels"), F.sum("images").alias("images"), F.max("images").alias("largest"),
         F.min("images").alias("smallest"),
@@ -239,17 +238,16 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     judged: DataFrame | None = None
     while len(classes.names) >= 2:
         asked = asked_images(grouped, classes.numbered(lake, settings.sample_images), neighbours, settings.folds)
-        asked = asked.persist()
-        with arrow_rows(lake.spark, ARROW_ROWS):
+        asked = keep(asked)
+        with batch_rows(lake.spark, ARROW_ROWS):
             model, typical, lacking = fitted(asked, vectors, classes, settings.folds)
             if model is not None:
-                judged = judged_images(asked, vectors, model, classes, typical, total).persist()
+                judged = keep(judged_images(asked, vectors, model, classes, typical, total))
                 lake.overwrite(
                     "labels", judged.withColumn("flagged", flagged(settings.flag_below)).drop("confident_label")
                 )
                 break
         # Seldom: all different images of a class are in one fold. The others are asked again, without it.
-        asked.unpersist()
         reasons |= {name: SEEN_TOGETHER for name, lacks in zip(classes.names, lacking, strict=True) if lacks}
         left = np.flatnonzero(~lacking)
         classes = Classes([classes.names[n] for n in left], classes.images[left], classes.standing[left])
@@ -259,7 +257,7 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
             lake.empty(name)
     else:
         lake.overwrite("confusions", confusion_counts(judged))
-    why = left_out(sizes, reasons, settings).persist()
+    why = keep(left_out(sizes, reasons, settings))
     flags = lake.read("labels").where("flagged").select("image_id")
     lake.overwrite("classes", class_counts(grouped, flags, why))
     judged_classes = 0 if judged is None else len(classes.names)
@@ -280,7 +278,7 @@ def _vectors(context: Context) -> DataFrame:
     if matrix is None:
         return vectors
     schema = StructType([StructField("image_id", LongType()), StructField("vector", ArrayType(FloatType()))])
-    return vectors.mapInArrow(label_rows.projected(matrix), schema)  # type: ignore[arg-type]
+    return map_batches(vectors, label_rows.projected(matrix), schema)
 
 
 def _first_notes(about: dict[str, Any]) -> list[str]:

@@ -35,11 +35,14 @@ def pairs_between(duplicates: DataFrame, ranked: DataFrame, images: DataFrame, b
         .join(images.select("image_id", F.col(between).alias("here")), "image_id")
         .where(F.col("here").isNotNull())
     )
-    order = F.struct(~F.col("is_keeper"), 1 - F.col("cosine_to_keeper"), "uri", "image_id", "cosine_to_keeper")
+    order = F.struct(
+        (~F.col("is_keeper")).alias("no_keeper"), (1 - F.col("cosine_to_keeper")).alias("unlike"), "uri", "image_id",
+        "cosine_to_keeper",
+    )  # fmt: skip
     found = []
     for kind, group in (("exact", "representative_id"), ("near", "cluster_id")):
         best = members.groupBy(group, "here").agg(F.min(order).alias("best"))
-        first = Window.partitionBy(group).orderBy("best", "here")
+        first = Window.partitionBy(group).orderBy(*(f"best.{name}" for name in ("no_keeper", "unlike", "uri", "image_id")), "here")
         there = best.withColumn("place", F.row_number().over(first)).where(F.col("place") <= MOST_PLACES)
         there = there.select(group, F.col("here").alias("there"), "best")
         is_one_keepers = F.col("best.image_id") == F.col("keeper_id")

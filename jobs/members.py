@@ -6,9 +6,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from jobs.engines.frames import map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
 from jobs.runs import Context
-from jobs.tables import read_parquet
 from udfs import fetch, shards
 
 FILES = from_arrow_schema(shards.FILES)
@@ -60,9 +60,10 @@ def list_shards(context: Context, files: DataFrame, number: int, outside: tuple[
     limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
     work = shards.expand(tuple(ending.lower() for ending in config.catalog.extensions), limits, outside)
     place = lake.staging("members")
-    tasks = max(TASKS_PER_CORE * lake.spark.sparkContext.defaultParallelism, number // SHARDS_PER_TASK)
+    engine = lake.engine
+    tasks = engine.tasks(max(TASKS_PER_CORE * engine.cores, number // SHARDS_PER_TASK))
     dealt = files.repartition(max(1, min(number, tasks)))
-    dealt.mapInArrow(work, MEMBERS).write.mode("overwrite").parquet(place)  # type: ignore[arg-type]
+    write_parquet(map_batches(dealt, work, MEMBERS), place)
     staged = read_parquet(lake.spark, place, MEMBERS)
     notes = staged.where(F.col("uri").isNull())
     told = notes.agg(

@@ -7,24 +7,32 @@ is searched exactly, so that the recall is known."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs import recall
 from jobs.copies import ranked_images
+from jobs.engines.frames import (
+    batch_rows,
+    frame_of,
+    from_arrow,
+    keep,
+    map_batches,
+    read_parquet,
+    small,
+    to_arrow,
+    write_parquet,
+)
 from jobs.near_rules import near_rule
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
-from jobs.spark_versions import from_arrow, to_arrow
-from jobs.tables import TABLES, Lake, read_parquet
+from jobs.tables import TABLES, Lake
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
 from udfs.cosine import Ids, Vectors
@@ -61,24 +69,12 @@ class Search:
 
 
 def step(frame: DataFrame, run: cell_packs.Step, schema: pa.Schema) -> DataFrame:
-    return frame.mapInArrow(run, from_arrow_schema(schema))  # type: ignore[arg-type]
+    return map_batches(frame, run, from_arrow_schema(schema))
 
 
 def met(packed: DataFrame, partitions: int) -> DataFrame:
     """The packs of each place in one partition, one after another."""
     return packed.repartition(partitions, packs.PLACE).sortWithinPartitions(packs.PLACE)
-
-
-@contextmanager
-def arrow_rows(spark: SparkSession, rows: int) -> Iterator[None]:
-    """While inside, so many rows make a batch on their way to Python."""
-    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    usual = str(spark.conf.get(name))
-    spark.conf.set(name, str(rows))
-    try:
-        yield
-    finally:
-        spark.conf.set(name, usual)
 
 
 def collected(images: DataFrame) -> Images:
@@ -166,7 +162,7 @@ def neighbours(context: Context) -> Counts:
     settings = config.neighbours
     ranked = ranked_images(lake, config.embed.model)
     is_representative = F.col("image_id") == F.col("representative_id")
-    marked = ranked.select("image_id", "content_key", is_representative.alias("takes_part")).persist()
+    marked = keep(ranked.select("image_id", "content_key", is_representative.alias("takes_part")))
     images = marked.where("takes_part").select("image_id", "content_key")
     embedded, total = marked.count(), images.count()
     # The copies of a representative have its neighbours: they are neither searched nor lost.
@@ -179,7 +175,7 @@ def neighbours(context: Context) -> Counts:
         if total == 0:
             wrote = sum(_emptied(lake, name) for name in ("cells", "centres", "neighbours"))
             return {**counts, "wrote": int(afresh) + wrote}
-        with arrow_rows(lake.spark, ARROW_ROWS):
+        with batch_rows(lake.spark, ARROW_ROWS):
             searched = _afresh(context, images, total, layout) if afresh else _again(context, images, total, layout)
             if searched is None:
                 return {**counts, "wrote": 0}
@@ -188,7 +184,7 @@ def neighbours(context: Context) -> Counts:
         lake.clear_staging()
         return counts
     finally:
-        lake.spark.catalog.clearCache()
+        lake.engine.forget_all()
 
 
 def _largest_cell(lake: Lake) -> int:
@@ -220,20 +216,20 @@ def _afresh(context: Context, images: DataFrame, total: int, layout: cells.Layou
 def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout) -> Search | None:
     """Searches for the neighbours of the images that are new or lost one; None where there are none."""
     lake = context.lake
-    known = lake.read("cells").select("image_id", "content_key").distinct().persist()
-    fresh = images.join(known, ["image_id", "content_key"], "left_anti").select("image_id").persist()
-    gone = known.join(images, ["image_id", "content_key"], "left_anti").select("image_id").persist()
+    known = keep(lake.read("cells").select("image_id", "content_key").distinct())
+    fresh = keep(images.join(known, ["image_id", "content_key"], "left_anti").select("image_id"))
+    gone = keep(known.join(images, ["image_id", "content_key"], "left_anti").select("image_id"))
     if fresh.isEmpty() and gone.isEmpty():
         return None
     old = lake.read("neighbours")
     kept, orphans = still_valid(old, fresh, gone)
-    asking = fresh.union(orphans).distinct().persist()
+    asking = keep(fresh.union(orphans).distinct())
     marked = images.join(asking.withColumn("asks", F.lit(1)), "image_id", "left").na.fill(0, ["asks"])
     table = to_arrow(lake.read("centres").orderBy("cell"))
     search = _prepared(context, marked, total, asking.count(), layout, cell_packs.vectors_of(table["vector"]))
     lists = _staged(lake, found_lists(context, search), "lists")
     found = pairs_of(lists).drop("rank")
-    touched = found.select("image_id").union(fresh).distinct().persist()
+    touched = keep(found.select("image_id").union(fresh).distinct())
     kept = kept.join(touched, "image_id", "left_semi")
     result = _staged(lake, merged_pairs(found, kept, images, context.config.neighbours.k), "result")
     concerned = touched.union(gone).distinct()
@@ -258,14 +254,14 @@ def _prepared(
     settings = context.config.neighbours
     embeddings = context.lake.read("embeddings").where(F.col("model") == context.config.embed.model)
     vectors = embeddings.select("image_id", "vector")
-    rows = vectors.join(F.broadcast(images) if total <= BROADCAST_IMAGES else images, "image_id")
+    rows = vectors.join(small(images) if total <= BROADCAST_IMAGES else images, "image_id")
     if layout.cells == 1:  # nothing is to be learnt, and all are in one task in any case
         dimension = _dimension(context)
         return Search(rows, total, asked, layout, np.zeros((1, dimension), np.float32), Repeated.none(dimension))
     size = min(max(layout.cells * settings.sample_per_centre, LEAST_SAMPLE), MOST_SAMPLE)
     # Drawn by content: it depends neither on ids nor on partitions.
     drawn = images.orderBy("content_key", "image_id").limit(size)
-    sample = collected(vectors.join(F.broadcast(drawn), "image_id"))
+    sample = collected(vectors.join(small(drawn), "image_id"))
     repeated, first = cell_packs.repeated_in(sample, settings.k)
     if centres is None:
         different = sample.vectors[first] if len(first) >= layout.cells else sample.vectors
@@ -276,7 +272,7 @@ def _prepared(
 def _staged(lake: Lake, rows: DataFrame, name: str) -> DataFrame:
     """The rows, computed once, from the tables as they are now."""
     staged = lake.staging(JOB, name)
-    rows.write.mode("overwrite").parquet(staged)
+    write_parquet(rows, staged)
     return read_parquet(lake.spark, staged, rows.schema)
 
 
@@ -291,7 +287,7 @@ def _recall(context: Context, search: Search) -> Counts:
     # The other end of the order by content: none of them has trained a centre.
     drawn = search.images.select("image_id", "content_key").orderBy(F.desc("content_key"), F.desc("image_id"))
     ids = drawn.limit(settings.recall_images).select("image_id")
-    queries = collected(search.images.join(F.broadcast(ids), "image_id"))
+    queries = collected(search.images.join(small(ids), "image_id"))
     exact = step(search.images, cell_packs.exact_lists(queries, settings.k, 1), cell_packs.LISTS)
     best = step(met(exact, 1), cell_packs.merge_lists(settings.k), cell_packs.MERGED)
     truth = recall.compared(queries, best, lake.read("neighbours"), settings.k, near_rule(context.config))
@@ -303,8 +299,8 @@ def _recall(context: Context, search: Search) -> Counts:
     )
     others = sorted({int(image_id) for image_id in truth.other})
     if at_k.value < settings.recall_floor or of_pairs.value < settings.pair_recall_floor:
-        wanted = lake.spark.createDataFrame([(image_id,) for image_id in others], "image_id BIGINT")
-        near = collected(search.images.join(F.broadcast(wanted), "image_id"))
+        wanted = frame_of(lake.spark, [(image_id,) for image_id in others], "image_id BIGINT")
+        near = collected(search.images.join(small(wanted), "image_id"))
         vectors = dict(zip(near.ids.tolist(), near.vectors, strict=True))
         said = recall.advice(truth, vectors, search.centres, search.layout.probes, settings)
         if said:

@@ -15,11 +15,11 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import tables
 from jobs.copies import redundant_ids
+from jobs.engines.frames import frame_of, map_groups, small, to_arrow
 from jobs.issue_rows import issue_rows
 from jobs.label_issues import has_label
 from jobs.neighbours import BROADCAST_IMAGES, step
 from jobs.scores import STATISTIC_DECIMALS
-from jobs.spark_versions import apply_in_arrow, to_arrow
 from udfs.cell_packs import vectors_of
 from udfs.cosine import DECIMALS, Vectors
 from udfs.outliers import Spread, class_cosines, direction, learn
@@ -77,7 +77,7 @@ def different_images(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
 def spread_of(embeddings: DataFrame, different: DataFrame) -> Spread:
     """How the images of the lake vary, from a sample drawn by content: it depends neither on ids nor on partitions."""
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)
-    table = to_arrow(embeddings.join(F.broadcast(drawn), "image_id"))
+    table = to_arrow(embeddings.join(small(drawn), "image_id"))
     table = table.sort_by([("content_key", "ascending"), ("image_id", "ascending")])
     return learn(vectors_of(table["vector"]) if table.num_rows else np.empty((0, 1), np.float32))
 
@@ -102,7 +102,7 @@ def class_directions(embeddings: DataFrame, different: DataFrame, placed: DataFr
     drawn = different.join(placed, "image_id").withColumn("number", F.row_number().over(order))
     drawn = drawn.where(F.col("number") <= CLASS_SAMPLE).select("image_id", "place", "number")
     rows = embeddings.join(drawn, "image_id").select("place", "number", "vector")
-    found = to_arrow(apply_in_arrow(rows, ["place"], _mean, from_arrow_schema(DIRECTION))).sort_by("place")
+    found = to_arrow(map_groups(rows, ["place"], _mean, from_arrow_schema(DIRECTION))).sort_by("place")
     vectors = vectors_of(found["vector"])
     directions = np.zeros((count, vectors.shape[1]), np.float32)
     directions[found["place"].to_numpy()] = vectors
@@ -150,10 +150,10 @@ def measured(
     labels, large = classes_of(different, labelled)
     if not labels:
         return step(embeddings.withColumn("place", F.lit(-1).cast("long")), measure(spread, None), MEASURED), []
-    numbers = embeddings.sparkSession.createDataFrame(list(enumerate(labels)), "place BIGINT, label STRING")
-    placed = labelled.join(F.broadcast(numbers), "label").select("image_id", "place")
+    numbers = frame_of(embeddings.sparkSession, list(enumerate(labels)), "place BIGINT, label STRING")
+    placed = labelled.join(small(numbers), "label").select("image_id", "place")
     directions = class_directions(embeddings, different, placed, len(labels))
-    rows = embeddings.join(F.broadcast(placed) if embedded <= BROADCAST_IMAGES else placed, "image_id", "left")
+    rows = embeddings.join(small(placed) if embedded <= BROADCAST_IMAGES else placed, "image_id", "left")
     notes = []
     if large > len(labels):
         notes.append(f"class outliers: looked for in the {len(labels):,} largest labels of {large:,}")
@@ -176,11 +176,11 @@ def outlier_scores(values: DataFrame) -> DataFrame:
     in_class = values.where(F.col("place") >= 0).select("place", "class_cosine")
     # Aggregates joined back, and no windows: a class may be a tenth of all images.
     middles = in_class.groupBy("place").agg(_median(F.col("class_cosine")).alias("middle"))
-    deviations = in_class.join(F.broadcast(middles), "place").groupBy("place", "middle")
+    deviations = in_class.join(small(middles), "place").groupBy("place", "middle")
     classes = deviations.agg(_median(F.abs(F.col("class_cosine") - F.col("middle"))).alias("away"))
     own = _squared(F.col("middle"), F.col("class_cosine"), F.col("away"), "class_cosine")
     half = F.lit(HALF_AT**2)
-    return values.join(F.broadcast(classes), "place", "left").select(
+    return values.join(small(classes), "place", "left").select(
         "image_id",
         (half / (half + near + F.coalesce(common, F.lit(0.0)))).alias("outlier_score"),
         (half / (half + own)).alias("class_outlier_score"),

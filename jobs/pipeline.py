@@ -70,7 +70,7 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
         lines.append(f"{leaks:,} images have a duplicate in another split: a test on them measures memory")
     lines.append(f"tables: {lake.uri}")
     if any(result.job == report.JOB for result in results):
-        lines.append(f"report: {report.index_of(report_uri)}")
+        lines.append(f"report: {report.link_to(report_uri)}")
     return lines
 
 

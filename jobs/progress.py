@@ -32,6 +32,10 @@ class Reporter:
         stamp = "" if self.console.is_terminal else time.strftime("%Y-%m-%dT%H:%M:%SZ ", time.gmtime())
         self.console.print(f"{stamp}{job:<11}{text}", markup=False)
 
+    def say(self, text: str) -> None:
+        """A line that is of no stage."""
+        self.console.print(text, markup=False)
+
     @contextlib.contextmanager
     def images(self, label: str, total: int, done: Callable[[], int]) -> Iterator[None]:
         """While inside, shows done() of total on a terminal, with the rate and the time left; a log sees nothing."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Row
-from pyspark.sql import functions as F
 
 from jobs.config import Neighbours
+from jobs.engines.frames import frame_of, small
 from udfs import recall
 from udfs.cell_packs import Images
 from udfs.cells import CellIndex
@@ -53,9 +53,9 @@ def compared(queries: Images, exact: DataFrame, neighbours: DataFrame, k: int, r
     """exact: MERGED of the queries. neighbours: the table. What is brought to the driver is bounded by the sample."""
     row_of = {int(image_id): row for row, image_id in enumerate(queries.ids)}
     lists = {row_of[row["image_id"]]: row for row in exact.select("image_id", "neighbour_ids", "cosines").collect()}
-    ids = neighbours.sparkSession.createDataFrame([(image_id,) for image_id in row_of], "image_id BIGINT")
+    ids = frame_of(neighbours.sparkSession, [(image_id,) for image_id in row_of], "image_id BIGINT")
     listed: dict[int, dict[int, float]] = {row: {} for row in row_of.values()}
-    for pair in neighbours.join(F.broadcast(ids), "image_id").select("image_id", "neighbour_id", "cosine").collect():
+    for pair in neighbours.join(small(ids), "image_id").select("image_id", "neighbour_id", "cosine").collect():
         listed[row_of[pair["image_id"]]][pair["neighbour_id"]] = pair["cosine"]
     query = np.repeat(np.arange(len(queries.ids)), [len(lists[row]["cosines"]) for row in range(len(queries.ids))])
     other = np.array([image for row in range(len(queries.ids)) for image in lists[row]["neighbour_ids"]], np.int64)

@@ -7,12 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 
 from jobs import report_classes, report_pages, report_rows, report_topics, tables
+from jobs.engines.frames import frame_of, small
 from jobs.report_values import (
     Clusters,
     ClusterView,
@@ -36,18 +38,23 @@ def index_of(report_uri: str) -> str:
     return uris.join(report_uri, "index.html")
 
 
+def link_to(report_uri: str) -> str:
+    """The first page as a link that a terminal opens."""
+    page = index_of(report_uri)
+    return page if uris.is_s3(page) else "file://" + quote(uris.local_path(page))
+
+
 def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
     """WebP thumbnails of these images, made by the executors: an image is hostile until it is decoded."""
     lake, config = context.lake, context.config
-    spark = lake.spark
-    wanted = spark.createDataFrame([(i,) for i in ids], "image_id bigint")
-    todo = lake.read("images").join(F.broadcast(wanted), "image_id").select("image_id", *arrow.REFERENCE.names)
+    wanted = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
+    todo = lake.read("images").join(small(wanted), "image_id").select("image_id", *arrow.REFERENCE.names)
     limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
     embed = config.embed
     task = arrow.ThumbnailTask(limits, embed.fetch_threads, embed.max_pixels, config.report.thumbnail_side)
     work = arrow.thumbnail_batches(task, embed.decode_timeout_s)
-    tasks = max(1, min(spark.sparkContext.defaultParallelism, len(ids) // 16))
-    made = todo.repartition(tasks).mapInArrow(work, THUMBNAILS)  # type: ignore[arg-type]
+    tasks = max(1, min(lake.engine.cores, len(ids) // 16))
+    made = lake.engine.map_batches(todo.repartition(tasks), work, THUMBNAILS, isolated=True)
     made = made.where(F.col("webp").isNotNull())
     return {row["image_id"]: bytes(row["webp"]) for row in made.collect()}
 

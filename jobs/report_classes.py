@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
+from jobs.engines.frames import frame_of, small
 from jobs.report_values import OTHER_SPLITS, Class, Classes, Confusion, Finding, LeftOut, Picture
 from jobs.tables import Lake
 
@@ -95,14 +96,14 @@ def _classes(lake: Lake, counted: DataFrame, by_label: DataFrame, split: Column)
     rows = {
         row["label"]: row for row in largest.union(smallest).union(by_label.where(F.col("label").isNull())).collect()
     }
-    shown = lake.spark.createDataFrame([(label,) for label in rows], "top string")
+    shown = frame_of(lake.spark, [(label,) for label in rows], "top string")
     same = F.col("label").eqNullSafe(F.col("top"))
     in_split: dict[str | None, dict[str | None, int]] = {}
-    of_shown = counted.join(F.broadcast(shown), same).groupBy("label", split.alias("split"))
+    of_shown = counted.join(small(shown), same).groupBy("label", split.alias("split"))
     for row in of_shown.agg(F.sum("images").alias("images")).collect():
         in_split.setdefault(row["label"], {})[row["split"]] = row["images"]
     troubled = lake.read("issues").select("image_id").distinct()
-    labelled = lake.read("images").select("image_id", "label").join(F.broadcast(shown), same)
+    labelled = lake.read("images").select("image_id", "label").join(small(shown), same)
     by_issue = labelled.join(troubled, "image_id", "left_semi").groupBy("label").count().collect()
     with_issues = {row["label"]: row["count"] for row in by_issue}
     return [
@@ -115,11 +116,10 @@ def _examples(labels: DataFrame, pairs: list[Row]) -> list[tuple[int, int | None
     """(image, evidence) of the clearest label of each pair of confused labels, a flagged one first, or None."""
     if not pairs:
         return []
-    wanted = labels.sparkSession.createDataFrame(
-        [(row["label"], row["other_label"]) for row in pairs], "label string, suggested_label string"
+    wanted = frame_of(labels.sparkSession, [(row["label"], row["other_label"]) for row in pairs], "label string, suggested_label string"
     )
     clearest = F.min(F.struct(~F.col("flagged"), "score", "image_id", "evidence_id")).alias("first")
-    rows = labels.join(F.broadcast(wanted), ["label", "suggested_label"])
+    rows = labels.join(small(wanted), ["label", "suggested_label"])
     found = {
         (row["label"], row["suggested_label"]): (row["first"]["image_id"], row["first"]["evidence_id"])
         for row in rows.groupBy("label", "suggested_label").agg(clearest).collect()

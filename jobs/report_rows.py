@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 
 from jobs import __version__, tables
 from jobs.config import Config
+from jobs.engines.frames import frame_of, small
 from jobs.report_texts import COPIES, LABELS
 from jobs.report_texts import ISSUES as TEXTS
 from jobs.report_values import OTHER_SPLITS, Leaks, Picture, Stage, Summary, Vote
@@ -162,8 +163,8 @@ def votes(labels: DataFrame, rows: Iterable[Row]) -> dict[int, Vote]:
     ids = [(row["image_id"],) for row in rows if row["issue"] == tables.WRONG_LABEL]
     if not ids:
         return {}
-    wanted = labels.sparkSession.createDataFrame(ids, "image_id bigint")
-    found = labels.join(F.broadcast(wanted), "image_id").collect()
+    wanted = frame_of(labels.sparkSession, ids, "image_id bigint")
+    found = labels.join(small(wanted), "image_id").collect()
     return {
         row["image_id"]: Vote(row["confidence"], row["suggested_confidence"], row["neighbour_share"]) for row in found
     }
@@ -182,9 +183,9 @@ def largest_clusters(duplicates: DataFrame, count: int) -> list[Row]:
 
 def pictures(lake: Lake, ids: list[int], thumbnails: set[int]) -> dict[int, Picture]:
     """What the pages say of these images. ids: bounded by the settings of the report."""
-    wanted = lake.spark.createDataFrame([(i,) for i in ids], "image_id bigint")
+    wanted = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
     rows = (
-        lake.read("images").join(F.broadcast(wanted), "image_id")
+        lake.read("images").join(small(wanted), "image_id")
         .join(lake.read("features").select("image_id", "width", "height"), "image_id", "left")
         .select("image_id", "uri", "split", "label", "source", "width", "height")
         .collect()

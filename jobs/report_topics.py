@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pyspark.sql import Row
 from pyspark.sql import functions as F
 
+from jobs.engines.frames import frame_of, small
 from jobs.report_values import Picture, Topic, Topics
 from jobs.tables import Lake
 
@@ -52,8 +53,8 @@ def topic_rows(lake: Lake, count: int, typical: int) -> TopicRows:
     if not rows:
         return TopicRows([], 0, 0, {}, typical)
     total = summaries.agg(F.count("*").alias("topics"), F.sum("images").alias("images")).collect()[0]
-    shown = lake.spark.createDataFrame([(row["topic_id"],) for row in rows], "topic_id int")
-    members = lake.read("topics").select("image_id", "topic_id").join(F.broadcast(shown), "topic_id")
+    shown = frame_of(lake.spark, [(row["topic_id"],) for row in rows], "topic_id int")
+    members = lake.read("topics").select("image_id", "topic_id").join(small(shown), "topic_id")
     troubled = lake.read("issues").select("image_id").distinct()
     by_topic = members.join(troubled, "image_id", "left_semi").groupBy("topic_id").count().collect()
     with_issues = {row["topic_id"]: row["count"] for row in by_topic}

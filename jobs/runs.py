@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs import __version__, metrics
 from jobs.config import Config
+from jobs.engines.frames import frame_of
 from jobs.errors import ContractError, RunError
 from jobs.progress import Reporter
 from jobs.tables import TABLES, Lake
@@ -130,7 +131,7 @@ def _record(
         "seconds": (ended - started).total_seconds(),
         "status": status,
     }
-    context.lake.append("runs", context.lake.spark.createDataFrame([row], TABLES["runs"].schema))
+    context.lake.append("runs", frame_of(context.lake.spark, [row], TABLES["runs"].schema))
 
 
 def _now() -> datetime.datetime:

@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
+from jobs.engines.frames import small
 from jobs.issue_rows import issue_rows
 
 # Issue -> its score; the setting in the section `issues` has the issue's name. All of these ask for a look only.
@@ -142,7 +143,7 @@ def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
         F.when(raised[issue], F.struct(F.lit(issue).alias("issue"), F.col(score).alias("score")))
         for issue, score in QUALITY.items()
     ]
-    flagged = scores.crossJoin(F.broadcast(in_colour)).select(
+    flagged = scores.crossJoin(small(in_colour)).select(
         "image_id", F.explode(F.array_compact(F.array(*flags))).alias("flag")
     )
     return issue_rows(flagged.select("image_id", "flag.*"), "review")

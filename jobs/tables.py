@@ -6,10 +6,6 @@ Tables are Delta, read by Spark, delta-rs, DuckDB and Athena alike: no deletion 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -29,6 +25,8 @@ from pyspark.sql.types import (
 )
 
 from jobs import __version__
+from jobs.engines import delta_log
+from jobs.engines.base import Table, of
 from jobs.errors import ContractError, LakeError
 from jobs.lease import Lease
 from udfs import objects, uris
@@ -98,16 +96,6 @@ SCORES = (
 )
 OUTLIER_SCORES = ("outlier_score", "class_outlier_score")  # null where an image has no neighbours to be compared with
 DETAILS = ("exact", "near")  # of leaks and overlaps
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table of the lake. key: the columns that tell its rows apart. checks: SQL that holds for every row."""
-
-    name: str
-    schema: StructType
-    key: tuple[str, ...]
-    checks: Mapping[str, str] = field(default_factory=dict)
 
 
 def _schema(**columns: DataType | tuple[DataType, bool]) -> StructType:
@@ -284,16 +272,6 @@ TABLES: dict[str, Table] = {
 }  # fmt: skip
 
 
-def literal(path: str) -> str:
-    """A path as Spark's file readers want it: they take []{}*? for a pattern. Delta takes a path as it is."""
-    return re.sub(r"([\\\[\]{}*?])", r"\\\1", path)
-
-
-def read_parquet(spark: SparkSession, folder: str, schema: StructType) -> DataFrame:
-    """The Parquet files of a folder of any name."""
-    return spark.read.schema(schema).parquet(literal(folder))
-
-
 def read_marker(uri: str) -> dict[str, object] | None:
     """The lake's marker, or None where there is no lake. Needs no Spark.
 
@@ -322,33 +300,31 @@ class Lake:
 
     def __init__(self, spark: SparkSession, uri: str, run_id: str, lease: Lease | None = None) -> None:
         self.spark = spark
+        self.engine = of(spark)
         self.uri = uri
         self.run_id = run_id
         self._lease = lease
 
     def path(self, name: str) -> str:
-        """Where a table lies, as Spark spells it."""
+        """Where a table lies, as a canonical URI."""
         return uris.join(self.uri, TABLES[name].name)
 
     def exists(self, name: str) -> bool:
-        from delta.tables import DeltaTable
-
-        return DeltaTable.isDeltaTable(self.spark, self.path(name))  # cheap: history() is a Spark job
+        return self.version(name) is not None
 
     def version(self, name: str) -> int | None:
         """The newest Delta version of a table, or None where it is not there yet."""
-        from delta.tables import DeltaTable
-
-        if not DeltaTable.isDeltaTable(self.spark, self.path(name)):
-            return None
-        row = DeltaTable.forPath(self.spark, self.path(name)).history(1).select("version").head()
-        return int(row[0]) if row else None
+        return delta_log.version(self.path(name))
 
     def read(self, name: str) -> DataFrame:
         """A table as it is now; empty where it is not there yet."""
         if not self.exists(name):
-            return self.spark.createDataFrame([], TABLES[name].schema)
-        return self.spark.read.format("delta").load(self.path(name))
+            return self.no_rows(name)
+        return self.engine.read_table(self.path(name), TABLES[name])
+
+    def no_rows(self, name: str) -> DataFrame:
+        """A frame of a table's columns without a row."""
+        return self.engine.rows([], TABLES[name].schema)
 
     def require(self, name: str, made_by: str) -> DataFrame:
         """A table that a stage cannot do without. Raises LakeError that names the stage to run first."""
@@ -358,45 +334,30 @@ class Lake:
 
     def append(self, name: str, rows: DataFrame) -> None:
         self._create(name)
-        self._conform(name, rows).write.format("delta").mode("append").save(self.path(name))
+        self.engine.append(self.path(name), TABLES[name], self._conform(name, rows))
 
     def overwrite(self, name: str, rows: DataFrame) -> None:
         self._create(name)
-        self._conform(name, rows).write.format("delta").mode("overwrite").save(self.path(name))
+        self.engine.overwrite(self.path(name), TABLES[name], self._conform(name, rows))
 
     def empty(self, name: str) -> None:
         """Makes the table where it is not there yet, and leaves it without rows."""
         self._create(name)
         if not self.read(name).isEmpty():
-            self.overwrite(name, self.spark.createDataFrame([], TABLES[name].schema))
+            self.overwrite(name, self.no_rows(name))
 
     def delete(self, name: str, ids: DataFrame) -> None:
         """Removes all rows of these image_ids. ids: (image_id), no duplicates."""
-        from delta.tables import DeltaTable
-
         if not self.exists(name):
             return
         self._may_write()
-        target = DeltaTable.forPath(self.spark, self.path(name)).alias("t")
-        target.merge(ids.select("image_id").alias("s"), "t.image_id = s.image_id").whenMatchedDelete().execute()
+        self.engine.delete(self.path(name), TABLES[name], ids)
 
     def merge(self, name: str, changes: DataFrame) -> None:
         """Upserts rows by the table's key, in one commit. changes: the table's columns and `removed` BOOLEAN;
         of a row with removed = true only the key counts, and it goes."""
-        from delta.tables import DeltaTable
-
         self._create(name)
-        table = TABLES[name]
-        columns = {column: F.col(f"s.{column}") for column in table.schema.names}
-        (
-            DeltaTable.forPath(self.spark, self.path(name))
-            .alias("t")
-            .merge(changes.alias("s"), " AND ".join(f"t.{column} = s.{column}" for column in table.key))
-            .whenMatchedDelete(F.col("s.removed"))
-            .whenMatchedUpdate(set=columns)  # type: ignore[arg-type]
-            .whenNotMatchedInsert(~F.col("s.removed"), values=columns)  # type: ignore[arg-type]
-            .execute()
-        )
+        self.engine.merge(self.path(name), TABLES[name], changes)
 
     def staging(self, *parts: str) -> str:
         """A place for this run's intermediate files; clear_staging() empties it."""
@@ -411,9 +372,7 @@ class Lake:
     def clear_staging(self, staged: str | None = None) -> None:
         """Removes what this run and dead ones before it have staged, or one place that staging() named."""
         self._may_write()
-        jvm: Any = self.spark._jvm
-        path = jvm.org.apache.hadoop.fs.Path(staged or uris.join(self.uri, "_staging"))
-        path.getFileSystem(self.spark._jsparkSession.sessionState().newHadoopConf()).delete(path, True)
+        objects.delete_below(staged or uris.join(self.uri, "_staging"))
 
     def mark(self, **values: int) -> None:
         """Writes the lake's marker with these values changed; makes a lake of a URI that is none yet."""
@@ -432,18 +391,9 @@ class Lake:
         self._lease.check()
 
     def _create(self, name: str) -> None:
-        from delta.tables import DeltaTable
-
         self._may_write()
-        if DeltaTable.isDeltaTable(self.spark, self.path(name)):
-            return
-        table = TABLES[name]
-        builder = DeltaTable.createIfNotExists(self.spark).location(self.path(name)).addColumns(table.schema)
-        # Readers other than Spark know no deletion vectors (one gives wrong rows without a word).
-        builder = builder.property("delta.enableDeletionVectors", "false")
-        for check, condition in table.checks.items():
-            builder = builder.property(f"delta.constraints.{check}", condition)
-        builder.execute()
+        if not self.exists(name):
+            self.engine.create(self.path(name), TABLES[name])
 
     def _conform(self, name: str, rows: DataFrame) -> DataFrame:
         """The rows with just the table's columns, in its order. Raises ContractError for a missing or other column."""

@@ -11,8 +11,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType, StringType, StructField, StructType
 
 from jobs.catalog import Source
+from jobs.engines.base import of
+from jobs.engines.frames import map_batches
 from jobs.errors import InputError
-from jobs.tables import literal
 from udfs import objects, uris
 from udfs.models import Model
 from udfs.s3 import StoreError
@@ -41,8 +42,8 @@ def read_vectors(spark: SparkSession, model: Model) -> DataFrame:
     a uri that is none or stands twice."""
     source = find_table(model)
     try:
-        table = spark.read.format(source.kind).load(source.uri if source.kind == "delta" else literal(source.uri))
-    except Exception as error:  # Spark's errors share no base class that says "cannot be read"
+        table = of(spark).read_source(source.uri, source.kind)
+    except Exception as error:  # an engine's errors share no base class that says "cannot be read"
         told = str(error).splitlines()[0].strip(": ")[:200]
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told})") from error
     types = {field.name: field.dataType for field in table.schema}
@@ -66,7 +67,7 @@ def read_vectors(spark: SparkSession, model: Model) -> DataFrame:
             yield pa.RecordBatch.from_arrays([*batch.columns, found], names=["given", "vector", "uri"])
 
     schema = StructType([StructField("given", StringType()), READ["vector"], READ["uri"]])
-    vectors = given.mapInArrow(canonical, schema)  # type: ignore[arg-type]
+    vectors = map_batches(given, canonical, schema)
     bad = vectors.where(F.col("uri").isNull()).select("given").head()
     if bad is not None:
         raise InputError(f"{source.uri}: {bad['given']!r} is not a path, a file: URI or an s3:// URI")

@@ -1,5 +1,8 @@
-"""What all tests share: one Spark session with few partitions, started when the first test asks for it."""
+"""What all tests share: one session of an engine, started when the first test asks for it.
 
+IMAGESIEVE_TEST_ENGINE names the engine: sail, which is the default where it is installed, or spark."""
+
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ from tests import s3_server
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"]
+ENGINE = os.environ.get("IMAGESIEVE_TEST_ENGINE") or ("sail" if importlib.util.find_spec("pysail") else "spark")
+FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"] if ENGINE == "spark" else []
 
 
 @pytest.fixture(scope="session")
@@ -25,12 +29,13 @@ def s3() -> Iterator[s3_server.S3Server]:
 
 @pytest.fixture(scope="session")
 def spark(s3: s3_server.S3Server) -> "Iterator[SparkSession]":
-    """The session that a run would open, with two shuffle partitions, S3 tables included."""
-    from jobs import config, session
+    """The session that a run would open, S3 tables included; that of Spark has two shuffle partitions."""
+    from jobs import config
+    from jobs.engines.opening import open_engine
 
-    opened = session.open_session(config.load((), FEW_PARTITIONS), uses_s3=True)
-    yield opened
-    opened.stop()
+    settings = config.load((), [*FEW_PARTITIONS, f"spark.engine={ENGINE}"])
+    with open_engine(settings, uses_s3=True) as engine:
+        yield engine.spark
 
 
 @pytest.fixture(scope="session")

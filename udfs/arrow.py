@@ -1,4 +1,4 @@
-"""The executor functions as Spark calls them: iterators of Arrow record batches, one signature for every stage."""
+"""The executor functions as an engine calls them: iterators of Arrow record batches, one signature for every stage."""
 
 from __future__ import annotations
 
@@ -85,27 +85,37 @@ class ThumbnailTask:
         return image_pass.thumbnails(self)
 
 
-def task_maker(
-    prepared: models.Prepared, model: models.Model, limits: fetch.Limits, fetch_threads: int, max_pixels: int
-) -> Callable[[], EmbedTask]:
-    """What a worker calls to learn its task: from the files that Spark brought to its node, on the GPU of its task.
+@dataclass(frozen=True)
+class Place:
+    """Where a task runs. files: as they lie there. gpu: the address of its GPU, None where it was given none. cores: of
+    the task."""
 
-    Decoding gets the task's other cores: spark.task.cpus is how many feed one GPU."""
-    kind, names = prepared.kind if prepared.files else "", [file.name for file in prepared.files]
+    files: tuple[Path, ...]
+    gpu: int | None
+    cores: int
+
+
+def task_maker(
+    prepared: models.Prepared,
+    model: models.Model,
+    limits: fetch.Limits,
+    fetch_threads: int,
+    max_pixels: int,
+    where: Callable[[], Place],
+) -> Callable[[], EmbedTask]:
+    """What a worker calls to learn its task. where: says where its files are and which GPU is its own.
+
+    Decoding gets the task's other cores: they are how many feed one GPU."""
+    kind = prepared.kind if prepared.files else ""
 
     def make() -> EmbedTask:
         import shutil
 
-        from pyspark import SparkFiles, TaskContext
-
-        task = TaskContext.get()
-        gpus = task.resources().get("gpu") if task else None
-        cores = task.cpus() if task else 1
+        place = where()
         own = 0 if kind == "torch" and shutil.which("nvidia-smi") else None  # one machine, whose tasks are given none
-        device = int(gpus.addresses[0]) if gpus else own
-        files = tuple(Path(SparkFiles.get(name)) for name in names)
-        decode_threads = cores if device is not None or cores > 1 else 0
-        return EmbedTask(model, kind, files, device, limits, fetch_threads, decode_threads, max_pixels)
+        device = own if place.gpu is None else place.gpu
+        decode_threads = place.cores if device is not None or place.cores > 1 else 0
+        return EmbedTask(model, kind, place.files, device, limits, fetch_threads, decode_threads, max_pixels)
 
     return make
 

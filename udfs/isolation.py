@@ -4,6 +4,11 @@ The parent feeds record batches to one child, which answers in batches. A board 
 child is at. When it dies, or has been at one row for too long, each row on the board is tried again alone in a child of
 its own: what kills that one too is the culprit and becomes a failed row. All other rows are simply sent again.
 
+`run` is for work row by row. `stream` runs any function of batches in a child, for engines that would call it in a
+thread of their own process: there it costs one clear error where native code crashes.
+
+Several tasks of one process, in threads, each have a child of their own; idle ones are kept for later tasks.
+
 Messages: one byte of kind, eight of length, and the payload. The payloads of rows are Arrow streams, no pickles: what a
 hostile image may have made of the child can send nothing but data.
 """
@@ -12,7 +17,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import itertools
 import mmap
 import os
@@ -28,6 +32,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NamedTuple, Protocol
 
@@ -44,7 +49,6 @@ _POLL_S = 0.25
 _IDLE_S = 30.0  # after which a child that has nothing to do ends: its memory is for the stages that follow
 _MAX_REPLY = 1 << 30  # bytes of one message from the child
 _CRASHES_IN_A_ROW = 10  # with no row in between that went well: then it is the machine, not the rows
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 # Of glibc: else each thread that fetches keeps a heap of its own, and gives its pages back after every image.
 _MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
@@ -76,6 +80,15 @@ class Board:
         return {row - 1: begun for row, begun in _SLOT.iter_unpack(self._memory[:]) if row}
 
 
+def _anonymous_file() -> int:
+    """A descriptor of a new file without a name, in memory where the system can."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("board")
+    file, path = tempfile.mkstemp()
+    os.unlink(path)  # noqa: PTH108 (a text)
+    return file
+
+
 class Task(Protocol):
     """What a child does; it is sent there by pickle, from the parent to the child only."""
 
@@ -83,6 +96,22 @@ class Task(Protocol):
         """Called once in the child. Returns what maps batches, which have the column ROW, to batches of results with
         that column: one for each row, in any order. It must not take more from its argument than it needs."""
         ...
+
+
+@dataclass(frozen=True)
+class FunctionTask:
+    """A function of batches, for `stream`. pickled: by value, by whoever sends it. name: for people."""
+
+    pickled: bytes
+    name: str
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        function: Callable[[Batches], Batches] = pickle.loads(self.pickled)  # noqa: S301 (of the driver)
+        return lambda batches, _board: function(batches)
+
+
+class WorkerError(RuntimeError):
+    """A function of `stream` raised an error, or its process ended; one line that says which and how."""
 
 
 class _DiedError(Exception):
@@ -99,37 +128,50 @@ class _Pending(NamedTuple):
 
 
 class _Child:
-    """One child process that has opened a task."""
+    """One child process that has opened a task; another can be opened in its place."""
 
     def __init__(self, task: bytes) -> None:
+        self.task = b""
+        self.idle_since = 0.0
         self._socket, theirs = socket.socketpair()
-        board = os.memfd_create("board")
+        board = _anonymous_file()
+        alive, ours = os.pipe()
+        self._alive = os.fdopen(ours, "wb")  # never written to
         os.ftruncate(board, _SLOTS * _SLOT.size)
         self.board = Board(board)
         self._said: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115 (closed with the child)
         program = "import sys; from udfs.isolation import serve; serve(*map(int, sys.argv[1:]))"
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(theirs.fileno()), str(board), str(os.getpid())],
+                [sys.executable, "-P", "-c", program, str(theirs.fileno()), str(board), str(alive)],
                 stdin=subprocess.DEVNULL,
                 stdout=self._said,
                 stderr=self._said,
-                pass_fds=(theirs.fileno(), board),
+                pass_fds=(theirs.fileno(), board, alive),
                 # What this process can import, the child can: a zip of --py-files stands on sys.path alone.
                 env={**os.environ, **_MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             )
         finally:
             theirs.close()
             os.close(board)
+            os.close(alive)
+        self.pid = self._process.pid
+        self.open(task)
+
+    def open(self, task: bytes) -> None:
+        """Raises RuntimeError where the task cannot be opened, and ends the process."""
+        if task == self.task:
+            return
         try:
             self.send(_TASK, task)
             kind, payload = self.receive(None)
         except _DiedError as died:
+            self.close()
             raise RuntimeError(f"the worker's child does not start: {died.why}") from died
         if kind != _READY:
             self.close()
-            raise RuntimeError(payload.decode())
-        self.pid = self._process.pid
+            raise RuntimeError(bytes(payload).decode())
+        self.task = task
 
     def send(self, kind: bytes, payload: bytes | memoryview = b"") -> None:
         """Raises _DiedError, at once where the child is gone."""
@@ -139,7 +181,7 @@ class _Child:
         except OSError as error:
             raise _DiedError(str(error)) from error
 
-    def receive(self, hang_s: float | None) -> tuple[bytes, bytes]:
+    def receive(self, hang_s: float | None) -> tuple[bytes, bytearray]:
         """The next message. Raises _DiedError where the child ends before, or stays longer than hang_s at one row."""
         head = self._exactly(_HEAD.size, hang_s)
         kind, length = _HEAD.unpack(head)
@@ -148,24 +190,23 @@ class _Child:
             raise _DiedError(f"it sent a message of {length} bytes")
         return kind, self._exactly(length, hang_s)
 
-    def _exactly(self, size: int, hang_s: float | None) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            if not select.select([self._socket], [], [], _POLL_S)[0]:
+    def _exactly(self, size: int, hang_s: float | None) -> bytearray:
+        whole = bytearray(size)
+        view, at = memoryview(whole), 0
+        while at < size:
+            if hang_s is not None and not select.select([self._socket], [], [], _POLL_S)[0]:
                 self._look_after(hang_s)
                 continue
             try:
-                got = self._socket.recv(min(size - len(parts), 1 << 20))
+                got = self._socket.recv_into(view[at:])
             except OSError:
-                got = b""
+                got = 0
             if not got:
                 raise _DiedError(self._why())
-            parts += got
-        return bytes(parts)
+            at += got
+        return whole
 
-    def _look_after(self, hang_s: float | None) -> None:
-        if hang_s is None:
-            return
+    def _look_after(self, hang_s: float) -> None:
         oldest = min(self.board.rows().values(), default=None)
         if oldest is not None and time.monotonic() - oldest > hang_s:
             self.kill()
@@ -196,35 +237,90 @@ class _Child:
         self._socket.close()
         self.kill()
         self._said.close()
+        self._alive.close()
 
 
-# The child of this process, kept from task to task: a worker is reused, and opening a model costs half a second.
-_kept: dict[bytes, _Child] = {}
+_FUNCTIONS = b""  # what idle children of `stream` are kept under: any may take any function
+# Idle children by what they have opened: opening a model costs half a second, and a process a tenth.
+_idle: dict[bytes, list[_Child]] = {}
+_lock = threading.Lock()
 
 
-def _take(task: bytes) -> _Child:
-    """The child that has opened this task. Another task's goes: a worker is never at two, and memory is bounded."""
-    child = _kept.pop(task, None)
-    if child is not None and child.is_there():
-        return child
-    if child is not None:
-        child.close()
-    close()
-    return _Child(task)
+def _take(task: bytes, of: bytes) -> _Child:
+    """An idle child kept under `of`, or a new one, with this task opened. Idle ones of other tasks go, but those of
+    `stream`: memory is bounded."""
+    child: _Child | None = None
+    with _lock:
+        mine = _idle.get(of, [])
+        while mine and child is None:
+            child = mine.pop()
+            # One that is about to end by itself is not taken: it would be gone before its first row.
+            if not child.is_there() or time.monotonic() - child.idle_since > 0.8 * _IDLE_S:
+                child.close()
+                child = None
+        others = [] if child is not None else [key for key in _idle if key not in (of, _FUNCTIONS)]
+        gone = [other for key in others for other in _idle.pop(key)]
+    for other in gone:
+        other.close()
+    if child is None:
+        return _Child(task)
+    child.open(task)
+    return child
+
+
+def _keep(child: _Child, of: bytes) -> None:
+    """Keeps an idle child, unless there are as many as there are cores."""
+    child.idle_since = time.monotonic()
+    with _lock:
+        mine = _idle.setdefault(of, [])
+        if len(mine) < (os.cpu_count() or 1):
+            mine.append(child)
+            return
+    child.close()
 
 
 def children() -> list[int]:
     """The process ids of the children that are kept for later calls."""
-    return [child.pid for child in _kept.values()]
+    with _lock:
+        return [child.pid for kept in _idle.values() for child in kept]
 
 
 def close() -> None:
-    """Ends the child that is kept for later calls, if there is one."""
-    while _kept:
-        _kept.popitem()[1].close()
+    """Ends the children that are kept for later calls."""
+    with _lock:
+        gone = [child for kept in _idle.values() for child in kept]
+        _idle.clear()
+    for child in gone:
+        child.close()
 
 
 atexit.register(close)
+
+
+def stream(batches: Iterable[pa.RecordBatch], task: FunctionTask) -> Batches:
+    """What a function of batches makes of them, in a child process, while they are still being sent.
+
+    Raises WorkerError; what the batches raise is raised here."""
+    source = iter(batches)
+    first = next(source, None)  # before a child is taken: what the batches come from may need one itself
+    given = source if first is None else itertools.chain([first], source)
+    child = _take(pickle.dumps(task), _FUNCTIONS)
+    feeder = _Feeder(child, [], given, None)
+    try:
+        while (message := child.receive(None))[0] == _ROWS:
+            yield from pa.ipc.open_stream(message[1])
+        if message[0] == _FAULT:
+            raise WorkerError(f"{task.name}: {bytes(message[1]).decode()}")
+        feeder.join()
+    except _DiedError as died:
+        feeder.stop()
+        child.close()
+        raise WorkerError(f"{task.name} ended: {died.why}") from died
+    except BaseException:  # the end of the reader's interest too
+        feeder.stop()
+        child.close()
+        raise
+    _keep(child, _FUNCTIONS)
 
 
 def run(
@@ -289,7 +385,7 @@ class _Calls:
 
     def _open(self) -> _Child:
         if self._child is None:
-            self._child = _take(self._task)
+            self._child = _take(self._task, self._task)
         return self._child
 
     def _answers(self) -> Batches:
@@ -300,7 +396,7 @@ class _Calls:
             if kind == _END:
                 return
             if kind == _FAULT:
-                raise RuntimeError(payload.decode())
+                raise RuntimeError(bytes(payload).decode())
             for batch in pa.ipc.open_stream(payload):
                 for row in batch.column(ROW).to_pylist():
                     self._pending.pop(row, None)
@@ -347,15 +443,16 @@ class _Calls:
 
     def keep(self) -> None:
         if self._child is not None:
-            _kept[self._task] = self._child
+            _keep(self._child, self._task)
 
 
 class _Feeder:
     """Sends rows to a child in a thread of its own, so that the child takes what it needs and answers meanwhile."""
 
     def __init__(
-        self, child: _Child, again: list[pa.RecordBatch], source: Batches, pending: dict[int, _Pending]
+        self, child: _Child, again: list[pa.RecordBatch], source: Batches, pending: dict[int, _Pending] | None
     ) -> None:
+        """pending: where what was sent is written down, None where nobody asks."""
         self._child, self._again, self._source, self._pending = child, again, source, pending
         self._error: BaseException | None = None
         self._stopped = False
@@ -382,8 +479,9 @@ class _Feeder:
             self._child.send(_END)
 
     def _remember(self, batch: pa.RecordBatch) -> None:
-        for at, row in enumerate(batch.column(ROW).to_pylist()):
-            self._pending[row] = _Pending(batch, at)
+        if self._pending is not None:
+            for at, row in enumerate(batch.column(ROW).to_pylist()):
+                self._pending[row] = _Pending(batch, at)
 
     def stop(self) -> None:
         """Waits until the thread has ended; the child is dead or of no use any more."""
@@ -408,56 +506,77 @@ def _packed(batch: pa.RecordBatch) -> memoryview:
 # --- in the child ---
 
 
-def serve(connection: int, board: int, parent: int) -> None:
+def _end_with_parent(alive: int) -> None:
+    """Ends this process when the other end of the pipe has closed: the parent has gone, however. Linux's own signal for
+    it would come at the end of the thread that started this process, which an engine ends when it likes."""
+    while os.read(alive, 1):
+        pass
+    os._exit(1)
+
+
+def serve(connection: int, board: int, alive: int) -> None:
     """The child's whole life: opens the task that it is sent, then answers rows until the parent goes."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before it could be asked for
-        return
+    threading.Thread(target=_end_with_parent, args=(alive,), daemon=True, name="parent's life").start()
     with contextlib.suppress(OSError):
         # Where memory runs out, this process is to go: it costs one image, and its parent the task.
         Path("/proc/self/oom_score_adj").write_text("500", encoding="ascii")
-    stream = socket.socket(fileno=connection)
+    connected = socket.socket(fileno=connection)
     rows = Board(board)
+    work: Callable[[Batches, Board], Batches] | None = None
     try:
-        _, packed = _read(stream)
-        task: Task = pickle.loads(packed)  # noqa: S301 (of the parent)
-        work = task.open()
-        _write(stream, _READY)
-        while select.select([stream], [], [], _IDLE_S)[0]:
-            for batch in work(_received(stream), rows):
-                _write(stream, _ROWS, _packed(batch))
-            _write(stream, _END)
-            os.ftruncate(2, 0)  # what decoders have to say of good images is of no interest later
+        while work is None or select.select([connected], [], [], _IDLE_S)[0]:
+            kind, payload = _read(connected)
+            if kind == _TASK:
+                task: Task = pickle.loads(payload)  # noqa: S301 (of the parent)
+                work = task.open()
+                _write(connected, _READY)
+                continue
+            if work is None:
+                return
+            for batch in work(_received(connected, kind, payload), rows):
+                for part in _in_messages(batch):
+                    _write(connected, _ROWS, _packed(part))
+            _write(connected, _END)
+            with contextlib.suppress(OSError):
+                os.ftruncate(2, 0)  # what decoders have to say of good images is of no interest later
     except EOFError:
         return
     except Exception as error:  # told to the parent, which stops
         traceback.print_exc()
         with contextlib.suppress(OSError):
-            _write(stream, _FAULT, f"{type(error).__name__}: {error}".encode())
+            _write(connected, _FAULT, " ".join(f"{type(error).__name__}: {error}".split()).encode())
 
 
-def _received(stream: socket.socket) -> Batches:
-    """Batches from the parent until it says that there are no more. Raises EOFError where it is gone."""
-    while True:
-        kind, payload = _read(stream)
-        if kind == _END:
-            return
+def _in_messages(batch: pa.RecordBatch) -> Batches:
+    """The batch in parts of which each fits into a message."""
+    parts = max(1, -(-batch.nbytes // (_MAX_REPLY // 4)))
+    rows = max(1, -(-batch.num_rows // parts))
+    for start in range(0, max(batch.num_rows, 1), rows):
+        yield batch.slice(start, rows)
+
+
+def _received(stream: socket.socket, kind: bytes, payload: bytearray) -> Batches:
+    """Batches from the parent, of this first message on, until it says that there are no more. Raises EOFError where it
+    is gone."""
+    while kind != _END:
         yield from pa.ipc.open_stream(payload)
+        kind, payload = _read(stream)
 
 
-def _read(stream: socket.socket) -> tuple[bytes, bytes]:
+def _read(stream: socket.socket) -> tuple[bytes, bytearray]:
     kind, length = _HEAD.unpack(_receive(stream, _HEAD.size))
     return kind, _receive(stream, length)
 
 
-def _receive(stream: socket.socket, size: int) -> bytes:
-    parts = bytearray()
-    while len(parts) < size:
-        got = stream.recv(min(size - len(parts), 1 << 20))
+def _receive(stream: socket.socket, size: int) -> bytearray:
+    whole = bytearray(size)
+    view, at = memoryview(whole), 0
+    while at < size:
+        got = stream.recv_into(view[at:])
         if not got:
             raise EOFError
-        parts += got
-    return bytes(parts)
+        at += got
+    return whole
 
 
 def _write(stream: socket.socket, kind: bytes, payload: bytes | memoryview = b"") -> None:

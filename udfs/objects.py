@@ -5,6 +5,7 @@ All through boto3 and plain files: these are few, and any key must work. Errors 
 
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -154,6 +155,32 @@ def list_small(uri: str) -> list[str]:
     return names
 
 
+def list_names(uri: str, after: str = "") -> Iterator[str]:
+    """The names of the objects or files directly in a folder, in no order; none where it does not exist. after: those
+    that come after it in the order of bytes. Raises StoreError."""
+    with _explained(uri):
+        yield from (name for name in _names(uri, after) if name > after)
+
+
+def delete_below(uri: str) -> None:
+    """Deletes a folder, or all objects below a prefix; one that is not there is none of its concern. Raises StoreError."""
+    with _explained(uri):
+        if not uris.is_s3(uri):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(uris.local_path(uri))
+            return
+        bucket, key = uris.split_s3(uri)
+        client = s3.client()
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key.rstrip("/") + "/")
+        for page in pages:
+            keys = [{"Key": item["Key"]} for item in page.get("Contents", ())]
+            if not keys:
+                continue
+            answer = client.delete_objects(Bucket=bucket, Delete={"Objects": keys, "Quiet": True})
+            for error in answer.get("Errors", ())[:1]:
+                raise StoreError(f"{uri}: cannot be deleted ({error.get('Code')})")
+
+
 def has_any(uri: str, but: tuple[str, ...] = ()) -> bool:
     """Whether anything lies below a folder or prefix. but: names in it that do not count. Raises StoreError."""
     with _explained(uri):
@@ -171,11 +198,13 @@ def has_any(uri: str, but: tuple[str, ...] = ()) -> bool:
         return any(name[len(prefix) :].rstrip("/") not in ("", *but) for name in found)
 
 
-def _names(uri: str) -> Iterator[str]:
+def _names(uri: str, after: str = "") -> Iterator[str]:
     if uris.is_s3(uri):
         bucket, key = uris.split_s3(uri)
         prefix = key if not key or key.endswith("/") else key + "/"
-        pages = s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        start = {"StartAfter": prefix + after} if after else {}
+        paginator = s3.client().get_paginator("list_objects_v2")
+        pages = paginator.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/", **start)
         for page in pages:
             yield from (item["Key"][len(prefix) :] for item in page.get("Contents", ()) if item["Key"] != prefix)
         return

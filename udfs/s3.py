@@ -74,6 +74,27 @@ def client(timeout_s: float = 10.0, retries: int = 5) -> Any:
         return _client(_environment(), timeout_s, retries)
 
 
+def object_store_settings(renewed: bool = False) -> dict[str, str]:
+    """What an object store in Rust (delta-rs, Sail) reaches S3 by, from the same places as all else here: the names of
+    its settings without `aws_`, lower case. renewed: whether they are asked for again and again, so that credentials of
+    a role, which end, may be in it. Raises StoreError where no credentials are found."""
+    settings = {"region": region(), "allow_http": "true"}
+    if (url := endpoint()) is not None:
+        settings |= {"endpoint_url": url, "virtual_hosted_style_request": "false"}
+    if _anonymous():
+        return {**settings, "skip_signature": "true"}
+    with _lock:
+        found = _session().get_credentials()
+    if found is None:
+        raise _no_credentials()
+    if renewed or not str(found.method).endswith("-role"):  # else the instance's, which the reader finds by itself
+        frozen = found.get_frozen_credentials()
+        settings |= {"access_key_id": frozen.access_key, "secret_access_key": frozen.secret_key}
+        if frozen.token:
+            settings["session_token"] = frozen.token
+    return settings
+
+
 def image_error(error: Exception) -> ImageError:
     """What an obstore, boto3 or operating system error while one image is read says about that image."""
     from obstore.exceptions import NotFoundError, PermissionDeniedError, UnauthenticatedError

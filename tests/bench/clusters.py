@@ -239,16 +239,15 @@ def main(argv: list[str] | None = None) -> int:
         if "group" in parts:
             found |= group_alone()
         if {"group", "components"} & set(parts):
-            from jobs import config, session
+            from jobs import config
+            from jobs.engines.opening import open_engine
 
-            spark = session.open_session(config.load(), uses_s3=False)
-            try:
+            # GraphFrames, which the components are compared with, needs Spark.
+            with open_engine(config.load((), ["spark.engine=spark"])) as engine:
                 if "group" in parts:
-                    found["group_same_as_pipeline"] = same_as_pipeline(spark, work / "lake")
+                    found["group_same_as_pipeline"] = same_as_pipeline(engine.spark, work / "lake")
                 if "components" in parts:
-                    found |= components(spark, given.vertices, work)
-            finally:
-                spark.stop()
+                    found |= components(engine.spark, given.vertices, work)
     print(json.dumps(found))
     return 0
 

@@ -97,13 +97,13 @@ class StageLake:
         self._path, self._configs, self._stack = path, configs, ExitStack()
 
     def __enter__(self) -> "StageLake":
-        from jobs import config, lease, session, tables
+        from jobs import config, lease, tables
+        from jobs.engines.opening import open_engine
         from jobs.progress import Reporter
         from jobs.runs import Context
 
         settings = config.load(self._configs)
-        spark = session.open_session(settings, uses_s3=False)
-        self._stack.callback(spark.stop)
+        spark = self._stack.enter_context(open_engine(settings)).spark
         held = self._stack.enter_context(lease.acquire(str(self._path), "bench"))
         self._context = Context(tables.Lake(spark, str(self._path), "bench", held), settings, Reporter())
         return self

@@ -236,7 +236,8 @@ def rounded(value: Any) -> Any:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from jobs import config, session
+    from jobs import config
+    from jobs.engines.opening import open_engine
 
     parser = argparse.ArgumentParser(prog="python -m tests.bench.quality")
     parser.add_argument("--photos", type=Path, required=True, help="folder of JPEG photographs")
@@ -244,10 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--peers", action="store_true", help="measure cleanvision too, which is installed for that")
     parser.add_argument("--work", type=Path, help="existing folder for images and environments, removed again")
     options = parser.parse_args(argv)
-    spark = session.open_session(config.load(), uses_s3=False)
-    with tempfile.TemporaryDirectory(dir=options.work, prefix="quality-") as work:
-        print(json.dumps(measure(options.photos, Path(work), spark, options.half, options.peers)))
-    spark.stop()
+    with open_engine(config.load()) as engine, tempfile.TemporaryDirectory(dir=options.work, prefix="quality-") as work:
+        print(json.dumps(measure(options.photos, Path(work), engine.spark, options.half, options.peers)))
     return 0
 
 

@@ -6,12 +6,14 @@ import argparse
 import shutil
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from jobs import command, config, session
+from jobs import command, config
+from jobs.engines.opening import open_engine
 from jobs.tables import Lake
 from tests.demo import judge
 from tests.demo.plant import plant, read_truth
@@ -38,10 +40,9 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
             shutil.rmtree(folder / part, ignore_errors=True)
         plant(images, arguments.seed)
     truth = read_truth(folder / "truth.json")
-    own = None
-    if spark is None:
-        spark = own = session.open_session(config.load((), arguments.overrides), uses_s3=False)
-    try:
+    with ExitStack() as stack:
+        if spark is None:
+            spark = stack.enter_context(open_engine(config.load((), arguments.overrides))).spark
         options = [option for override in arguments.overrides for option in ("--set", override)]
         lake = folder / "lake"
         given = ["run", str(images), "--lake", str(lake), "--report", str(folder / "report"), "--layout", LAYOUT]
@@ -49,12 +50,9 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
         if code:
             return code
         rows = judge.judge(truth, found_issues(spark, lake))
-    finally:
-        if own is not None:
-            own.stop()
     total = judge.total(rows)
     sys.stdout.write(f"\n{judge.format_table(rows)}\n\n")
-    sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {folder / 'report' / 'index.html'}\n")
+    sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {(folder / 'report' / 'index.html').resolve().as_uri()}\n")
     sys.stdout.write(f"{time.monotonic() - started:.0f} s in all\n")
     if total.found_share < FOUND_AT_LEAST or total.false_share > arguments.false_at_most:
         sys.stderr.write(

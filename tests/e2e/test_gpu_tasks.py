@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.spark_versions import RELEASE
+from jobs.engines.spark_versions import RELEASE
 from tests.e2e import lakes
 from tests.e2e.lakes import ROOT
 

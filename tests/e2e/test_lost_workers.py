@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from emr.package import build_zip
-from jobs.spark_versions import JARS, RELEASE
+from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT

@@ -11,7 +11,7 @@ import pyspark
 import pytest
 
 from emr.package import PACKAGES, build_zip
-from jobs.spark_versions import RELEASE
+from jobs.engines.spark_versions import RELEASE
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from emr import command, manifest
-from jobs.spark_versions import JARS, RELEASE
+from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
 from tests.demo import judge
 from tests.demo.__main__ import FALSE_AT_MOST, FOUND_AT_LEAST, LAYOUT

@@ -8,7 +8,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs import config, spark_versions
+from jobs import config
+from jobs.engines import spark_versions
 from jobs.errors import MachineError
 
 ROWS = pa.schema(

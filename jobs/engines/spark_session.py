@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from pyspark.sql import SparkSession
 
 from jobs import __version__
 from jobs.config import Config
+from jobs.engines.spark_versions import RELEASE, jars
 from jobs.errors import MachineError
-from jobs.spark_versions import RELEASE, jars
 from udfs import uris
 
 # What decides vectors and scores, or carries rows between the driver and the executors.
@@ -256,3 +257,14 @@ def _check_versions(session: SparkSession) -> None:
 def needs_s3(*places: str) -> bool:
     """Whether Spark itself must speak S3 to one of these URIs."""
     return any(uris.is_s3(place) for place in places)
+
+
+def explain(error: BaseException) -> str | None:
+    """The last line of what a Python worker said, for an error that came from one; None for others."""
+    from pyspark.errors import PythonException
+
+    if not isinstance(error, PythonException):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit)\b", line)]
+    return f"a worker failed: {(told or lines or [type(error).__name__])[-1][:300]}"

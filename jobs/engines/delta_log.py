@@ -1,0 +1,130 @@
+"""Delta's transaction log: the version of a table without a query, and what the embedded engine commits by delta-rs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+from jobs.engines.base import Table
+from jobs.errors import LakeError
+from udfs import objects, s3, uris
+
+LOG = "_delta_log"
+# Of tables that this writer may change: others change what a row, a file or a commit means.
+HARMLESS_FEATURES = {"appendOnly", "invariants", "checkConstraints"}
+MOST_READER, MOST_WRITER = 1, 3  # protocol versions without named features that hold nothing else
+NAMED_READER, NAMED_WRITER = 3, 7  # from which a table names its features
+
+
+def version(path: str) -> int | None:
+    """The newest version of the table at a canonical URI, None where there is none. Lists the log; no query."""
+    newest = None
+    last = _last_checkpoint(path)
+    start = f"{max(last - 1, 0):020}" if last else ""
+    for name in objects.list_names(uris.join(path, LOG), after=start):
+        stem, dot, ending = name.partition(".")
+        if dot and ending == "json" and len(stem) == 20 and stem.isdecimal():
+            newest = max(newest or 0, int(stem))
+    return newest if newest is not None else last
+
+
+def _last_checkpoint(path: str) -> int | None:
+    try:
+        return int(json.loads(objects.read_small(uris.join(path, LOG, "_last_checkpoint")))["version"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+
+
+def create(path: str, table: Table) -> None:
+    """Writes commit 0 as Spark's Delta does, or nothing where there is one. delta-rs's own create() takes no CHECKs."""
+    if uris.is_s3(path) is False:
+        os.makedirs(uris.local_path(path), exist_ok=True)  # noqa: PTH103 (bytes)
+    now = int(time.time() * 1000)
+    configuration = {"delta.enableDeletionVectors": "false"}
+    configuration |= {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
+    actions: list[dict[str, Any]] = [
+        {"commitInfo": {"timestamp": now, "operation": "CREATE TABLE", "engineInfo": "imagesieve"}},
+        {"protocol": {"minReaderVersion": 1, "minWriterVersion": 3 if table.checks else 2}},
+        {
+            "metaData": {
+                "id": str(uuid.uuid4()),
+                "format": {"provider": "parquet", "options": {}},
+                "schemaString": table.schema.json(),
+                "partitionColumns": [],
+                "configuration": configuration,
+                "createdTime": now,
+            }
+        },
+    ]
+    text = "".join(json.dumps(action, separators=(",", ":")) + "\n" for action in actions)
+    objects.put_if_absent(uris.join(path, LOG, f"{0:020}.json"), text.encode())
+
+
+@dataclass(frozen=True)
+class File:
+    """A Parquet file of a table. path: relative to it. modified_ms: since 1970."""
+
+    path: str
+    size_bytes: int
+    modified_ms: int
+    rows: int
+
+
+def delta_table(path: str) -> Any:
+    """deltalake's DeltaTable. Raises LakeError for a table with a feature that this writer does not know."""
+    from deltalake import DeltaTable
+
+    table = DeltaTable(spelled(path), storage_options=storage_options(path))
+    protocol = table.protocol()
+    features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
+    unknown = sorted(features - HARMLESS_FEATURES)
+    named = protocol.min_reader_version <= NAMED_READER and protocol.min_writer_version == NAMED_WRITER
+    if unknown or not (named or (protocol.min_reader_version <= MOST_READER and protocol.min_writer_version <= MOST_WRITER)):
+        what = ", ".join(unknown) or f"protocol {protocol.min_reader_version}/{protocol.min_writer_version}"
+        raise LakeError(
+            f"{path} uses Delta's {what}, which the embedded engine cannot write: --set spark.engine=spark"
+        )
+    return table
+
+
+def files_of(path: str) -> tuple[list[str], int | None]:
+    """The URIs of the files of a table's newest version, canonical; and the number of their rows, None where the log
+    does not say."""
+    table = delta_table(path)
+    names = [uris.join(path, *unquote(name).split("/")) for name in _relative(table)]
+    counts = table.get_add_actions(flatten=True)
+    column = counts.column("num_records").to_pylist() if "num_records" in counts.schema.names else [None]
+    return names, None if any(count is None for count in column) else sum(column)
+
+
+def _relative(table: Any) -> Iterator[str]:
+    # get_add_actions gives paths as they stand in the log: relative to the table, percent-encoded.
+    yield from table.get_add_actions(flatten=True).column("path").to_pylist()
+
+
+def commit(path: str, files: Sequence[File], mode: str) -> None:
+    """Makes these files part of the table, in one commit. mode: append or overwrite, which takes out all others."""
+    from deltalake.transaction import AddAction
+
+    table = delta_table(path)
+    actions = [
+        AddAction(file.path, file.size_bytes, {}, file.modified_ms, True, json.dumps({"numRecords": file.rows}))
+        for file in files
+    ]
+    table.create_write_transaction(actions, mode, table.schema())
+
+
+def spelled(path: str) -> str:
+    """A canonical URI as delta-rs takes it."""
+    return path if uris.is_s3(path) else os.fsdecode(uris.local_path(path))
+
+
+def storage_options(path: str) -> dict[str, str] | None:
+    """What delta-rs needs to reach S3, from the same places as all else: fresh credentials at each call."""
+    return {f"aws_{name}": value for name, value in s3.object_store_settings(renewed=True).items()} if uris.is_s3(path) else None

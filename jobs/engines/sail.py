@@ -1,0 +1,430 @@
+"""The engine Sail, embedded: a server process beside this one, Parquet by Sail, Delta's log by delta-rs.
+
+What Sail does in silence is looked for here: types that come out of functions (udfs.in_child), files that are not there,
+rows that a table's log counts otherwise, CHECKs and nulls before a commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import to_arrow_schema
+from pyspark.sql.types import StructField, StructType
+
+from jobs.config import Config
+from jobs.engines import delta_log
+from jobs.engines.base import Counter, Engine, MapBatches, Table
+from jobs.engines.sail_server import Server
+from jobs.errors import ContractError, LakeError, MachineError
+from udfs import fetch, in_child, objects, ranges, s3, uris
+from udfs.arrow import Place
+from udfs.groups import of_each_group
+
+ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
+STRETCH = 1 << 26  # of the second column of deal_in_order: so much of a shard stays in one task
+CLIENT = "pyspark-client"
+_PATTERN = re.compile(r"[\[\]{}*?\\]")  # Sail takes these for a pattern, whatever is said to it
+
+
+def launch(cores: int | None = None, uses_s3: bool = False) -> Server:
+    """Starts the server and returns at once. Raises MachineError where Sail is missing, or its client another's."""
+    check_installed()
+    return Server(_s3_environment() if uses_s3 else {}, cores or usable_cores())
+
+
+def usable_cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def check_installed() -> None:
+    """Raises MachineError where pysail, delta-rs or the client of Spark 4 is missing."""
+    import importlib.metadata
+
+    found: dict[str, str] = {}
+    for name in ("pysail", "deltalake", "pyspark-client", "pyspark"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    missing = [name for name in ("pysail", "deltalake") if name not in found]
+    if missing:
+        raise MachineError(f"the embedded engine needs {' and '.join(missing)}: pip install imagesieve again")
+    clients = {found[name] for name in ("pyspark-client", "pyspark") if name in found}
+    if not clients:
+        raise MachineError(f"the embedded engine needs {CLIENT}: pip install imagesieve again")
+    if len(clients) > 1:
+        told = f"pyspark {found['pyspark']} and pyspark-client {found['pyspark-client']} share their files"
+        raise MachineError(f"{told}: install both of one version")
+    if not next(iter(clients)).startswith("4."):
+        raise MachineError(
+            f"the embedded engine speaks to the client of Spark 4, not {next(iter(clients))}: --set spark.engine=spark"
+        )
+
+
+def open_sail(server: Server, config: Config) -> SailEngine:
+    """A session on a launched server. Raises MachineError where that has ended."""
+    from pyspark.sql.connect.client import DefaultChannelBuilder
+    from pyspark.sql.connect.session import SparkSession as Remote
+
+    try:
+        address = server.wait()
+    except OSError as error:
+        raise MachineError(f"the embedded engine did not start ({error})") from error
+    # Not by the proxy of the environment: it is on this machine.
+    channel = DefaultChannelBuilder(f"sc://{address}", [("grpc.enable_http_proxy", 0)])
+    os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # by which pyspark.sql.functions are the client's
+    spark: Any = Remote.builder.channelBuilder(channel).create()
+    spark.client.set_retry_policies([])  # a server that does not answer has ended
+    for name, value in {
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "8192",
+    }.items():
+        spark.conf.set(name, value)
+    return SailEngine(spark, server, config.embed.batch)
+
+
+def check_lake(uri: str) -> None:
+    """Raises LakeError where delta-rs or Sail cannot write a lake of that name; asked before anything is written."""
+    plain = uri.startswith("/") or uris.is_s3(uri)
+    if not plain or "%" in uri or (uris.is_s3(uri) and re.search(r"[#?*\[\]{}^`\\\\]", uri)):
+        raise LakeError(
+            f"{uri}: the embedded engine cannot write to a path of that name (a %, bytes that are no UTF-8, on S3 also "
+            "#?*[]{}^): name another --lake, or --set spark.engine=spark"
+        )
+
+
+def ddl(schema: StructType) -> str:
+    """A schema as text. The object carries metadata that later aggregates of structs fail by (Sail 0.7)."""
+    return ", ".join(f"`{column.name}` {column.dataType.simpleString()}" for column in schema)
+
+
+class SailEngine(Engine):
+    """See Engine."""
+
+    name = "sail"
+
+    def __init__(self, spark: SparkSession, server: Server, rows: int) -> None:
+        super().__init__(spark)
+        self._server = server
+        self._rows = rows
+        self._cores = usable_cores()
+        self._counted: set[tuple[str, ...]] = set()
+        self._closed = False
+
+    @property
+    def cores(self) -> int:
+        return self._cores
+
+    # --- rows of the driver ---
+
+    def rows(self, values: Iterable[Any], schema: StructType | str) -> DataFrame:
+        given = list(values)
+        kind = _arrow_schema(schema) if isinstance(schema, StructType) else _arrow_of_text(schema)
+        columns = [
+            [row.get(field.name) if isinstance(row, dict) else row[place] for row in given]
+            for place, field in enumerate(kind)
+        ]
+        for column, found in zip(schema if isinstance(schema, StructType) else (), columns, strict=False):
+            if not column.nullable and any(value is None for value in found):
+                raise ValueError(f"the column {column.name} may not be null")
+        arrays = [pa.array(found, field.type) for found, field in zip(columns, kind, strict=True)]
+        return self._through_file(pa.table(arrays, schema=kind), schema)
+
+    def from_arrow(self, table: pa.Table, schema: StructType) -> DataFrame:
+        if any(column.null_count for column in table.columns):
+            raise ValueError("a table with nulls cannot be handed to the engine")
+        return self._through_file(table.cast(_arrow_schema(schema)), schema)
+
+    def _through_file(self, table: pa.Table, schema: StructType | str) -> DataFrame:
+        """Not by createDataFrame: see ddl."""
+        file = self._server.folder / f"rows-{secrets.token_hex(8)}.parquet"
+        pq.write_table(table, file)
+        columns = schema if isinstance(schema, str) else ddl(schema)
+        return self.spark.read.schema(columns).parquet(str(file))
+
+    def to_arrow(self, frame: DataFrame) -> pa.Table:
+        return frame.toArrow()
+
+    # --- frames ---
+
+    def keep(self, frame: DataFrame) -> DataFrame:
+        kept: DataFrame = frame.localCheckpoint()
+        return kept
+
+    def forget(self, frame: DataFrame) -> None:
+        """A checkpoint goes with the server's folder."""
+
+    def forget_all(self) -> None:
+        """A checkpoint goes with the server's folder."""
+
+    def small(self, frame: DataFrame) -> DataFrame:
+        return frame  # there are no hints, and nothing is sent
+
+    @contextmanager
+    def batch_rows(self, rows: int) -> Iterator[None]:
+        usual, self._rows = self._rows, rows
+        try:
+            yield
+        finally:
+            self._rows = usual
+
+    def map_batches(
+        self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool = False, resources: Any = None
+    ) -> DataFrame:
+        return self._mapped(frame, run, schema, isolated, self._rows)
+
+    def _mapped(self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool, rows: int) -> DataFrame:
+        from pyspark import cloudpickle
+
+        name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
+        payload = cloudpickle.dumps(run)
+        inside = in_child.Function(payload, name, _arrow_schema(schema), rows, isolated)
+        return frame.mapInArrow(inside, ddl(schema))  # type: ignore[arg-type]
+
+    def map_groups(
+        self, frame: DataFrame, keys: Sequence[str], run: Callable[[pa.Table], pa.Table], schema: StructType
+    ) -> DataFrame:
+        together = frame.repartition(*keys).sortWithinPartitions(*keys)
+        return self._mapped(together, of_each_group(tuple(keys), run), schema, False, ROWS_OF_GROUPS)
+
+    def tasks(self, wanted: int) -> int:
+        return self.cores  # all that there are run at once, whatever their number
+
+    def deal_in_order(self, frame: DataFrame, tasks: int, columns: Sequence[str]) -> DataFrame:
+        # repartitionByRange deals by a hash here. The first two: a shard, and the place in it.
+        first, second = columns[:2]
+        return frame.repartition(tasks, first, F.floor(F.col(second) / F.lit(STRETCH)), *columns[2:])
+
+    # --- files and workers ---
+
+    def read_parquet(self, folder: str, schema: StructType) -> DataFrame:
+        return self._read([file.uri for file in _parquet_files(folder)], schema)
+
+    def _read(self, files: Sequence[str], schema: StructType) -> DataFrame:
+        if not files:
+            return self.rows([], _nullable(schema))
+        return self.spark.read.schema(ddl(schema)).parquet(*map(self._spelled, files))
+
+    def write_parquet(self, frame: DataFrame, folder: str) -> None:
+        objects.delete_below(folder)
+        self._write(frame, folder)
+
+    def _write(self, frame: DataFrame, folder: str) -> None:
+        if not uris.is_s3(folder):
+            # Sail makes none for no rows, and what is not there is to be told from what is empty.
+            os.makedirs(uris.local_path(folder), exist_ok=True)  # noqa: PTH103 (bytes)
+        frame.write.mode("append").parquet(self._spelled(folder))
+
+    def read_source(self, uri: str, kind: str) -> DataFrame:
+        if kind == "delta":
+            return self._foreign_delta(uri)
+        reader, path = self.spark.read, self._spelled(uri)
+        if not objects.exists(uri) and not objects.has_any(uri):
+            raise FileNotFoundError(uri)
+        if kind == "csv":
+            return reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
+        return reader.format(kind).load(path)
+
+    def _foreign_delta(self, uri: str) -> DataFrame:
+        """A user's Delta table as Parquet of this run: only delta-rs knows its partitions and deletion vectors."""
+        from deltalake import DeltaTable
+
+        source = DeltaTable(delta_log.spelled(uri), storage_options=delta_log.storage_options(uri))
+        reader = source.to_pyarrow_dataset().scanner(batch_size=8192).to_reader()
+        file = self._server.folder / f"table-{secrets.token_hex(4)}.parquet"
+        with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+        return self.spark.read.parquet(str(file))
+
+    def workers(self, files: Sequence[Path]) -> Callable[[], Place]:
+        place = Place(tuple(files), None, 1)
+        return lambda: place
+
+    def counter(self) -> Counter:
+        file = self._server.folder / f"count-{secrets.token_hex(4)}"
+        file.touch()
+        return Counter(in_child.Count(str(file)), lambda: file.stat().st_size)
+
+    # --- GPUs ---
+
+    def offers_gpus(self) -> bool | None:
+        return None
+
+    def gpu_resources(self, share: float) -> Any:
+        return None
+
+    # --- Delta ---
+
+    def read_table(self, path: str, table: Table) -> DataFrame:
+        files, counted = delta_log.files_of(path)
+        lost = [file for file in files if not uris.is_s3(file) and not objects.exists(file)]
+        if lost:
+            raise LakeError(f"{path} has lost {lost[0]}, which its log names: restore it, or make a new --lake")
+        frame = self._read(files, table.schema)
+        if files and counted is not None and tuple(files) not in self._counted:
+            found = frame.count()
+            if found != counted:
+                raise LakeError(f"{path} has {found:,} rows where its log tells of {counted:,}: its files are damaged")
+            self._counted.add(tuple(files))
+        return frame
+
+    def create(self, path: str, table: Table) -> None:
+        delta_log.create(path, table)
+
+    def append(self, path: str, table: Table, rows: DataFrame) -> None:
+        self._commit(path, table, rows, "append")
+
+    def overwrite(self, path: str, table: Table, rows: DataFrame) -> None:
+        self._commit(path, table, rows, "overwrite")
+
+    def _commit(self, path: str, table: Table, rows: DataFrame, mode: str) -> None:
+        """Writes the rows into a folder of the table, looks at what came of it, and makes it part of the table."""
+        # Found out first: a table that cannot be written costs no work.
+        nothing_there = not delta_log.files_of(path)[0]
+        part = f"part-{secrets.token_hex(8)}"
+        folder = uris.join(path, part)
+        self._write(rows, folder)
+        try:
+            files = list(_written(folder, part))
+            self._check(table, [uris.join(path, *file.path.split("/")) for file in files], sum(f.rows for f in files))
+        except BaseException:
+            objects.delete_below(folder)
+            raise
+        files = [file for file in files if file.rows]
+        if files or not (mode == "append" or nothing_there):
+            delta_log.commit(path, files, mode)
+        if not files:
+            objects.delete_below(folder)
+
+    def _check(self, table: Table, files: Sequence[str], counted: int) -> None:
+        """Raises ContractError where a row breaks a check of the table, or rows were lost on the way."""
+        if not counted:
+            return
+        wrong = {column.name: F.col(column.name).isNull() for column in table.schema if not column.nullable}
+        wrong |= {name: ~F.coalesce(F.expr(condition), F.lit(False)) for name, condition in table.checks.items()}
+        broken = [F.count_if(condition).alias(f"c{number}") for number, condition in enumerate(wrong.values())]
+        row = self._read(files, table.schema).agg(F.count("*").alias("rows"), *broken).collect()[0]
+        for number, name in enumerate(wrong):
+            if row[f"c{number}"]:
+                raise ContractError(f"{table.name}: {row[f'c{number}']} rows break {name}: not written")
+        if row["rows"] != counted:
+            raise ContractError(f"{table.name}: {row['rows']} of {counted} rows can be read again: not written")
+
+    def delete(self, path: str, table: Table, ids: DataFrame) -> None:
+        there = self.read_table(path, table)
+        if there.join(ids.select("image_id"), "image_id", "left_semi").isEmpty():
+            return
+        left = there.join(ids.select("image_id"), "image_id", "left_anti")
+        self.overwrite(path, table, left.select(*table.schema.names))
+
+    def merge(self, path: str, table: Table, changes: DataFrame) -> None:
+        changes = self.keep(changes)
+        if changes.isEmpty():
+            return
+        names = table.schema.names
+        left = self.read_table(path, table).join(changes.select(*table.key), list(table.key), "left_anti")
+        new = changes.where(~F.col("removed")).select(*names)
+        self.overwrite(path, table, left.select(*names).unionByName(new))
+
+    # --- life ---
+
+    def explain(self, error: BaseException) -> str | None:
+        from pyspark.errors import PySparkException, PythonException
+
+        if not self._server.is_there():
+            return f"the embedded engine ended ({self._server.why()}): run the same command again to go on"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if isinstance(error, PythonException):
+            return f"a worker failed: {(lines or ['no word'])[-1][:300]}"
+        if isinstance(error, PySparkException):
+            return f"the embedded engine failed: {(lines or [type(error).__name__])[0][:300]}"
+        return None
+
+    def kill(self) -> None:
+        """Ends the server and all its children at once, from a signal handler too."""
+        self._server.kill()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._server.close()
+            with suppress(Exception):  # the client tells a server that is gone that it goes
+                self.spark.client.close()  # type: ignore[attr-defined]
+
+    def _spelled(self, uri: str) -> str:
+        """A canonical URI as Sail reads it: by a link of a plain name where it would take the name for a pattern."""
+        if uris.is_s3(uri) or not _PATTERN.search(uri):
+            return uri
+        parts = uri.split("/")
+        last = max(number for number, part in enumerate(parts) if _PATTERN.search(part))
+        odd, rest = "/".join(parts[: last + 1]), parts[last + 1 :]
+        suffix = "".join(Path(_PATTERN.sub("_", odd)).suffixes)
+        link = self._server.folder / f"link-{hashlib.sha256(odd.encode()).hexdigest()[:16]}{suffix}"
+        if not link.is_symlink():
+            link.symlink_to(odd)
+        return "/".join([str(link), *rest])
+
+
+def _nullable(schema: StructType) -> StructType:
+    return StructType([StructField(column.name, column.dataType, True) for column in schema])
+
+
+def _arrow_schema(schema: StructType) -> pa.Schema:
+    """All nullable, and without PySpark's metadata; see ddl."""
+    return pa.schema([pa.field(field.name, _bare(field.type)) for field in to_arrow_schema(schema)])
+
+
+_TYPES = {
+    "bigint": pa.int64(), "long": pa.int64(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_(),
+    "double": pa.float64(),
+}  # fmt: skip
+
+
+def _arrow_of_text(schema: str) -> pa.Schema:
+    """Of names and simple types, as stages write them for frames of few rows. Raises KeyError for other types."""
+    pairs = (column.split() for column in schema.split(","))
+    return pa.schema([pa.field(name, _TYPES[kind.lower()]) for name, kind in pairs])
+
+
+def _bare(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_bare(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, _bare(field.type)) for field in kind])
+    return kind
+
+
+def _written(folder: str, part: str) -> Iterator[delta_log.File]:
+    """The Parquet files of a folder that was written, by their footers. part: its place in its table."""
+    for file in _parquet_files(folder):
+        with ranges.open_file(file.uri, file.size_bytes, fetch.Limits()) as (stream, _):
+            rows = pq.read_metadata(stream).num_rows
+        modified = int(file.modified_at.timestamp() * 1000) if file.modified_at else 0
+        yield delta_log.File(f"{part}/{file.relative}", file.size_bytes, modified, rows)
+
+
+def _parquet_files(folder: str) -> Iterator[fetch.Listed]:
+    """Raises StoreError where a local folder is not there. On S3 there is none without a file."""
+    if uris.is_s3(folder) and not objects.has_any(folder):
+        return
+    for batch in fetch.list_files(folder):
+        yield from (file for file in batch if file.uri.endswith(".parquet"))
+
+
+def _s3_environment() -> dict[str, str]:
+    """What Sail finds S3 by, from the same places as all else. Credentials that renew themselves (a role's) are left to
+    it; others are handed over as they are now."""
+    return {f"AWS_{name.upper()}": value for name, value in s3.object_store_settings().items()}
