@@ -17,7 +17,7 @@ from jobs import batch_manifest, clean_files, tables
 from jobs.batch_manifest import Bucket
 from jobs.catalog import OPTIONAL_COLUMNS
 from jobs.clean_rules import judged, without_common
-from jobs.engines.frames import keep, write_parquet
+from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.progress import say
 from jobs.runs import Context
@@ -145,7 +145,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
     lines = []
     for number, (uri, (schema, part, more)) in enumerate(parts.items()):
         folder = lake.staging(JOB, str(number))
-        write_parquet(part.select(*schema.names, *more).orderBy("uri"), folder)
+        lake.engine.write_in_order(part.select(*schema.names, *more), "uri", folder)
         count = clean_files.write(uri, folder, schema)
         lines.append(f"{count:>12,}  {uri}")
     if found and targets.batch is not None:

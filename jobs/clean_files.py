@@ -100,7 +100,7 @@ def write(uri: str, folder: str, schema: pa.Schema) -> int:
 
 
 def staged(folder: str, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Tables of ROWS rows (the last of fewer) of the Parquet files that Spark wrote into a folder, in their order.
+    """Tables of ROWS rows (the last of fewer) of the Parquet files that were written into a folder, in their order.
 
     schema: the columns wanted. Raises StoreError, InputError."""
     waiting: list[pa.Table] = []

@@ -7,7 +7,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
+from jobs.engines.base import of
 from jobs.engines.frames import from_arrow, to_arrow
+from jobs.errors import ConfigError
 from udfs.components import label_components
 
 COMPONENTS = StructType([StructField("image_id", LongType()), StructField("component", LongType())])
@@ -16,11 +18,14 @@ COMPONENTS = StructType([StructField("image_id", LongType()), StructField("compo
 def connected_components(edges: DataFrame, engine: str, max_edges_one_process: int, checkpoints: str) -> DataFrame:
     """Components of an undirected graph. edges: (src, dst) BIGINT, without loops.
 
-    engine: scipy, graphframes, or auto (scipy up to max_edges_one_process edges). checkpoints: a URI where GraphFrames
+    engine: scipy, graphframes, or auto (scipy up to max_edges_one_process edges, and on one machine). checkpoints: a URI where GraphFrames
     may put its intermediate results. Returns (image_id, component), component the lowest id in it; nodes without an
-    edge are not in it."""
+    edge are not in it. Raises ConfigError for graphframes on an engine without it."""
+    there = of(edges).has_graphframes
     if engine == "auto":
-        engine = "scipy" if edges.count() <= max_edges_one_process else "graphframes"
+        engine = "scipy" if not there or edges.count() <= max_edges_one_process else "graphframes"
+    if engine == "graphframes" and not there:
+        raise ConfigError("clusters.engine: graphframes needs Spark: --set spark.engine=spark, or leave it to auto")
     spark = edges.sparkSession
     return _by_scipy(spark, edges) if engine == "scipy" else _by_graphframes(spark, edges, checkpoints)
 

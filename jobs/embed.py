@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import vectors
-from jobs.engines.base import Engine, of
+from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.runs import Context, Counts, StageResult, last_done, run_stage
@@ -97,19 +98,20 @@ def unused_gpu(engine: Engine, wanted: str, model_format: str = "timm") -> str:
     return f"nvidia-smi is here and {missing} is not: {networks.INSTALL_TORCH} would embed on the GPU"
 
 
-def in_tasks(part: DataFrame, tasks: int) -> DataFrame:
-    """Deals images to tasks: those of a shard by their place in it, so that a task reads a stretch of it, others by
-    a hash. part: PENDING."""
+def in_tasks(part: DataFrame, tasks: int, run: MapBatches, resources: Any = None) -> DataFrame:
+    """READ, what run makes of images dealt to tasks: those of a shard by their place in it, so that a task reads a
+    stretch of it, others by a hash. part: PENDING. resources: of Engine.gpu_resources."""
+    engine = of(part)
     if part.where(F.col("shard").isNotNull()).isEmpty():
-        return part.repartition(tasks)
+        return engine.map_batches(part.repartition(tasks), run, READ, isolated=True, resources=resources)
     spread = F.when(F.col("shard").isNull(), F.xxhash64("image_id"))
     # The rows of a Parquet file have no size. A row group can only be read from its start, so its tasks are larger.
     stretch = F.when(F.col("size_bytes").isNull(), F.floor(F.col("shard_offset") / ROWS_TOGETHER)).otherwise(
         F.col("shard_offset")
     )
     named = part.withColumns({"spread": spread, "stretch": stretch})
-    dealt = of(part).deal_in_order(named, tasks, ("shard", "stretch", "spread"))
-    return dealt.sortWithinPartitions("shard", "shard_offset", "spread").drop("spread", "stretch")
+    near, order = ("shard", "stretch", "spread"), ("shard", "shard_offset", "spread")
+    return engine.map_in_order(named, tasks, near, order, run, READ, resources)
 
 
 def in_commits(todo: DataFrame, commits: int) -> list[DataFrame]:
@@ -193,8 +195,7 @@ def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Mode
         for commit, part in enumerate(in_commits(todo, commits)):
             tasks = engine.tasks(math.ceil(total / commits / settings.images_per_task))
             staged = lake.staging(f"{JOB}-{commit:06d}")
-            read = engine.map_batches(in_tasks(part, tasks), work, READ, isolated=True, resources=resources)
-            write_parquet(read, staged)
+            write_parquet(in_tasks(part, tasks, work, resources), staged)
             _commit(lake, read_parquet(lake.spark, staged, READ), settings.model)
             lake.clear_staging(staged)
 

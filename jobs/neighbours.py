@@ -25,6 +25,7 @@ from jobs.engines.frames import (
     from_arrow,
     keep,
     map_batches,
+    map_together,
     read_parquet,
     small,
     to_arrow,
@@ -72,9 +73,9 @@ def step(frame: DataFrame, run: cell_packs.Step, schema: pa.Schema) -> DataFrame
     return map_batches(frame, run, from_arrow_schema(schema))
 
 
-def met(packed: DataFrame, partitions: int) -> DataFrame:
-    """The packs of each place in one partition, one after another."""
-    return packed.repartition(partitions, packs.PLACE).sortWithinPartitions(packs.PLACE)
+def met(packed: DataFrame, partitions: int, run: cell_packs.Step, schema: pa.Schema) -> DataFrame:
+    """A step on packs, those of each place in one partition, one after another."""
+    return map_together(packed, [packs.PLACE], run, from_arrow_schema(schema), partitions)
 
 
 def collected(images: DataFrame) -> Images:
@@ -94,15 +95,16 @@ def found_lists(context: Context, search: Search) -> DataFrame:
         cell_packs.to_cells(search.centres, search.layout.probes, search.repeated, _asked_cells(search)),
         cell_packs.IMAGES,
     )
-    lists = step(
-        met(hashed, search.layout.cells),
+    lists = met(
+        hashed,
+        search.layout.cells,
         cell_packs.search_cells(settings.k, dimension, settings.exact_images, settings.fine_probes, search.buckets),
         cell_packs.LISTS,
     )
     if len(search.repeated.vectors):
         rest = cell_packs.repeated_lists(search.centres, search.repeated, search.buckets)
         lists = lists.unionByName(step(search.images, rest, cell_packs.LISTS))
-    return step(met(lists, search.buckets), cell_packs.merge_lists(settings.k), cell_packs.MERGED)
+    return met(lists, search.buckets, cell_packs.merge_lists(settings.k), cell_packs.MERGED)
 
 
 def _asked_cells(search: Search) -> Ids | None:
@@ -289,7 +291,7 @@ def _recall(context: Context, search: Search) -> Counts:
     ids = drawn.limit(settings.recall_images).select("image_id")
     queries = collected(search.images.join(small(ids), "image_id"))
     exact = step(search.images, cell_packs.exact_lists(queries, settings.k, 1), cell_packs.LISTS)
-    best = step(met(exact, 1), cell_packs.merge_lists(settings.k), cell_packs.MERGED)
+    best = met(exact, 1, cell_packs.merge_lists(settings.k), cell_packs.MERGED)
     truth = recall.compared(queries, best, lake.read("neighbours"), settings.k, near_rule(context.config))
     at_k, of_pairs = truth.at_k(), truth.of_pairs()
     context.reporter.stage(

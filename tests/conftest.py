@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ENGINE = os.environ.get("IMAGESIEVE_TEST_ENGINE") or ("sail" if importlib.util.find_spec("pysail") else "spark")
+# What is of Spark's own: its plans, GraphFrames, profiles of stages.
+spark_only = pytest.mark.skipif(ENGINE != "spark", reason="is of Spark: make test-spark")
 FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"] if ENGINE == "spark" else []
 
 

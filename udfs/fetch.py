@@ -494,7 +494,7 @@ def is_marker(key: str, size: int) -> bool:
 
 def _list_local(root: str) -> Iterator[Listed]:
     top = uris.local_path(root)
-    below = len(top.rstrip(b"/")) + 1
+    below = len(root.rstrip("/")) + 1 if root.startswith("/") else None  # in characters, as URIs are
     folders: list[Any] = []  # open ones, from the top down to the one that is read
     try:
         folders.append(_scan(top))
@@ -516,7 +516,7 @@ def _list_local(root: str) -> Iterator[Listed]:
                 raise s3.store_error(uris.from_local_path(entry.path), error) from error
             if modes.S_ISREG(found.st_mode):
                 uri = uris.from_local_path(entry.path)
-                relative = uri[below:] if uri.startswith("/") else uris.relative(uri, root)
+                relative = uri[below:] if below and uri.startswith("/") else uris.relative(uri, root)
                 yield Listed(uri, relative, *_stat(found))
     finally:
         for folder in folders:

@@ -13,6 +13,9 @@ import pyarrow as pa
 from udfs import isolation
 
 
+NUMBER = "_number"  # a column by which the engine puts rows into an order; no function sees it
+
+
 @dataclass(frozen=True)
 class Function:
     """What the engine calls with a partition's batches. payload: the function, pickled by value. name: for people.
@@ -51,7 +54,9 @@ class Count:
 
 def sliced(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of at most so many: the engine gives up to 8,192, whatever is said to it."""
-    for batch in batches:
+    for given in batches:
+        names = given.schema.names
+        batch = given.select([name for name in names if name != NUMBER]) if NUMBER in names else given
         if batch.num_rows <= rows:
             yield batch
         else:

@@ -100,6 +100,27 @@ class Engine(ABC):
         isolated: it runs its work in child processes of its own (udfs.isolation). resources: of gpu_resources()."""
 
     @abstractmethod
+    def map_together(
+        self, frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
+    ) -> DataFrame:
+        """As map_batches, where rows with the same keys are in one partition, one after another. partitions: so many
+        there should be; None: as the engine likes."""
+
+    @abstractmethod
+    def map_in_order(
+        self,
+        frame: DataFrame,
+        tasks: int,
+        near: Sequence[str],
+        order: Sequence[str],
+        run: MapBatches,
+        schema: StructType,
+        resources: Any = None,
+    ) -> DataFrame:
+        """As map_batches with isolated, where rows near one another by the columns `near`, two or more, mostly share a
+        task, in which they come in this order. It serves speed alone."""
+
+    @abstractmethod
     def map_groups(
         self, frame: DataFrame, keys: Sequence[str], run: Callable[[pa.Table], pa.Table], schema: StructType
     ) -> DataFrame:
@@ -108,10 +129,6 @@ class Engine(ABC):
     @abstractmethod
     def tasks(self, wanted: int) -> int:
         """Into how many tasks work is to be dealt that would best have so many, on this engine."""
-
-    @abstractmethod
-    def deal_in_order(self, frame: DataFrame, tasks: int, columns: Sequence[str]) -> DataFrame:
-        """Deals rows to tasks so that those near one another in this order mostly share one."""
 
     # --- files and workers ---
 
@@ -122,6 +139,10 @@ class Engine(ABC):
     @abstractmethod
     def write_parquet(self, frame: DataFrame, folder: str) -> None:
         """Writes a frame as Parquet files of a folder, in place of any that was there."""
+
+    @abstractmethod
+    def write_in_order(self, frame: DataFrame, key: str, folder: str) -> None:
+        """As write_parquet, the rows ordered by a column without nulls: within each file, and from name to name."""
 
     @abstractmethod
     def read_source(self, uri: str, kind: str) -> DataFrame:
@@ -172,6 +193,11 @@ class Engine(ABC):
         """Upserts rows by the key, in one commit. changes: the table's columns and `removed`, see Lake.merge."""
 
     # --- life ---
+
+    @property
+    @abstractmethod
+    def has_graphframes(self) -> bool:
+        """Whether GraphFrames runs on it: else connected components are found in one process, whatever their number."""
 
     @abstractmethod
     def explain(self, error: BaseException) -> str | None:

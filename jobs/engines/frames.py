@@ -28,6 +28,13 @@ def map_batches(frame: DataFrame, run: MapBatches, schema: StructType) -> DataFr
     return of(frame).map_batches(frame, run, schema)
 
 
+def map_together(
+    frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
+) -> DataFrame:
+    """As map_batches, where rows with the same keys are in one partition, one after another."""
+    return of(frame).map_together(frame, keys, run, schema, partitions)
+
+
 def map_groups(
     frame: DataFrame, keys: Sequence[str], run: Callable[[pa.Table], pa.Table], schema: StructType
 ) -> DataFrame:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,13 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
 from pyspark.sql.types import StructField, StructType
 
 from jobs.config import Config
-from jobs.engines import delta_log
+from jobs.engines import delta_log, sorted_files
 from jobs.engines.base import Counter, Engine, MapBatches, Table
 from jobs.engines.sail_server import Server
 from jobs.errors import ContractError, LakeError, MachineError
@@ -31,7 +32,8 @@ from udfs.arrow import Place
 from udfs.groups import of_each_group
 
 ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
-STRETCH = 1 << 26  # of the second column of deal_in_order: so much of a shard stays in one task
+ORDERED_ROWS = 8192  # in a batch of the files that are merged
+STRETCH = 1 << 26  # of the second column of map_in_order's near: so much of a shard stays in one task
 CLIENT = "pyspark-client"
 _PATTERN = re.compile(r"[\[\]{}*?\\]")  # Sail takes these for a pattern, whatever is said to it
 
@@ -97,11 +99,12 @@ def open_sail(server: Server, config: Config) -> SailEngine:
 
 def check_lake(uri: str) -> None:
     """Raises LakeError where delta-rs or Sail cannot write a lake of that name; asked before anything is written."""
-    plain = uri.startswith("/") or uris.is_s3(uri)
-    if not plain or "%" in uri or (uris.is_s3(uri) and re.search(r"[#?*\[\]{}^`\\\\]", uri)):
+    odd = re.search(r"[%\\\x00-\x1f\x7f#?*\[\]{}^`]" if uris.is_s3(uri) else r"[%\\\x00-\x1f\x7f]", uri)
+    if odd or not (uri.startswith("/") or uris.is_s3(uri)):
+        what = repr(odd[0]) if odd else "bytes that are no UTF-8"
         raise LakeError(
-            f"{uri}: the embedded engine cannot write to a path of that name (a %, bytes that are no UTF-8, on S3 also "
-            "#?*[]{}^): name another --lake, or --set spark.engine=spark"
+            f"{uri}: the embedded engine cannot write to a path with {what} in it: name another --lake, or "
+            "--set spark.engine=spark"
         )
 
 
@@ -189,23 +192,36 @@ class SailEngine(Engine):
         from pyspark import cloudpickle
 
         name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
-        payload = cloudpickle.dumps(run)
-        inside = in_child.Function(payload, name, _arrow_schema(schema), rows, isolated)
+        inside = in_child.Function(cloudpickle.dumps(run), name, _arrow_schema(schema), rows, isolated)
         return frame.mapInArrow(inside, ddl(schema))  # type: ignore[arg-type]
+
+    def map_together(
+        self, frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
+    ) -> DataFrame:
+        return self._mapped(_in_order(frame, keys, keys), run, schema, False, self._rows)
+
+    def map_in_order(
+        self,
+        frame: DataFrame,
+        tasks: int,
+        near: Sequence[str],
+        order: Sequence[str],
+        run: MapBatches,
+        schema: StructType,
+        resources: Any = None,
+    ) -> DataFrame:
+        first, second = near[:2]  # a shard, and the place in it
+        stretches = frame.withColumn("_stretch", F.floor(F.col(second) / F.lit(STRETCH)))
+        return self._mapped(_in_order(stretches, (first, "_stretch"), order), run, schema, True, self._rows)
 
     def map_groups(
         self, frame: DataFrame, keys: Sequence[str], run: Callable[[pa.Table], pa.Table], schema: StructType
     ) -> DataFrame:
-        together = frame.repartition(*keys).sortWithinPartitions(*keys)
-        return self._mapped(together, of_each_group(tuple(keys), run), schema, False, ROWS_OF_GROUPS)
+        grouped = of_each_group(tuple(keys), run)
+        return self._mapped(_in_order(frame, keys, keys), grouped, schema, False, ROWS_OF_GROUPS)
 
     def tasks(self, wanted: int) -> int:
         return self.cores  # all that there are run at once, whatever their number
-
-    def deal_in_order(self, frame: DataFrame, tasks: int, columns: Sequence[str]) -> DataFrame:
-        # repartitionByRange deals by a hash here. The first two: a shard, and the place in it.
-        first, second = columns[:2]
-        return frame.repartition(tasks, first, F.floor(F.col(second) / F.lit(STRETCH)), *columns[2:])
 
     # --- files and workers ---
 
@@ -227,6 +243,22 @@ class SailEngine(Engine):
             os.makedirs(uris.local_path(folder), exist_ok=True)  # noqa: PTH103 (bytes)
         frame.write.mode("append").parquet(self._spelled(folder))
 
+    def write_in_order(self, frame: DataFrame, key: str, folder: str) -> None:
+        # Sail deals the batches of a sorted frame to four files in turn.
+        parts = self._server.folder / f"sorted-{secrets.token_hex(8)}"
+        self.write_parquet(frame.orderBy(key), str(parts))
+        objects.delete_below(folder)
+        sources = (pq.ParquetFile(file).iter_batches(ORDERED_ROWS) for file in sorted(parts.glob("*.parquet")))
+        with objects.replacing(uris.join(folder, "part-000000.parquet")) as file:
+            writer: pq.ParquetWriter | None = None
+            for table in sorted_files.merged(sources, key):
+                writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+                writer.write_table(table)
+            if writer is None:  # no row
+                writer = pq.ParquetWriter(file, to_arrow_schema(frame.schema), compression="zstd")
+            writer.close()
+        shutil.rmtree(parts)
+
     def read_source(self, uri: str, kind: str) -> DataFrame:
         if kind == "delta":
             return self._foreign_delta(uri)
@@ -234,8 +266,11 @@ class SailEngine(Engine):
         if not objects.exists(uri) and not objects.has_any(uri):
             raise FileNotFoundError(uri)
         if kind == "csv":
-            return reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
-        return reader.format(kind).load(path)
+            frame = reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
+        else:
+            frame = reader.format(kind).load(path)
+        _ = frame.schema  # what cannot be read is said now
+        return frame
 
     def _foreign_delta(self, uri: str) -> DataFrame:
         """A user's Delta table as Parquet of this run: only delta-rs knows its partitions and deletion vectors."""
@@ -341,6 +376,10 @@ class SailEngine(Engine):
 
     # --- life ---
 
+    @property
+    def has_graphframes(self) -> bool:
+        return False
+
     def explain(self, error: BaseException) -> str | None:
         from pyspark.errors import PySparkException, PythonException
 
@@ -378,6 +417,13 @@ class SailEngine(Engine):
         return "/".join([str(link), *rest])
 
 
+def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> DataFrame:
+    """Rows with the same keys in one partition, one after another, in this order. The plan drops a sort before a function
+    without a word; that of a window it needs, as long as somebody reads the window's column (in_child.NUMBER)."""
+    number = F.row_number().over(Window.partitionBy(*keys).orderBy(*order))
+    return frame.withColumn(in_child.NUMBER, number)
+
+
 def _nullable(schema: StructType) -> StructType:
     return StructType([StructField(column.name, column.dataType, True) for column in schema])
 
@@ -389,14 +435,19 @@ def _arrow_schema(schema: StructType) -> pa.Schema:
 
 _TYPES = {
     "bigint": pa.int64(), "long": pa.int64(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_(),
-    "double": pa.float64(),
+    "double": pa.float64(), "float": pa.float32(), "binary": pa.binary(), "timestamp": pa.timestamp("us", "UTC"),
 }  # fmt: skip
 
 
 def _arrow_of_text(schema: str) -> pa.Schema:
-    """Of names and simple types, as stages write them for frames of few rows. Raises KeyError for other types."""
-    pairs = (column.split() for column in schema.split(","))
-    return pa.schema([pa.field(name, _TYPES[kind.lower()]) for name, kind in pairs])
+    """Of names and simple types, or arrays of them, as callers write them for frames of few rows. Raises KeyError for
+    other types."""
+    fields = []
+    for column in schema.split(","):
+        name, kind = column.split()
+        inner = kind.lower().removeprefix("array<").removesuffix(">")
+        fields.append(pa.field(name, _TYPES[inner] if inner == kind.lower() else pa.list_(_TYPES[inner])))
+    return pa.schema(fields)
 
 
 def _bare(kind: pa.DataType) -> pa.DataType:

@@ -37,6 +37,9 @@ class Server:
             "RUST_BACKTRACE": "0",
             "SAIL_EXECUTION__DEFAULT_PARALLELISM": str(cores),
             "SAIL_EXECUTION__CHECKPOINT__PATH": str(self.folder / "checkpoints"),
+            # The driver may be busy for long with its own work, or stopped for a while.
+            "SAIL_SPARK__SESSION_TIMEOUT_SECS": str(7 * 86_400),
+            "TMPDIR": str(self.folder),  # of what does not fit into memory
             "SAIL_PARQUET__MAX_ROW_GROUP_SIZE": str(ROW_GROUP),
             "SAIL_PARQUET__MAXIMUM_PARALLEL_ROW_GROUP_WRITERS": "1",
             "SAIL_RUNTIME__MEMORY_POOL__TYPE": "greedy",

@@ -76,6 +76,25 @@ class SparkEngine(Engine):
         more = {} if resources is None else {"profile": resources}  # Spark 3.5 does not know the argument
         return frame.mapInArrow(run, schema, **more)  # type: ignore[arg-type]
 
+    def map_together(
+        self, frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
+    ) -> DataFrame:
+        dealt = frame.repartition(*([] if partitions is None else [partitions]), *keys)
+        return self.map_batches(dealt.sortWithinPartitions(*keys), run, schema)
+
+    def map_in_order(
+        self,
+        frame: DataFrame,
+        tasks: int,
+        near: Sequence[str],
+        order: Sequence[str],
+        run: MapBatches,
+        schema: StructType,
+        resources: Any = None,
+    ) -> DataFrame:
+        dealt = frame.repartitionByRange(tasks, *near).sortWithinPartitions(*order)
+        return self.map_batches(dealt, run, schema, True, resources)
+
     def map_groups(
         self, frame: DataFrame, keys: Sequence[str], run: Callable[[pa.Table], pa.Table], schema: StructType
     ) -> DataFrame:
@@ -84,9 +103,6 @@ class SparkEngine(Engine):
     def tasks(self, wanted: int) -> int:
         return max(self.cores, wanted)
 
-    def deal_in_order(self, frame: DataFrame, tasks: int, columns: Sequence[str]) -> DataFrame:
-        return frame.repartitionByRange(tasks, *columns)
-
     # --- files and workers ---
 
     def read_parquet(self, folder: str, schema: StructType) -> DataFrame:
@@ -94,6 +110,9 @@ class SparkEngine(Engine):
 
     def write_parquet(self, frame: DataFrame, folder: str) -> None:
         frame.write.mode("overwrite").parquet(folder)
+
+    def write_in_order(self, frame: DataFrame, key: str, folder: str) -> None:
+        self.write_parquet(frame.orderBy(key), folder)
 
     def read_source(self, uri: str, kind: str) -> DataFrame:
         reader = self.spark.read
@@ -190,6 +209,10 @@ class SparkEngine(Engine):
         )
 
     # --- life ---
+
+    @property
+    def has_graphframes(self) -> bool:
+        return True
 
     def explain(self, error: BaseException) -> str | None:
         return spark_session.explain(error)

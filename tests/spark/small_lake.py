@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from jobs import config, lease
 from jobs.copies import SQUEEZED
+from jobs.engines.frames import frame_of
 from jobs.progress import Reporter
 from jobs.runs import Context
 from jobs.tables import TABLES, Lake
@@ -92,8 +93,10 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
         ],
     }  # fmt: skip
     return {
-        name: spark.createDataFrame(
-            [tuple(row.get(column) for column in TABLES[name].schema.names) for row in found], TABLES[name].schema
+        name: frame_of(
+            spark,
+            [tuple(row.get(column) for column in TABLES[name].schema.names) for row in found],
+            TABLES[name].schema,
         )
         for name, found in rows.items()
     }
@@ -131,7 +134,7 @@ def nearest(spark: SparkSession, pictures: Sequence[Picture], k: int = 10) -> Da
         for row, (start, count) in enumerate(zip(starts, found.counts, strict=True))
         for rank in range(count)
     ]
-    return spark.createDataFrame(rows, TABLES["neighbours"].schema)
+    return frame_of(spark, rows, TABLES["neighbours"].schema)
 
 
 def pixel_hash(picture: Picture) -> str:
@@ -153,11 +156,11 @@ class MemoryLake(Lake):
         return name in self.tables
 
     def read(self, name: str) -> DataFrame:
-        return self.tables.get(name, self.spark.createDataFrame([], TABLES[name].schema))
+        return self.tables.get(name, frame_of(self.spark, [], TABLES[name].schema))
 
     def overwrite(self, name: str, rows: DataFrame) -> None:
         collected = self._conform(name, rows).collect()
-        kept = self.spark.createDataFrame(collected, TABLES[name].schema)  # raises for a null where none may be
+        kept = frame_of(self.spark, collected, TABLES[name].schema)  # raises for a null where none may be
         for rule in TABLES[name].checks.values():
             broken = kept.where(~F.expr(f"coalesce({rule}, false)")).head()
             if broken is not None:

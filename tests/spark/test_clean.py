@@ -16,6 +16,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import catalog, clean, clean_rules
+from jobs.engines.frames import frame_of
 from jobs.errors import ConfigError
 from jobs.tables import TABLES
 from tests import s3_server
@@ -99,8 +100,8 @@ def frames(spark: SparkSession, images: list[Image]) -> dict[str, DataFrame]:
     for name, found in rows.items():
         schema = TABLES[name].schema
         usual = {c.name: None if c.nullable else USUAL.get(c.dataType.simpleString()) for c in schema}
-        found_tables[name] = spark.createDataFrame(
-            [tuple({**usual, **row}[c] for c in schema.names) for row in found], schema
+        found_tables[name] = frame_of(
+            spark, [tuple({**usual, **row}[c] for c in schema.names) for row in found], schema
         )
     return found_tables
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from jobs import clusters
+from jobs.engines.frames import frame_of
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -229,12 +230,12 @@ def test_ids_stay(spark: SparkSession, tmp_path: Path) -> None:
 
 def old_table(spark: SparkSession, was: dict[int, int]) -> DataFrame:
     rows = [(image_id, cluster, "near", image_id, False, 0.9, 2, 0) for image_id, cluster in was.items()]
-    return spark.createDataFrame(rows, TABLES["duplicates"].schema)
+    return frame_of(spark, rows, TABLES["duplicates"].schema)
 
 
 def given(spark: SparkSession, now: dict[int, int], was: dict[int, int], first: int) -> tuple[dict[int, int], int]:
     """now: image_id -> keeper_id. was: image_id -> cluster_id. Returns (keeper_id -> cluster_id, new ids)."""
-    frame = spark.createDataFrame(list(now.items()), "image_id long, keeper_id long").repartition(3)
+    frame = frame_of(spark, list(now.items()), "image_id long, keeper_id long").repartition(3)
     ids, new = clusters.stable_ids(frame, old_table(spark, was), first)
     rows = ids.collect()
     assert len(rows) == len({row["keeper_id"] for row in rows})
@@ -275,7 +276,7 @@ def test_stable_ids_invariants(spark: SparkSession) -> None:
 
 
 def near_pairs(spark: SparkSession, rows: list[tuple[int, int, int, float]], rule: NearRule) -> set[tuple[int, int]]:
-    neighbour_rows = spark.createDataFrame(rows, TABLES["neighbours"].schema)
+    neighbour_rows = frame_of(spark, rows, TABLES["neighbours"].schema)
     ids = sorted({row[0] for row in rows} | {row[2] for row in rows})
     thumbnails = small_lake.frames(spark, [Picture(i, (1.0,)) for i in ids])["features"].select("image_id", "thumbnail")
     found = clusters.near_edges(neighbour_rows, thumbnails, rule).collect()

@@ -10,7 +10,9 @@ import pytest
 from pyspark.sql.types import LongType, StructField, StructType
 
 from jobs import components
+from jobs.engines.frames import frame_of
 from tests import graphs
+from tests.conftest import spark_only
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -33,21 +35,22 @@ def graph() -> tuple[list[tuple[int, int]], dict[int, int]]:
     return edges, expected
 
 
-@pytest.mark.parametrize("engine", ["graphframes", "scipy"])
+@pytest.mark.parametrize("engine", [pytest.param("graphframes", marks=spark_only), "scipy"])
 def test_like_networkx(
     spark: SparkSession, tmp_path: Path, graph: tuple[list[tuple[int, int]], dict[int, int]], engine: str
 ) -> None:
     """A component split in two or named after another image, a chain cut after so many rounds."""
     edges, expected = graph
-    frame = spark.createDataFrame(edges, SCHEMA).repartition(3)
+    frame = frame_of(spark, edges, SCHEMA).repartition(3)
     found = components.connected_components(frame, engine, 0, str(tmp_path)).collect()
     assert len(found) == len(expected)
     assert {row["image_id"]: row["component"] for row in found} == expected
 
 
+@spark_only
 def test_auto_takes_one_process_up_to_the_limit(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """A big graph collected into the driver, or a small one sent through GraphFrames."""
-    edges = spark.createDataFrame([(1, 2), (2, 3), (7, 9)], SCHEMA)
+    edges = frame_of(spark, [(1, 2), (2, 3), (7, 9)], SCHEMA)
     taken: list[str] = []
 
     def scipy(_: SparkSession, found: DataFrame) -> DataFrame:

@@ -11,8 +11,10 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import config, content
+from jobs.engines.frames import frame_of
 from jobs.runs import Context
 from jobs.tables import TABLES
+from tests.conftest import spark_only
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture, rows_of
 from tests.vectors import unit
@@ -47,8 +49,8 @@ def run(context: Context, spark: SparkSession) -> dict[str, Any]:
     ships = [p for p in pictures() if p.content]
     rows = [(p.image_id, 0, "exact", ships[0].image_id, p is ships[0], 1.0, COPIES, 0) for p in ships]
     tables: Any = context.lake
-    tables.tables["duplicates"] = spark.createDataFrame(
-        rows if len(context.lake.read("embeddings").head(1)) else [], TABLES["duplicates"].schema
+    tables.tables["duplicates"] = frame_of(
+        spark, rows if len(context.lake.read("embeddings").head(1)) else [], TABLES["duplicates"].schema
     )
     return content.content(context)
 
@@ -134,7 +136,7 @@ def test_no_images_and_one(spark: SparkSession, tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         with small_lake.in_memory(spark, tmp_path / folder, these, "content.concepts=0") as context:
             tables: Any = context.lake
-            tables.tables["duplicates"] = spark.createDataFrame([], TABLES["duplicates"].schema)
+            tables.tables["duplicates"] = frame_of(spark, [], TABLES["duplicates"].schema)
             counts = content.content(context)
             assert (counts["in"], counts["out"], counts["topics"]) == (len(these), len(these), len(these))
             assert "notes" not in counts
@@ -153,6 +155,7 @@ def test_labels_that_are_all_different_stay_few(spark: SparkSession) -> None:
         assert [tuple(one) for one in found] == [(name, 1) for name in expected]
 
 
+@spark_only
 def test_no_task_sorts_a_whole_topic(spark: SparkSession, capsys: pytest.CaptureFixture[str]) -> None:
     """A window that brings a topic together before it is cut: a topic may be a tenth of the lake."""
     rows = spark.range(1000).select(

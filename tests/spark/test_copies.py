@@ -14,7 +14,8 @@ from udfs import models
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pyspark.sql import SparkSession
+    import pytest
+from pyspark.sql import SparkSession
 
 CONTENTS, COUNT = 25, 300
 
@@ -37,14 +38,15 @@ def drawn() -> list[Picture]:
     ]
 
 
-def test_representatives(spark: SparkSession, tmp_path: Path) -> None:
+def test_representatives(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A null that beats a value, a property that is asked in the wrong order, and an image lost or there twice."""
     pictures = drawn()
     best = {small_lake.pixel_hash(picture): picture.image_id for picture in small_lake.representatives(pictures)}
     with small_lake.in_memory(spark, tmp_path, pictures, shuffled=3) as context:
         ranked = ranked_images(context.lake, models.DEFAULT)
         found = [(row["image_id"], row["representative_id"]) for row in ranked.collect()]
-        plan = ranked._jdf.queryExecution().optimizedPlan().toString()
+        ranked.explain()
+        plan = capsys.readouterr().out
     assert sorted(found) == sorted(
         (picture.image_id, best[small_lake.pixel_hash(picture)]) for picture in pictures if picture.vector is not None
     )

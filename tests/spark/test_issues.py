@@ -11,6 +11,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import clusters, issues, neighbours, scores, tables
+from jobs.engines.frames import frame_of
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -31,8 +32,8 @@ def test_only_spoilt_images_are_corrupted(spark: SparkSession) -> None:
     rows += [(i, "embed", "corrupt", "", 1, small_lake.SOME_DAY, None) for i in (201, 202, 203)]
     names: list[tuple[int, str, str | None]] = [(i, f"/in/{i}.jpg", None) for i in range(len(errors.CODES))]
     names += [(201, "/in/a.TAR", None), (202, "/in/b.parquet", None), (203, "/in/a.tar!/c.tar", "/in/a.tar")]
-    images = spark.createDataFrame(names, "image_id bigint, uri string, shard string")
-    found = issues.corrupted_issues(spark.createDataFrame(rows, TABLES["failures"].schema), images).collect()
+    images = frame_of(spark, names, "image_id bigint, uri string, shard string")
+    found = issues.corrupted_issues(frame_of(spark, rows, TABLES["failures"].schema), images).collect()
     spoilt = {errors.CODES[row["image_id"]] for row in found if row["image_id"] < 200}
     fetching = {"not_found", "access_denied", *errors.TRANSIENT, errors.NO_VECTOR}
     assert spoilt == set(errors.CODES) - fetching

@@ -9,6 +9,8 @@ import pytest
 
 from jobs import keepers
 from jobs.copies import BEST_FIRST, best_first
+from jobs.engines.frames import frame_of
+from tests.conftest import spark_only
 from tests.vectors import unit
 from udfs.alignment import SIDE
 from udfs.cosine import Vectors
@@ -47,7 +49,7 @@ def frame(spark: SparkSession, of: dict[int, Vectors]) -> DataFrame:
             rows.append((next(ids), 1000 + component, vector, 0.0, bytearray(SIDE * SIDE), *best))
     columns = "image_id long, component long, vector array<float>, background double, thumbnail binary"
     order = "pixels long, is_squeezed boolean, modified_at timestamp, size_bytes long, uri_length int, uri string"
-    return spark.createDataFrame(rows, f"{columns}, {order}").repartition(3).persist()
+    return frame_of(spark, rows, f"{columns}, {order}").repartition(3).persist()
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,6 @@ def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
     assert len(collected) == len(uri)
     for row in collected:
         assert str(row["component"] - 1000) == uri[row["image_id"]].split()[0]
-    images.unpersist()
     return {uri[row["image_id"]]: uri[row["keeper_id"]] for row in collected}, cut
 
 
@@ -90,6 +91,7 @@ def test_what_is_oversized_after_all_rounds_is_counted(kept: tuple[dict[str, str
     assert kept[1] == 1
 
 
+@spark_only
 def test_no_task_gathers_a_component_to_find_its_best(spark: SparkSession) -> None:
     """The best so many images of a component found by sorting all of it in one task."""
     images = frame(spark, {0: np.eye(4, dtype=np.float32)})
@@ -100,4 +102,3 @@ def test_no_task_gathers_a_component_to_find_its_best(spark: SparkSession) -> No
         before, after = plan.index("Partial"), plan.index("Final")
         assert "WindowGroupLimit" in plan
         assert after < before, "no limit before the exchange"
-    images.unpersist()

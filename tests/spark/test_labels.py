@@ -15,6 +15,7 @@ from pyspark.sql import functions as F
 
 from jobs import catalog, label_issues, labels
 from jobs.copies import content_key, ranked_images
+from jobs.engines.frames import frame_of
 from jobs.errors import InputError
 from jobs.tables import TABLES
 from tests.spark import small_lake
@@ -55,7 +56,7 @@ def clusters_of(spark: SparkSession, clusters: Sequence[Sequence[int]]) -> DataF
         for number, members in enumerate(clusters)
         for image_id in members
     ]  # fmt: skip
-    return spark.createDataFrame(rows, TABLES["duplicates"].schema)
+    return frame_of(spark, rows, TABLES["duplicates"].schema)
 
 
 @contextmanager
@@ -137,7 +138,7 @@ def test_images_of_a_cluster_are_in_one_fold_and_do_not_vote_for_one_another(
             context.lake.read("images"), context.lake.read("duplicates"),
         )  # fmt: skip
         rows = [(name, number, labels.SAMPLE_PARTS) for number, name in enumerate(ANIMALS)]
-        numbers = spark.createDataFrame(rows, "label STRING, class INT, parts INT")
+        numbers = frame_of(spark, rows, "label STRING, class INT, parts INT")
         asked = labels.asked_images(grouped, numbers, context.lake.read("neighbours"), 5).collect()
         found = {row["image_id"]: row for row in context.lake.read("labels").collect()}
     assert len({row["fold"] for row in asked if row["image_id"] in cluster}) == 1
@@ -166,7 +167,7 @@ def test_copies_are_judged_by_the_neighbours_of_their_representative(spark: Spar
 
 def test_in_a_cluster_of_many_labels_each_image_is_told_the_best_of_another(spark: SparkSession) -> None:
     rows = [(n, f"/{n}", f"label {n % 7}") for n in range(70)] + [(70, "/70", None), (71, "/71", " ")]
-    images = spark.createDataFrame(rows, "image_id LONG, uri STRING, label STRING")
+    images = frame_of(spark, rows, "image_id LONG, uri STRING, label STRING")
     duplicates = clusters_of(spark, [list(range(72)), []])
     found = {row["image_id"]: row for row in label_issues.conflict_issues(duplicates, images).collect()}
     assert set(found) == set(range(70))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jobs import leaks
+from jobs.engines.frames import frame_of
 from jobs.tables import TABLES
 from tests.vectors import unit
 
@@ -27,11 +28,11 @@ def tables(spark: SparkSession) -> tuple[DataFrame, DataFrame, DataFrame]:
     """duplicates, ranked and images of MEMBERS."""
     duplicates = [(i, c, "near", keeper, i == keeper, cosine, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
     return (
-        spark.createDataFrame(duplicates, TABLES["duplicates"].schema),
-        spark.createDataFrame(
-            [(m[0], m[4], f"/{m[0]}") for m in MEMBERS], "image_id long, representative_id long, uri string"
+        frame_of(spark, duplicates, TABLES["duplicates"].schema),
+        frame_of(
+            spark, [(m[0], m[4], f"/{m[0]}") for m in MEMBERS], "image_id long, representative_id long, uri string"
         ),
-        spark.createDataFrame([(m[0], m[5], m[6]) for m in MEMBERS], "image_id long, split string, source string"),
+        frame_of(spark, [(m[0], m[5], m[6]) for m in MEMBERS], "image_id long, split string, source string"),
     )
 
 
@@ -65,11 +66,11 @@ def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.Monke
     """A row for each pair of a cluster with a source of its own for each image."""
     monkeypatch.setattr(leaks, "MOST_PLACES", 3)
     members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, 50, 0) for i in range(1, 51)]
-    duplicates = spark.createDataFrame(members, TABLES["duplicates"].schema)
-    ranked = spark.createDataFrame(
-        [(i, i, f"/{i}") for i in range(1, 51)], "image_id long, representative_id long, uri string"
+    duplicates = frame_of(spark, members, TABLES["duplicates"].schema)
+    ranked = frame_of(
+        spark, [(i, i, f"/{i}") for i in range(1, 51)], "image_id long, representative_id long, uri string"
     )
-    images = spark.createDataFrame([(i, f"s{i}") for i in range(1, 51)], "image_id long, source string")
+    images = frame_of(spark, [(i, f"s{i}") for i in range(1, 51)], "image_id long, source string")
     rows = leaks.pairs_between(duplicates, ranked, images, leaks.SOURCE).collect()
     assert {row["there"] for row in rows} == {"s1", "s2", "s3"}
     assert {row["image_id"] for row in rows} == set(range(1, 51))
@@ -78,8 +79,8 @@ def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.Monke
 def test_cosines_are_of_the_pair(spark: SparkSession) -> None:
     """A cosine by way of the keeper, or of another pair; a known one that is lost."""
     vectors = unit(np.random.default_rng(0).normal(size=(3, 8)))
-    embeddings = spark.createDataFrame(
-        [(i, [float(x) for x in v]) for i, v in enumerate(vectors)], "image_id long, vector array<float>"
+    embeddings = frame_of(
+        spark, [(i, [float(x) for x in v]) for i, v in enumerate(vectors)], "image_id long, vector array<float>"
     )
     schema = TABLES["leaks"].schema
     columns = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in schema)
@@ -88,7 +89,7 @@ def test_cosines_are_of_the_pair(spark: SparkSession) -> None:
         (0, "split", "a", "c", 2, "near", 0.5),
         (1, "source", "a", "b", 0, "near", None),
     ]
-    found = leaks.with_cosines(spark.createDataFrame(rows, columns), embeddings).collect()
+    found = leaks.with_cosines(frame_of(spark, rows, columns), embeddings).collect()
     exact = float(vectors[0] @ vectors[1])
     assert {(r["image_id"], r["there"]): r["cosine"] for r in found} == {
         (0, "b"): pytest.approx(exact, abs=1e-5), (0, "c"): 0.5, (1, "b"): pytest.approx(exact, abs=1e-5),
@@ -102,7 +103,7 @@ def test_issues_tell_the_worst(spark: SparkSession) -> None:
         (4, "split", "train", "test", 5, "near", 0.8), (4, "split", "train", "val", 6, "near", 0.9),
         (4, "source", "web", "disk", 7, "near", 0.7),
     ]  # fmt: skip
-    found = leaks.leak_issues(spark.createDataFrame(rows, TABLES["leaks"].schema)).collect()
+    found = leaks.leak_issues(frame_of(spark, rows, TABLES["leaks"].schema)).collect()
     assert {(r["image_id"], r["issue"]): (r["evidence_id"], r["cosine"], r["detail"], r["score"]) for r in found} == {
         (1, "leak"): (3, 1.0, "exact", 0.0),
         (4, "leak"): (6, 0.9, "near", pytest.approx(0.1)),

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from jobs import neighbours
+from jobs.engines.frames import frame_of
+from tests.conftest import spark_only
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import families
@@ -110,12 +113,13 @@ def test_same_whatever_the_partitions_and_order(
 CELLS = ("neighbours.exact_images=20", "neighbours.cell_mb=0.006", "neighbours.recall_images=100")
 
 
+@spark_only
 @pytest.mark.parametrize("count", [4, 37])
 def test_each_place_has_a_partition(spark: SparkSession, count: int) -> None:
     """Cells that share a task while others idle, should Spark hash in another way."""
     names = packs.place_names(count).tolist()
-    rows = spark.createDataFrame([(name,) for name in names], "place INT").repartition(count, packs.PLACE)
-    assert rows.rdd.glom().map(len).collect() == [1] * count
+    rows = frame_of(spark, [(name,) for name in names], "place INT").repartition(count, packs.PLACE)
+    assert rows.select(F.spark_partition_id()).distinct().count() == count
 
 
 def test_many_cells(

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import outliers
 from jobs.copies import ranked_images
+from jobs.engines.frames import frame_of
 from jobs.tables import TABLES
 from tests.bench.outliers import outlier_scores
 from tests.spark import small_lake
@@ -48,7 +49,7 @@ def scored(
     with small_lake.in_memory(spark, folder, rows, shuffled=shuffled) as context:
         lake = context.lake
         ranked = ranked_images(lake, context.config.embed.model)
-        duplicates = spark.createDataFrame([], TABLES["duplicates"].schema)
+        duplicates = frame_of(spark, [], TABLES["duplicates"].schema)
         embeddings = lake.read("embeddings").select("image_id", "vector")
         measured, notes = outliers.measured(embeddings, lake.read("images"), ranked, duplicates, len(rows))
         assert not notes
@@ -87,9 +88,10 @@ def test_nearness(spark: SparkSession) -> None:
     """The nearest three that count, a duplicate that does, a neighbour beyond the tenth, or the wrong evidence."""
     cosines = {1: [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0, -0.5], 2: [0.9, 0.8], 3: [0.9]}
     rows = [(i, rank + 1, 100 * i + rank, value) for i, of in cosines.items() for rank, value in enumerate(of)]
-    near = spark.createDataFrame(rows, TABLES["neighbours"].schema)
+    near = frame_of(spark, rows, TABLES["neighbours"].schema)
     members = [(1, 7, 1), (100, 7, 1), (104, 7, 1), (3, 8, 3), (300, 8, 3)]
-    duplicates = spark.createDataFrame(
+    duplicates = frame_of(
+        spark,
         [(i, cluster, "near", keeper, i == keeper, 0.9, 2, cluster) for i, cluster, keeper in members],
         TABLES["duplicates"].schema,
     )
@@ -104,14 +106,12 @@ def test_nearness(spark: SparkSession) -> None:
 
 def class_rows(spark: SparkSession, wrong: list[int]) -> DataFrame:
     """The issues of images 1 and 2, of which only the second has a neighbour of its own label."""
-    scores = spark.createDataFrame(
-        [(1, 0.1), (2, 0.2), (3, 0.9), (4, None)], "image_id long, class_outlier_score double"
+    scores = frame_of(spark, [(1, 0.1), (2, 0.2), (3, 0.9), (4, None)], "image_id long, class_outlier_score double")
+    images = frame_of(spark, [(1, "a"), (2, "a"), (3, "a"), (4, None), (5, "b")], "image_id long, label string")
+    near = frame_of(
+        spark, [(1, 1, 5, 0.5), (2, 1, 5, 0.5), (2, 2, 3, 0.4), (2, 3, 1, 0.3)], TABLES["neighbours"].schema
     )
-    images = spark.createDataFrame([(1, "a"), (2, "a"), (3, "a"), (4, None), (5, "b")], "image_id long, label string")
-    near = spark.createDataFrame(
-        [(1, 1, 5, 0.5), (2, 1, 5, 0.5), (2, 2, 3, 0.4), (2, 3, 1, 0.3)], TABLES["neighbours"].schema
-    )
-    flagged = spark.createDataFrame([(i,) for i in wrong], "image_id long")
+    flagged = frame_of(spark, [(i,) for i in wrong], "image_id long")
     return outliers.class_outlier_issues(scores, 0.4, flagged, images, near)
 
 

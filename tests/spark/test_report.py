@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from jobs import report, report_classes, report_pages, report_rows
+from jobs.engines.frames import frame_of
 from jobs.report_values import OTHER_SPLITS, Class, Leaks, LeftOut, Topic, Vote
 from jobs.tables import TABLES
 from tests.spark import small_lake
@@ -32,7 +33,7 @@ def fill(context: Context) -> None:
     def put(name: str, *rows: dict[str, Any]) -> None:
         schema = TABLES[name].schema
         values = [tuple(r.get(c) for c in schema.names) for r in rows]
-        lake.tables[name] = lake.spark.createDataFrame(values, schema).coalesce(1)
+        lake.tables[name] = frame_of(lake.spark, values, schema).coalesce(1)
 
     put(
         "issues",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from jobs import config, tables
+from jobs.engines.frames import frame_of
 from jobs.scores import HIDDEN_BY, QUALITY, TECHNICAL, quality_issues, quality_scores
 from jobs.tables import SCORES
 
@@ -112,7 +113,8 @@ def test_a_better_score_never_lowers_the_whole(spark: SparkSession) -> None:
 
 def scored(spark: SparkSession, rows: list[dict[str, float]]) -> DataFrame:
     """rows: scores that differ from 0.9."""
-    return spark.createDataFrame(
+    return frame_of(
+        spark,
         [(number, *(row.get(name, 0.9) for name in SCORES)) for number, row in enumerate(rows)],
         "image_id long, " + ", ".join(f"{name} double" for name in SCORES),
     )

@@ -1,4 +1,4 @@
-"""The calls that only Spark 4.0 has, and what stands for them on 3.5; on 4.0 both are tested."""
+"""Arrow tables to and from an engine, and groups; on Spark 4.0 also what stands for its own calls on 3.5."""
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,9 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import config
 from jobs.engines import spark_versions
+from jobs.engines.frames import batch_rows, from_arrow, map_groups, to_arrow
 from jobs.errors import MachineError
+from tests.conftest import ENGINE, spark_only
 
 ROWS = pa.schema(
     [
@@ -26,9 +28,10 @@ ROWS = pa.schema(
 )
 
 
-@pytest.fixture(params=[True, False] if spark_versions.HAS_ARROW_TABLES else [False])
+@pytest.fixture(params=[True, False] if ENGINE == "spark" and spark_versions.HAS_ARROW_TABLES else [False])
 def _either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spark_versions, "HAS_ARROW_TABLES", request.param)
+    if ENGINE == "spark":
+        monkeypatch.setattr(spark_versions, "HAS_ARROW_TABLES", request.param)
 
 
 def values() -> list[tuple[object, ...]]:
@@ -47,12 +50,12 @@ def test_rows_come_to_the_driver_as_they_are(spark: SparkSession) -> None:
     frame = spark.createDataFrame(values(), from_arrow_schema(ROWS)).withColumn(
         "at", F.lit("2024-02-29 23:59:59.123456").cast("timestamp")
     )
-    table = spark_versions.to_arrow(frame.repartitionByRange(3, "n").orderBy(F.desc_nulls_first("n")))
+    table = to_arrow(frame.repartitionByRange(3, "n").orderBy(F.desc_nulls_first("n")))
     order = [1, 0, 2]
     assert [tuple(row.values())[:-1] for row in table.to_pylist()] == [values()[at][:-1] for at in order]
     assert {str(at) for at in table["at"].to_pylist()} == {"2024-02-29 23:59:59.123456+00:00"}
     assert table.schema.types == ROWS.types
-    assert spark_versions.to_arrow(frame.where("n = 7")).schema == table.schema
+    assert to_arrow(frame.where("n = 7")).schema.types == table.schema.types
 
 
 @pytest.mark.usefixtures("_either_way")
@@ -62,19 +65,21 @@ def test_rows_go_from_the_driver_as_they_are(spark: SparkSession) -> None:
     vectors = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
     table = pa.table({"n": pa.array(range(2**62, 2**62 + 5)), "vector": pa.array(list(vectors), kind)})
     schema = from_arrow_schema(pa.schema([("n", pa.int64()), ("vector", pa.list_(pa.float32()))]))
-    frame = spark_versions.from_arrow(spark, table, schema)
-    assert frame.schema == schema
+    frame = from_arrow(spark, table, schema)
+    assert [(field.name, field.dataType) for field in frame.schema] == [
+        (field.name, field.dataType) for field in schema
+    ]
     rows = frame.orderBy("n").collect()
     assert [row["n"] for row in rows] == list(range(2**62, 2**62 + 5))
     np.testing.assert_array_equal(np.array([row["vector"] for row in rows], np.float32), vectors)
-    assert spark_versions.from_arrow(spark, table.slice(0, 0), schema).collect() == []
+    assert from_arrow(spark, table.slice(0, 0), schema).collect() == []
 
 
 @pytest.mark.usefixtures("_either_way")
 def test_nulls_are_not_sent(spark: SparkSession) -> None:
     """An integer beside a null that would arrive rounded on one version only."""
     with pytest.raises(ValueError, match="nulls"):
-        spark_versions.from_arrow(spark, pa.table({"n": [1, None]}), from_arrow_schema(pa.schema([("n", pa.int64())])))
+        from_arrow(spark, pa.table({"n": [1, None]}), from_arrow_schema(pa.schema([("n", pa.int64())])))
 
 
 @pytest.mark.usefixtures("_either_way")
@@ -95,13 +100,8 @@ def test_each_group_is_one_table(spark: SparkSession, batch: int) -> None:
         lists = {name: [table[name].to_pylist()] for name in ("n", "data", "vector", "gap")}
         return pa.table({**first, "rows": [table.num_rows], **lists}, schema=schema)
 
-    name = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    usual = str(spark.conf.get(name))
-    spark.conf.set(name, str(batch))
-    try:
-        found = spark_versions.apply_in_arrow(rows, ["a", "b"], described, from_arrow_schema(schema)).collect()
-    finally:
-        spark.conf.set(name, usual)
+    with batch_rows(spark, batch):
+        found = map_groups(rows, ["a", "b"], described, from_arrow_schema(schema)).collect()
     expected: dict[tuple[int, int], list[tuple[object, ...]]] = {}
     for row in rows.orderBy("n").collect():
         expected.setdefault((row["a"], row["b"]), []).append(tuple(row)[2:])
@@ -110,6 +110,7 @@ def test_each_group_is_one_table(spark: SparkSession, batch: int) -> None:
     assert got == expected
 
 
+@spark_only
 def test_jars_go_with_spark(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jars of one Scala or Spark handed to another, also by the properties for spark-submit; a Spark that we do not
     know, taken for one that we do."""

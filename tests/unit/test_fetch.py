@@ -188,6 +188,14 @@ def _code(read: Callable[[], object]) -> str:
         ("d//status-404", "fetch_failed"),
     ],
 )
+def test_paths_below_a_folder_with_umlauts(tmp_path: Path) -> None:
+    """A split read as `rain`: the root's length counted in bytes."""
+    (tmp_path / "Größe ねこ" / "train").mkdir(parents=True)
+    (tmp_path / "Größe ねこ" / "train" / "1.jpg").touch()
+    for root in (str(tmp_path / "Größe ねこ"), f"{tmp_path}/Größe ねこ/"):
+        assert [one.relative for batch in fetch.list_files(root) for one in batch] == ["train/1.jpg"]
+
+
 def test_answers_that_are_final(faulty: type[_Faulty], key: str, code: str) -> None:
     if key.startswith("d//"):
         # Such keys take boto3's way.
