@@ -188,14 +188,6 @@ def _code(read: Callable[[], object]) -> str:
         ("d//status-404", "fetch_failed"),
     ],
 )
-def test_paths_below_a_folder_with_umlauts(tmp_path: Path) -> None:
-    """A split read as `rain`: the root's length counted in bytes."""
-    (tmp_path / "Größe ねこ" / "train").mkdir(parents=True)
-    (tmp_path / "Größe ねこ" / "train" / "1.jpg").touch()
-    for root in (str(tmp_path / "Größe ねこ"), f"{tmp_path}/Größe ねこ/"):
-        assert [one.relative for batch in fetch.list_files(root) for one in batch] == ["train/1.jpg"]
-
-
 def test_answers_that_are_final(faulty: type[_Faulty], key: str, code: str) -> None:
     if key.startswith("d//"):
         # Such keys take boto3's way.
@@ -401,6 +393,14 @@ def test_batches(tmp_path: Path) -> None:
     assert [len(batch) for batch in fetch.list_files(str(tmp_path), batch=10)] == [10, 10, 5]
     with pytest.raises(ValueError, match="batch"):
         list(fetch.list_files(str(tmp_path), batch=0))
+
+
+def test_paths_below_a_folder_with_umlauts(tmp_path: Path) -> None:
+    """A split read as `rain`: the root's length counted in bytes."""
+    (tmp_path / "Größe ねこ" / "train").mkdir(parents=True)
+    (tmp_path / "Größe ねこ" / "train" / "1.jpg").touch()
+    for root in (str(tmp_path / "Größe ねこ"), f"{tmp_path}/Größe ねこ/"):
+        assert [one.relative for batch in fetch.list_files(root) for one in batch] == ["train/1.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
