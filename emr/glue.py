@@ -26,7 +26,8 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from jobs.tables import TABLES, Table
+from jobs.engines.base import Table
+from jobs.tables import TABLES
 
 HEAD = """\
 # Written by `python -m emr.glue`; a test compares it with the code.

@@ -8,12 +8,14 @@ import secrets
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyspark.sql import SparkSession
 
 from jobs import __version__, config, interrupts, tables
 from jobs.engines.base import of
-from jobs.engines.choice import SAIL, choose, large_lake
+from jobs.engines.choice import choose, large_lake
 from jobs.engines.opening import Opening, explained
 from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
@@ -21,6 +23,9 @@ from jobs.progress import Reporter
 from jobs.runs import Context
 from udfs import models, objects, uris
 from udfs.s3 import StoreError
+
+if TYPE_CHECKING:
+    from jobs import catalog, clean
 
 EMR = "emr"
 AGAIN = "interrupted; run the same command again to go on"
@@ -133,28 +138,34 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
     reporter = Reporter()
     with ExitStack() as stack:
         opening: Opening | None = None
-        chosen = ""
-        if spark is None:
-            choice = choose(settings.spark)
-            opening = stack.enter_context(Opening(choice, settings, _mentions_s3(arguments)))
-            chosen = str(choice)
-        lake = _lake_uri(arguments)
-        told = f"; tables in {lake}" if arguments.lake is None else ""
-        if chosen or told:
-            reporter.say(f"imagesieve {__version__}: {chosen or 'in the session given'}{told}")
-        return _run(arguments, settings, reporter, lake, opening, spark, stack)
+        if spark is None:  # started here, so that it is there when the arguments have been looked at
+            opening = stack.enter_context(Opening(choose(settings.spark), settings, _mentions_s3(arguments)))
+        plan = _plan(arguments, settings)
+        if opening is not None:
+            places = f"; tables in {plan.lake}" if arguments.lake is None else ""
+            reporter.say(f"imagesieve {__version__} on {opening.choice}{places}")
+            opening.check_lake(plan.lake)
+            spark = opening.engine(any(map(uris.is_s3, plan.read_by_engine))).spark
+        if spark is not None:
+            with explained(of(spark)):
+                _work(arguments, settings, plan, spark, reporter)
+    return 0
 
 
-def _run(
-    arguments: argparse.Namespace,
-    settings: config.Config,
-    reporter: Reporter,
-    lake_uri: str,
-    opening: Opening | None,
-    spark: SparkSession | None,
-    stack: ExitStack,
-) -> int:
-    from jobs import catalog, clean, embed, pipeline
+@dataclass(frozen=True)
+class _Plan:
+    """What a run is to do, as far as it is known before anything is opened or written."""
+
+    lake: str
+    report: str
+    inputs: catalog.Inputs | None
+    targets: clean.Targets | None
+    read_by_engine: tuple[str, ...]  # URIs that the engine itself reads or writes
+
+
+def _plan(arguments: argparse.Namespace, settings: config.Config) -> _Plan:
+    """Looks at all that was given. Raises ConfigError, InputError, LakeError, ModelError."""
+    from jobs import catalog, clean, embed  # while the engine starts
 
     targets = None
     if arguments.command == clean.JOB:
@@ -162,6 +173,7 @@ def _run(
     model = models.find(settings.embed.model, settings.models)
     if arguments.command in ("run", embed.JOB):
         _check_model(model, settings.embed.runtime)
+    lake_uri = _lake_uri(arguments)
     try:
         given_report = getattr(arguments, "report", None) or uris.join(lake_uri, "report")
         report_uri = uris.canonical(given_report, base=os.getcwd())  # noqa: PTH109 (a text)
@@ -172,40 +184,40 @@ def _run(
         is_lake = tables.read_marker(lake_uri) is not None
     except StoreError as error:
         raise LakeError(str(error)) from error
-    if opening is not None:
-        opening.check_lake(lake_uri)
     given = getattr(arguments, "inputs", [])
     inputs = catalog.check_inputs(settings, given, arguments.layout, (lake_uri, report_uri)) if given else None
     if inputs is None and not is_lake:
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve run` or `imagesieve catalog` first")
-    if opening is not None:
-        manifests = [source.uri for source in inputs.manifests] if inputs else []
-        imported = [model.weights] if model.format == "vectors" else []
-        spark = opening.engine(any(map(uris.is_s3, (lake_uri, *manifests, *imported)))).spark
-    if spark is None:
-        raise ConfigError("no session")
-    with explained(of(spark)):
-        references = catalog.read_manifests(spark, inputs) if inputs else None
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
-        if targets is not None and arguments.dry_run:
-            clean.run(Context(tables.Lake(spark, lake_uri, run_id), settings, reporter), targets, dry_run=True)
-            return 0
-        lease = stack.enter_context(acquire(lake_uri, run_id, settings.lease.ttl_s))
-        lake = tables.Lake(spark, lake_uri, run_id, lease)
+    manifests = [source.uri for source in inputs.manifests] if inputs else []
+    imported = [model.weights] if model.format == "vectors" else []
+    return _Plan(lake_uri, report_uri, inputs, targets, (lake_uri, *manifests, *imported))
+
+
+def _work(
+    arguments: argparse.Namespace, settings: config.Config, plan: _Plan, spark: SparkSession, reporter: Reporter
+) -> None:
+    """Does what was planned, in a session."""
+    from jobs import catalog, clean, pipeline
+
+    references = catalog.read_manifests(spark, plan.inputs) if plan.inputs else None
+    run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
+    if plan.targets is not None and arguments.dry_run:
+        clean.run(Context(tables.Lake(spark, plan.lake, run_id), settings, reporter), plan.targets, dry_run=True)
+        return
+    with acquire(plan.lake, run_id, settings.lease.ttl_s) as lease:
+        lake = tables.Lake(spark, plan.lake, run_id, lease)
         lake.open()
         context = Context(lake, settings, reporter)
-        if targets is not None:
-            clean.run(context, targets, dry_run=False)
-            return 0
-        if inputs:
-            listed = catalog.run(context, inputs, references)
-            if opening is not None and opening.choice.engine == SAIL:
-                line = large_lake(listed.counts["in"], listed.counts.get("megabytes", 0) * 10**6, settings.spark)
-                if line:
-                    reporter.say(line)
+        if plan.targets is not None:
+            clean.run(context, plan.targets, dry_run=False)
+            return
+        if plan.inputs:
+            counts = catalog.run(context, plan.inputs, references).counts
+            line = large_lake(lake.engine.name, counts["out"], counts["megabytes"], settings.spark)
+            if line:
+                reporter.say(line)
         if arguments.command != catalog.JOB:
-            pipeline.run_stages(context, arguments.command, report_uri)
-    return 0
+            pipeline.run_stages(context, arguments.command, plan.report)
 
 
 def _mentions_s3(arguments: argparse.Namespace) -> bool:

@@ -18,9 +18,9 @@ COMPONENTS = StructType([StructField("image_id", LongType()), StructField("compo
 def connected_components(edges: DataFrame, engine: str, max_edges_one_process: int, checkpoints: str) -> DataFrame:
     """Components of an undirected graph. edges: (src, dst) BIGINT, without loops.
 
-    engine: scipy, graphframes, or auto (scipy up to max_edges_one_process edges, and on one machine). checkpoints: a URI where GraphFrames
-    may put its intermediate results. Returns (image_id, component), component the lowest id in it; nodes without an
-    edge are not in it. Raises ConfigError for graphframes on an engine without it."""
+    engine: scipy, graphframes, or auto (scipy up to max_edges_one_process edges, and where there are no GraphFrames).
+    checkpoints: a URI where GraphFrames may put its intermediate results. Returns (image_id, component), component the
+    lowest id in it; nodes without an edge are not in it. Raises ConfigError for graphframes on an engine without."""
     there = of(edges).has_graphframes
     if engine == "auto":
         engine = "scipy" if not there or edges.count() <= max_edges_one_process else "graphframes"

@@ -72,8 +72,8 @@ def pending(
 
 
 def choose_runtime(engine: Engine, wanted: str, model_format: str = "timm") -> str:
-    """The kind of runtime for `auto`: torch where tasks have GPUs, or where this machine has one and torch is installed,
-    else openvino, which alone runs ONNX. model_format: of models.Model."""
+    """The kind of runtime for `auto`: torch where tasks have GPUs, or this machine has one and torch is installed, else
+    openvino, which alone runs ONNX. model_format: of models.Model."""
     if wanted != "auto":
         return wanted
     if model_format == "onnx":

@@ -33,8 +33,8 @@ def ends_soon(last_words: Callable[[], int]) -> Iterator[None]:
     """While inside, Ctrl-C ends the process within SOON_S, even in the middle of a long computation.
 
     last_words: says what is to be said and returns the exit code, where the process had no time to do it itself. Only
-    for a program of its own: nothing of the process is put in order then. Does nothing where Ctrl-C is ignored (a job in
-    the background of a shell)."""
+    for a program of its own: nothing of the process is put in order then. Does nothing where Ctrl-C is ignored (a job
+    in the background of a shell)."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return

@@ -179,8 +179,8 @@ def confusion_counts(judged: DataFrame) -> DataFrame:
 def left_out(sizes: DataFrame, told: dict[str, str | None], settings: Labels) -> DataFrame:
     """(label, why_left_out or null) of each label. sizes: of class_sizes. told: of the classes that are large enough
     and not too many, why they were not judged, or None."""
-    known = frame_of(sizes.sparkSession, [(*row, True) for row in told.items()], "label STRING, why STRING, kept BOOLEAN"
-    )
+    rows = [(*row, True) for row in told.items()]
+    known = frame_of(sizes.sparkSession, rows, "label STRING, why STRING, kept BOOLEAN")
     few = F.lit(f"fewer than {settings.min_images:,} different images")
     many = F.lit(f"more than {settings.max_classes:,} classes are larger")
     why = F.when(F.col("kept"), F.col("why")).when(F.col("different") < settings.min_images, few).otherwise(many)

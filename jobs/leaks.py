@@ -42,7 +42,8 @@ def pairs_between(duplicates: DataFrame, ranked: DataFrame, images: DataFrame, b
     found = []
     for kind, group in (("exact", "representative_id"), ("near", "cluster_id")):
         best = members.groupBy(group, "here").agg(F.min(order).alias("best"))
-        first = Window.partitionBy(group).orderBy(*(f"best.{name}" for name in ("no_keeper", "unlike", "uri", "image_id")), "here")
+        in_order = (f"best.{name}" for name in ("no_keeper", "unlike", "uri", "image_id"))
+        first = Window.partitionBy(group).orderBy(*in_order, "here")
         there = best.withColumn("place", F.row_number().over(first)).where(F.col("place") <= MOST_PLACES)
         there = there.select(group, F.col("here").alias("there"), "best")
         is_one_keepers = F.col("best.image_id") == F.col("keeper_id")

@@ -116,8 +116,8 @@ def _examples(labels: DataFrame, pairs: list[Row]) -> list[tuple[int, int | None
     """(image, evidence) of the clearest label of each pair of confused labels, a flagged one first, or None."""
     if not pairs:
         return []
-    wanted = frame_of(labels.sparkSession, [(row["label"], row["other_label"]) for row in pairs], "label string, suggested_label string"
-    )
+    named = [(row["label"], row["other_label"]) for row in pairs]
+    wanted = frame_of(labels.sparkSession, named, "label string, suggested_label string")
     clearest = F.min(F.struct(~F.col("flagged"), "score", "image_id", "evidence_id")).alias("first")
     rows = labels.join(small(wanted), ["label", "suggested_label"])
     found = {

@@ -1,5 +1,5 @@
-"""Functions of batches for an engine that calls them in threads of its own process: they run in child processes, so that
-two use two cores, and a crash of native code is one clear error and not the engine's end."""
+"""Functions of batches for an engine that calls them in threads of its own process: they run in child processes, so
+that two use two cores, and a crash of native code is one clear error and not the engine's end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from udfs import isolation
-
 
 NUMBER = "_number"  # a column by which the engine puts rows into an order; no function sees it
 
@@ -65,7 +64,7 @@ def sliced(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBa
 
 
 def checked(batch: pa.RecordBatch, schema: pa.Schema, name: str) -> pa.RecordBatch:
-    """The batch as schema has it. Raises TypeError for other columns or types, which the engine would take for nulls."""
+    """The batch as schema has it. Raises TypeError for other columns or types, which the engine takes for nulls."""
     if batch.schema.names != schema.names:
         raise TypeError(f"{name} gave the columns {', '.join(batch.schema.names)}, not {', '.join(schema.names)}")
     if batch.schema.equals(schema):

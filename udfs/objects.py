@@ -163,7 +163,7 @@ def list_names(uri: str, after: str = "") -> Iterator[str]:
 
 
 def delete_below(uri: str) -> None:
-    """Deletes a folder, or all objects below a prefix; one that is not there is none of its concern. Raises StoreError."""
+    """Deletes a folder, or all objects below a prefix; a missing one is none of its concern. Raises StoreError."""
     with _explained(uri):
         if not uris.is_s3(uri):
             with suppress(FileNotFoundError):

@@ -45,18 +45,17 @@ def choose(settings: config.Spark, environment: Mapping[str, str] = os.environ) 
             )
         return Choice(SAIL, "")
     if "SPARK_REMOTE" in environment:
-        raise ConfigError("SPARK_REMOTE is set: imagesieve needs a Spark driver of its own, not Spark Connect: unset it")
+        raise ConfigError("SPARK_REMOTE is set: imagesieve needs a Spark driver of its own, not Spark Connect")
     if settings.engine == SPARK:
         return Choice(SPARK, _needed(""))
-    if submitted:
-        return Choice(SPARK, "by spark-submit")
-    if settings.master is not None or "--master" in environment.get("PYSPARK_SUBMIT_ARGS", ""):
-        return Choice(SPARK, _needed("a master is set"))
-    if _EMR.exists():
-        return Choice(SPARK, _needed("on EMR"))
-    if importlib.util.find_spec("pysail") is None:
-        return Choice(SPARK, _needed("Sail is not installed"))
-    return Choice(SAIL, "on one machine")
+    reasons = {
+        "by spark-submit": submitted,
+        "a master is set": settings.master is not None or "--master" in environment.get("PYSPARK_SUBMIT_ARGS", ""),
+        "on EMR": _EMR.exists(),
+        "Sail is not installed": importlib.util.find_spec("pysail") is None,
+    }
+    why = next((reason for reason, holds in reasons.items() if holds), None)
+    return Choice(SAIL, "on one machine") if why is None else Choice(SPARK, why if submitted else _needed(why))
 
 
 def _needed(why: str) -> str:
@@ -67,11 +66,11 @@ def _needed(why: str) -> str:
     return why
 
 
-def large_lake(images: int, size_bytes: int, settings: config.Spark) -> str | None:
-    """The line for a lake that is larger than one machine should do, else None. size_bytes: of its images."""
-    if images <= settings.embedded_images and size_bytes <= settings.embedded_gb * 1e9:
+def large_lake(engine: str, images: int, megabytes: int, settings: config.Spark) -> str | None:
+    """The line for a lake that is larger than one machine should do, else None. megabytes: of its images."""
+    if engine != SAIL or (images <= settings.embedded_images and megabytes <= settings.embedded_gb * 1000):
         return None
     return (
-        f"{images:,} images, {size_bytes / 1e9:,.0f} GB: more than one machine does well; "
+        f"{images:,} images, {megabytes / 1000:,.0f} GB: more than one machine does well; "
         "Spark spreads them over many: see imagesieve emr, or spark-submit"
     )

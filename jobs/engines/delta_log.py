@@ -84,12 +84,11 @@ def delta_table(path: str) -> Any:
     protocol = table.protocol()
     features = {*(protocol.reader_features or ()), *(protocol.writer_features or ())}
     unknown = sorted(features - HARMLESS_FEATURES)
-    named = protocol.min_reader_version <= NAMED_READER and protocol.min_writer_version == NAMED_WRITER
-    if unknown or not (named or (protocol.min_reader_version <= MOST_READER and protocol.min_writer_version <= MOST_WRITER)):
-        what = ", ".join(unknown) or f"protocol {protocol.min_reader_version}/{protocol.min_writer_version}"
-        raise LakeError(
-            f"{path} uses Delta's {what}, which the embedded engine cannot write: --set spark.engine=spark"
-        )
+    reader, writer = protocol.min_reader_version, protocol.min_writer_version
+    named = reader <= NAMED_READER and writer == NAMED_WRITER
+    if unknown or not (named or (reader <= MOST_READER and writer <= MOST_WRITER)):
+        what = ", ".join(unknown) or f"protocol {reader}/{writer}"
+        raise LakeError(f"{path} uses Delta's {what}, which the embedded engine cannot write: --set spark.engine=spark")
     return table
 
 
@@ -127,4 +126,6 @@ def spelled(path: str) -> str:
 
 def storage_options(path: str) -> dict[str, str] | None:
     """What delta-rs needs to reach S3, from the same places as all else: fresh credentials at each call."""
-    return {f"aws_{name}": value for name, value in s3.object_store_settings(renewed=True).items()} if uris.is_s3(path) else None
+    if not uris.is_s3(path):
+        return None
+    return {f"aws_{name}": value for name, value in s3.object_store_settings(renewed=True).items()}

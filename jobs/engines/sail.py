@@ -1,7 +1,7 @@
 """The engine Sail, embedded: a server process beside this one, Parquet by Sail, Delta's log by delta-rs.
 
-What Sail does in silence is looked for here: types that come out of functions (udfs.in_child), files that are not there,
-rows that a table's log counts otherwise, CHECKs and nulls before a commit."""
+What Sail does in silence is looked for here: types that come out of functions (udfs.in_child), files that are not
+there, rows that a table's log counts otherwise, orders that a plan drops, CHECKs and nulls before a commit."""
 
 from __future__ import annotations
 
@@ -191,8 +191,14 @@ class SailEngine(Engine):
     def _mapped(self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool, rows: int) -> DataFrame:
         from pyspark import cloudpickle
 
+        import jobs
+
+        # What stands in jobs is sent as code: to import it, a child would import PySpark.
+        register: Callable[[Any], None] = cloudpickle.register_pickle_by_value
+        register(jobs)
+        dumps: Callable[[Any], bytes] = cloudpickle.dumps
         name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
-        inside = in_child.Function(cloudpickle.dumps(run), name, _arrow_schema(schema), rows, isolated)
+        inside = in_child.Function(dumps(run), name, _arrow_schema(schema), rows, isolated)
         return frame.mapInArrow(inside, ddl(schema))  # type: ignore[arg-type]
 
     def map_together(
@@ -400,8 +406,9 @@ class SailEngine(Engine):
         if not self._closed:
             self._closed = True
             self._server.close()
+            session: Any = self.spark
             with suppress(Exception):  # the client tells a server that is gone that it goes
-                self.spark.client.close()  # type: ignore[attr-defined]
+                session.client.close()
 
     def _spelled(self, uri: str) -> str:
         """A canonical URI as Sail reads it: by a link of a plain name where it would take the name for a pattern."""
@@ -418,8 +425,8 @@ class SailEngine(Engine):
 
 
 def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> DataFrame:
-    """Rows with the same keys in one partition, one after another, in this order. The plan drops a sort before a function
-    without a word; that of a window it needs, as long as somebody reads the window's column (in_child.NUMBER)."""
+    """Rows with the same keys in one partition, one after another, in this order. The plan drops a sort before a
+    function without a word; that of a window it needs, as long as somebody reads the window's column."""
     number = F.row_number().over(Window.partitionBy(*keys).orderBy(*order))
     return frame.withColumn(in_child.NUMBER, number)
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -117,6 +118,16 @@ def _memory_bytes() -> int:
 # --- in the server's process ---
 
 
+def _prepare() -> None:
+    """Imports what the first function needs, while the run looks at its inputs."""
+    with contextlib.suppress(ImportError):  # what is missing is told by whoever needs it
+        import pandas  # noqa: F401
+        import pyspark.sql.pandas.serializers
+        import pyspark.worker  # noqa: F401
+
+        import udfs.in_child  # noqa: F401
+
+
 def serve() -> None:
     """The process's whole life: starts the server, says where, and waits until the parent has gone."""
     folder = Path(sys.argv[1])
@@ -128,6 +139,7 @@ def serve() -> None:
     host, port = found if found is not None else ("", 0)
     sys.stdout.write(json.dumps({"address": f"{host}:{port}"}) + "\n")
     sys.stdout.flush()
+    threading.Thread(target=_prepare, daemon=True, name="prepare").start()
     while os.read(0, 1):  # at its end the parent has gone, by whatever way
         pass
     shutil.rmtree(folder, ignore_errors=True)

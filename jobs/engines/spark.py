@@ -34,7 +34,7 @@ class SparkEngine(Engine):
 
     @property
     def cores(self) -> int:
-        return self.spark.sparkContext.defaultParallelism  # executors come and go
+        return int(self.spark.sparkContext.defaultParallelism)  # executors come and go
 
     # --- rows of the driver ---
 
@@ -79,7 +79,7 @@ class SparkEngine(Engine):
     def map_together(
         self, frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
     ) -> DataFrame:
-        dealt = frame.repartition(*([] if partitions is None else [partitions]), *keys)
+        dealt = frame.repartition(*keys) if partitions is None else frame.repartition(partitions, *keys)
         return self.map_batches(dealt.sortWithinPartitions(*keys), run, schema)
 
     def map_in_order(
@@ -152,7 +152,7 @@ class SparkEngine(Engine):
         return None if str(self.spark.sparkContext.master).startswith("local") else False
 
     def gpu_resources(self, share: float) -> Any:
-        """Where executors have GPUs that the cluster's settings give to no task, so that the other stages use all cores.
+        """Where executors have GPUs that the cluster's settings give to no task: so that other stages use all cores.
         Raises ConfigError on Spark 3.5, whose stages have no resources of their own."""
         spark = self.spark
         has = spark.conf.get("spark.executor.resource.gpu.amount", None)
