@@ -1,33 +1,46 @@
-# make demo: everything from nothing to a report. make test: the tests. make check: ruff and mypy.
-# make test-spark35: the tests on the Spark of emr-7.13.0, in a virtual environment of their own.
+# make demo: everything from nothing to a report. make test: the tests. make check: ruff and mypy. Python is all they need.
+# make test-spark: the tests on Spark 4.0, and both engines against each other; it needs a JDK 17. make test-spark35: on the
+# Spark of emr-7.13.0. Each Spark has a virtual environment of its own.
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
+BINSPARK := .venv-spark/bin
 BIN35 := .venv35/bin
 DEMO := build/demo
+# Compiled: else the first start of each process compiles, or all of them where nothing may be written.
+INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode
 
-.PHONY: demo test test-all test-spark35 test-spark35-short check package bench bench-peers install clean lock
+.PHONY: demo test test-all test-spark test-equivalence test-spark35 test-spark35-short check package bench bench-peers install clean lock
 
 demo: .venv/.demo
 	$(BIN)/python -m tests.demo --folder $(DEMO)
 
-# Two processes, each with a Spark of its own: most of a small test is one thread of a driver.
-test: .venv/.jars
+# Two processes, each with an engine of its own: most of a small test is one thread of a driver.
+test: .venv/.test
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=20
 
-test-all: .venv/.jars
+test-all: .venv/.test
 	$(BIN)/python -m pytest
+
+# On Spark, slow ones too: IMAGESIEVE_TEST_ENGINE=spark $(BINSPARK)/python -m pytest.
+test-spark: .venv-spark/.jars .venv35/.test
+	IMAGESIEVE_TEST_ENGINE=spark $(BINSPARK)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(MAKE) test-equivalence
+
+# The same lakes on the embedded engine, on Spark 4.0 and on Spark 3.5, and one begun on one and continued on another.
+test-equivalence: .venv-spark/.jars .venv35/.test
+	IMAGESIEVE_SPARK35=$(CURDIR)/$(BIN35)/python $(BINSPARK)/python -m pytest -m equivalence tests/e2e/test_equivalence.py
 
 test-spark35: .venv35/.test
 	$(BIN35)/python -m pytest -m "not slow"
 
 # What each way from Spark to Python and back is used by, and the whole demo: a few minutes.
 test-spark35-short: .venv35/.test
-	$(BIN35)/python -m pytest -m "not slow" tests/e2e/test_demo.py tests/spark/test_spark_versions.py tests/spark/test_keepers.py
+	$(BIN35)/python -m pytest -m "not slow" tests/e2e/test_demo.py tests/spark/test_arrow_tables.py tests/spark/test_keepers.py
 
-check: .venv/.test
-	$(BIN)/ruff check
-	$(BIN)/mypy
+check: .venv-spark/.test
+	$(BINSPARK)/ruff check
+	$(BINSPARK)/mypy
 
 # PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects,
 # in a folder for each label. bench-peers installs other programs.
@@ -58,27 +71,37 @@ lock: .venv/.uv
 
 .venv/.uv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "imagesieve needs Python 3.11 or newer: install one, or name it with make PYTHON=python3.12 (found: $$($(PYTHON) --version 2>&1))" >&2; exit 1; }
-	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; major=$$("$$java" -version 2>&1 | sed -n '1s/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p'); [ "$${major:-0}" -ge 17 ] || { echo "imagesieve needs a JDK 17 or newer: install one (Debian: apt-get install openjdk-17-jdk-headless) and put it on PATH or in JAVA_HOME" >&2; exit 1; }
 	@$(PYTHON) -m venv .venv || { echo "python3 cannot make virtual environments: install them (Debian: apt-get install python3-venv)" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet uv
 	@touch $@
 
 .venv/.demo: .venv/.uv setup.py constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[demo]"
+	VIRTUAL_ENV=.venv $(INSTALL) --constraints constraints.txt --editable ".[demo]"
 	@touch $@
 
 .venv/.test: .venv/.uv setup.py constraints.txt
-	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --constraints constraints.txt --editable ".[test]"
+	VIRTUAL_ENV=.venv $(INSTALL) --constraints constraints.txt --editable ".[test]"
 	@touch $@ .venv/.demo
 
-# Ivy's cache is not made for two at once: what is missing is fetched before.
-.venv/.jars: .venv/.test
-	$(BIN)/python -c "from jobs import config, session; session.open_session(config.load(), uses_s3=True).stop()"
+.venv-spark/.test: .venv/.uv setup.py constraints.txt
+	$(BIN)/uv venv --quiet --allow-existing .venv-spark --python $(BIN)/python
+	VIRTUAL_ENV=.venv-spark $(INSTALL) --constraints constraints.txt --editable ".[test,spark,torch]"
 	@touch $@
 
-# The versions of constraints.txt, but for Spark and Delta. Python 3.11: Spark 3.5 was not made for newer ones.
+# Ivy's cache is not made for two at once: what is missing is fetched before.
+.venv-spark/.jars: .venv-spark/.test .java
+	$(BINSPARK)/python -c "from jobs import config; from jobs.engines.spark import open_spark; open_spark(config.load(), uses_s3=True).close()"
+	@touch $@
+
+.PHONY: .java
+.java:
+	@java="$${JAVA_HOME:+$$JAVA_HOME/bin/}java"; major=$$("$$java" -version 2>&1 | sed -n '1s/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p'); [ "$${major:-0}" -ge 17 ] || { echo "Spark needs a JDK 17 or newer: install one (Debian: apt-get install openjdk-17-jdk-headless) and put it on PATH or in JAVA_HOME" >&2; exit 1; }
+
+# The versions of constraints.txt, but for Spark and Delta, and without the embedded engine, whose client is of Spark 4.
+# Python 3.11: Spark 3.5 was not made for newer ones.
 .venv35/.test: .venv/.uv setup.py constraints.txt
 	$(BIN)/uv venv --quiet --allow-existing --python 3.11 .venv35
-	sed -E '/^(pyspark|delta-spark|py4j)==/d' constraints.txt > .venv35/constraints.txt
-	VIRTUAL_ENV=.venv35 $(BIN)/uv pip install --quiet --constraints .venv35/constraints.txt --editable ".[test]" pyspark==3.5.6 delta-spark==3.3.2
+	sed -E '/^(pyspark|pyspark-client|delta-spark|py4j)==/d' constraints.txt > .venv35/constraints.txt
+	printf '%s\n' pyspark==3.5.6 delta-spark==3.3.2 "pysail; python_version < '3'" "pyspark-client; python_version < '3'" > .venv35/overrides.txt
+	VIRTUAL_ENV=.venv35 $(INSTALL) --constraints .venv35/constraints.txt --overrides .venv35/overrides.txt --editable ".[test,spark]"
 	@touch $@
