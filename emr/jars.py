@@ -16,10 +16,15 @@ def fetch(coordinates: str, target: Path) -> None:
 
     Ivy compares the jar with the checksum published beside it and keeps it in ~/.ivy2. Raises MachineError where Java
     is missing or the jar is not found."""
-    ivy = sorted(Path(str(metadata.distribution("pyspark").locate_file("pyspark/jars"))).glob("ivy-*.jar"))
     java = shutil.which("java")
-    if java is None or not ivy:
-        raise MachineError(f"{'no Java' if java is None else 'no Ivy in pyspark'}: {coordinates} cannot be fetched")
+    if java is None:
+        raise MachineError(f"no Java: {coordinates} cannot be fetched")
+    try:
+        ivy = sorted(Path(str(metadata.distribution("pyspark").locate_file("pyspark/jars"))).glob("ivy-*.jar"))
+    except metadata.PackageNotFoundError:
+        raise MachineError(f'{coordinates} is fetched by Spark\'s Ivy: pip install "imagesieve[spark]"') from None
+    if not ivy:
+        raise MachineError(f"no Ivy in pyspark: {coordinates} cannot be fetched")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         command = [
             java, "-jar", str(ivy[-1]), "-confs", "default", "-notransitive", "-types", "jar",

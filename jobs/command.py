@@ -142,9 +142,9 @@ def _main(arguments: argparse.Namespace, spark: SparkSession | None) -> int:
             opening = stack.enter_context(Opening(choose(settings.spark), settings, _mentions_s3(arguments)))
         plan = _plan(arguments, settings)
         if opening is not None:
+            opening.check_lake(plan.lake)
             places = f"; tables in {plan.lake}" if arguments.lake is None else ""
             reporter.say(f"imagesieve {__version__} on {opening.choice}{places}")
-            opening.check_lake(plan.lake)
             spark = opening.engine(any(map(uris.is_s3, plan.read_by_engine))).spark
         if spark is not None:
             with explained(of(spark)):

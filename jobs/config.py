@@ -259,7 +259,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "metrics.namespace": _NAMESPACE,
     "metrics.usd_per_hour": _between(0, 1_000_000),
     "spark.engine": _one_of(*ENGINES),
-    "spark.embedded_images": _between(0, 10**12),
+    "spark.embedded_images": _between(0, 10**11),
     "spark.embedded_gb": _between(0, 10**9),
     "spark.shuffle_partitions": _between(1, 100_000),
 }

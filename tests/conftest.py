@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENGINE = os.environ.get("IMAGESIEVE_TEST_ENGINE") or ("sail" if importlib.util.find_spec("pysail") else "spark")
 # What is of Spark's own: its plans, GraphFrames, profiles of stages.
 spark_only = pytest.mark.skipif(ENGINE != "spark", reason="is of Spark: make test-spark")
+sail_only = pytest.mark.skipif(ENGINE != "sail", reason="is of the embedded engine: make test")
 FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"] if ENGINE == "spark" else []
 
 

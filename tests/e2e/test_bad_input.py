@@ -140,7 +140,7 @@ def test_unknown_model(commands: Commands, good: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["sieve"], ["run"], ["run", "in"], ["embed", "in", "--lake", "x"], ["run", "in", "--lak", "x"]]
+    "argv", [[], ["sieve"], ["run"], ["embed", "in", "--lake", "x"], ["run", "in", "--lak", "x"]]
 )
 def test_wrong_usage(argv: list[str], commands: Commands) -> None:
     """Catches a usage error that ends in a traceback or in success."""

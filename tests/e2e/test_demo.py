@@ -1,17 +1,19 @@
-"""The whole demo, by the engine that large lakes use."""
+"""The whole demo, also by the engine that large components take."""
 
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from tests.conftest import spark_only
 from tests.demo.__main__ import main
 
 
-def test_demo_by_graphframes(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The demo finds at least 99 % of what was planted with at most 1 % false, with GraphFrames' components; catches a
-    threshold, a score or an engine that went astray."""
-    code = main(["--folder", str(tmp_path), "--set", "clusters.engine=graphframes"], spark)
+@pytest.mark.parametrize("components", ["auto", pytest.param("graphframes", marks=spark_only)])
+def test_demo(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], components: str) -> None:
+    """The demo finds at least 99 % of what was planted with at most 1 % false, with GraphFrames' components too;
+    catches a threshold, a score or an engine that went astray."""
+    code = main(["--folder", str(tmp_path), "--set", f"clusters.engine={components}"], spark)
     table = capsys.readouterr().out
     assert code == 0, table
     assert (tmp_path / "report" / "index.html").is_file()

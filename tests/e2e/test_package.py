@@ -12,6 +12,7 @@ import pytest
 
 from emr.package import PACKAGES, build_zip
 from jobs.engines.spark_versions import RELEASE
+from tests.conftest import spark_only
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 
@@ -61,6 +62,7 @@ def test_zip_is_whole(package: Path) -> None:
     assert {"jobs/command.py", "udfs/arrow.py", "conf/defaults.yaml"} <= names
 
 
+@spark_only
 def test_cluster_with_the_zip(package: Path, tmp_path: Path) -> None:
     """Catches executors that import jobs or udfs from anywhere but the zip (the run compares both versions itself),
     and what only shows where executors are processes of their own: files not shipped, functions not picklable."""
@@ -80,6 +82,7 @@ def test_cluster_with_the_zip(package: Path, tmp_path: Path) -> None:
     assert len(lakes.rows(tmp_path / "lake", "failures")) == 1
 
 
+@spark_only
 def test_submit_from_a_checkout(tmp_path: Path) -> None:
     """Catches a spark-submit that needs options beyond those of the README; and a lake of one image, which has no
     neighbour."""

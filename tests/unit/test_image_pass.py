@@ -99,6 +99,7 @@ def test_threads_change_nothing(decode_threads: int, openvino: tuple[Path, ...],
 def test_batches_of_a_gpu_change_nothing(folder: Path, board: Board) -> None:
     """The path of a GPU, several images a call and two calls in flight, against one image at a time."""
     files = (models.weights_file(MODEL, folder),)
+    pytest.importorskip("torch")
     plain = rows(task(files, "torch-fp32"), given(files_of(folder)), board)
     assert rows(task(files, "torch-fp32", 2), given(files_of(folder)), board) == plain
 

@@ -180,13 +180,13 @@ def test_a_call_that_is_given_up_leaves_no_child() -> None:
 def test_an_idle_child_ends_and_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of a model that is held through all stages that follow; rows lost to a child that has just ended."""
     first = {how for _, how in ran(Doubling(), 3).values()}
-    (child,) = isolation._kept.values()
+    ((child,),) = isolation._idle.values()
     assert child.is_there()
     child.kill()  # as if it had been idle
     second = ran(Doubling(), 5)
     assert twice(second) == {n: 2 * n for n in range(5)}
     assert {how for _, how in second.values()} != first
-    (child,) = isolation._kept.values()
+    ((child,),) = isolation._idle.values()
     monkeypatch.setattr(child, "is_there", lambda: True)  # it ends between the question and the first row
     child.kill()
     assert twice(ran(Doubling(), 5)) == {n: 2 * n for n in range(5)}

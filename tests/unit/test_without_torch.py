@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -123,17 +122,15 @@ def test_a_gpu_without_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path))
     hide(monkeypatch, name)
 
-    def spark(master: str) -> Any:
-        conf, context = SimpleNamespace(get=lambda key, default: default), SimpleNamespace(master=master)
-        return SimpleNamespace(conf=conf, sparkContext=context)
+    here, cluster = SimpleNamespace(offers_gpus=lambda: None), SimpleNamespace(offers_gpus=lambda: False)
 
     missing = name if name == "torch" else networks.missing_torch()
     line = f'nvidia-smi is here and {missing} is not: pip install "imagesieve[torch]" would embed on the GPU'
-    assert embed.choose_runtime(spark("local[2]"), "auto") == "openvino"
-    assert embed.unused_gpu(spark("local[2]"), "auto") == line
-    assert embed.unused_gpu(spark("spark://there:7077"), "auto") == ""
-    assert embed.unused_gpu(spark("local[2]"), "openvino") == ""
-    assert embed.unused_gpu(spark("local[2]"), "auto", "onnx") == ""
+    assert embed.choose_runtime(here, "auto") == "openvino"
+    assert embed.unused_gpu(here, "auto") == line
+    assert embed.unused_gpu(cluster, "auto") == ""
+    assert embed.unused_gpu(here, "openvino") == ""
+    assert embed.unused_gpu(here, "auto", "onnx") == ""
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert embed.choose_runtime(spark("local[2]"), "auto") == "openvino"
-    assert embed.unused_gpu(spark("local[2]"), "auto") == ""
+    assert embed.choose_runtime(here, "auto") == "openvino"
+    assert embed.unused_gpu(here, "auto") == ""
