@@ -202,7 +202,7 @@ class SailEngine(Engine):
         dumps: Callable[[Any], bytes] = cloudpickle.dumps
         name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
         inside = in_child.Function(dumps(run), name, _arrow_schema(schema), rows, isolated)
-        return frame.mapInArrow(inside, ddl(schema))  # type: ignore[arg-type]
+        return frame.mapInArrow(inside, ddl(schema))
 
     def map_together(
         self, frame: DataFrame, keys: Sequence[str], run: MapBatches, schema: StructType, partitions: int | None = None
