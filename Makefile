@@ -17,14 +17,14 @@ demo: .venv/.demo
 
 # Two processes, each with an engine of its own: most of a small test is one thread of a driver.
 test: .venv/.test
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=20
+	$(BIN)/python -m pytest -m "not slow and not equivalence" -n 2 --dist loadfile --durations=20
 
 test-all: .venv/.test
 	$(BIN)/python -m pytest
 
 # On Spark, slow ones too: IMAGESIEVE_TEST_ENGINE=spark $(BINSPARK)/python -m pytest.
 test-spark: .venv-spark/.jars .venv35/.test
-	IMAGESIEVE_TEST_ENGINE=spark $(BINSPARK)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	IMAGESIEVE_TEST_ENGINE=spark $(BINSPARK)/python -m pytest -m "not slow and not equivalence" -n 2 --dist loadfile
 	$(MAKE) test-equivalence
 
 # The same lakes on the embedded engine, on Spark 4.0 and on Spark 3.5, and one begun on one and continued on another.
@@ -32,11 +32,11 @@ test-equivalence: .venv-spark/.jars .venv35/.test
 	IMAGESIEVE_SPARK35=$(CURDIR)/$(BIN35)/python $(BINSPARK)/python -m pytest -m equivalence tests/e2e/test_equivalence.py
 
 test-spark35: .venv35/.test
-	$(BIN35)/python -m pytest -m "not slow"
+	$(BIN35)/python -m pytest -m "not slow and not equivalence"
 
 # What each way from Spark to Python and back is used by, and the whole demo: a few minutes.
 test-spark35-short: .venv35/.test
-	$(BIN35)/python -m pytest -m "not slow" tests/e2e/test_demo.py tests/spark/test_arrow_tables.py tests/spark/test_keepers.py
+	$(BIN35)/python -m pytest -m "not slow and not equivalence" tests/e2e/test_demo.py tests/spark/test_arrow_tables.py tests/spark/test_keepers.py
 
 check: .venv-spark/.test
 	$(BINSPARK)/ruff check

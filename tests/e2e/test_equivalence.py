@@ -3,6 +3,7 @@ with a removal on a lake that another engine began. Run by make test-equivalence
 
 IMAGESIEVE_SPARK35 names the Python of an environment with Spark 3.5, which has no embedded engine."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,7 +18,10 @@ from tests.demo.plant import plant
 from tests.e2e import images
 from tests.lake_compare import differences
 
-pytestmark = pytest.mark.equivalence
+pytestmark = [
+    pytest.mark.equivalence,
+    pytest.mark.skipif(importlib.util.find_spec("py4j") is None, reason="Spark is not installed"),
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = "{split}/{label}/*"
