@@ -14,6 +14,12 @@ from types import FrameType
 SOON_S = 1.2  # after which the process ends without waiting for what is still to be put in order
 
 _at_once: Callable[[], None] | None = None
+_happened = threading.Event()
+
+
+def happened() -> bool:
+    """Whether Ctrl-C came: an error that follows is of what it ended, whoever has caught the KeyboardInterrupt."""
+    return _happened.is_set()
 
 
 def at_once(end: Callable[[], None] | None) -> None:
@@ -23,6 +29,7 @@ def at_once(end: Callable[[], None] | None) -> None:
 
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
+    _happened.set()
     if _at_once is not None:
         _at_once()
     raise KeyboardInterrupt
@@ -38,6 +45,7 @@ def ends_soon(last_words: Callable[[], int]) -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
+    _happened.clear()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     ended = threading.Event()

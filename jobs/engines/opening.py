@@ -78,6 +78,8 @@ def explained(engine: Engine) -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if interrupts.happened():
+            raise KeyboardInterrupt from error
         told = engine.explain(error)
         if told is None:
             raise
