@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None, spark: SparkSession | None = None) -> in
     try:
         return _on_emr(given[1:]) if given[:1] == [EMR] else _main(parser().parse_args(given), spark)
     except RunError as error:
-        return _stop(AGAIN, INTERRUPTED) if interrupts.happened() else _stop(str(error), error.exit_code)
+        return _stop(str(error), error.exit_code)
     except (LeaseHeld, LeaseLost) as error:
         return _stop(str(error), LakeBusyError.exit_code)
     except models.ModelError as error:
