@@ -30,6 +30,7 @@ def at_once(end: Callable[[], None] | None) -> None:
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     _happened.set()
+    sys.unraisablehook = lambda _: None  # objects of the engine that has gone complain as they go
     if _at_once is not None:
         _at_once()
     raise KeyboardInterrupt
