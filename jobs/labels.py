@@ -248,6 +248,7 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
                 )
                 break
         # Seldom: all different images of a class are in one fold. The others are asked again, without it.
+        lake.engine.forget(asked)
         reasons |= {name: SEEN_TOGETHER for name, lacks in zip(classes.names, lacking, strict=True) if lacks}
         left = np.flatnonzero(~lacking)
         classes = Classes([classes.names[n] for n in left], classes.images[left], classes.standing[left])

@@ -13,7 +13,7 @@ from pathlib import Path
 from jobs import config
 from jobs.errors import ConfigError, MachineError
 
-SAIL, SPARK, AUTO = config.ENGINES
+SAIL, SPARK, _ = config.ENGINES
 _EMR = Path("/usr/share/aws/emr")
 _SUBMITTED = "PYSPARK_GATEWAY_PORT"  # set by spark-submit
 
@@ -26,12 +26,10 @@ class Choice:
     why: str
 
     def __str__(self) -> str:
-        package, name = ("pysail", "Sail, embedded") if self.engine == SAIL else ("pyspark", "Spark")
+        package, name, how = ("pysail", "Sail", ", embedded") if self.engine == SAIL else ("pyspark", "Spark", "")
         with suppress(importlib.metadata.PackageNotFoundError):  # a Spark that was unpacked, not installed
-            name = name.replace(",", f" {importlib.metadata.version(package)},", 1)
-            if package == "pyspark":
-                name = f"{name} {importlib.metadata.version(package)}"
-        return f"{name} ({self.why})" if self.why else name
+            name = f"{name} {importlib.metadata.version(package)}"
+        return f"{name}{how} ({self.why})" if self.why else name + how
 
 
 def choose(settings: config.Spark, environment: Mapping[str, str] = os.environ) -> Choice:

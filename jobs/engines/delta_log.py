@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -43,7 +43,7 @@ def _last_checkpoint(path: str) -> int | None:
 
 def create(path: str, table: Table) -> None:
     """Writes commit 0 as Spark's Delta does, or nothing where there is one. delta-rs's own create() takes no CHECKs."""
-    if uris.is_s3(path) is False:
+    if not uris.is_s3(path):
         os.makedirs(uris.local_path(path), exist_ok=True)  # noqa: PTH103 (bytes)
     now = int(time.time() * 1000)
     configuration = {"delta.enableDeletionVectors": "false"}
@@ -92,26 +92,20 @@ def delta_table(path: str) -> Any:
     return table
 
 
-def files_of(path: str) -> tuple[list[str], int | None]:
-    """The URIs of the files of a table's newest version, canonical; and the number of their rows, None where the log
-    does not say."""
-    table = delta_table(path)
-    names = [uris.join(path, *unquote(name).split("/")) for name in _relative(table)]
-    counts = table.get_add_actions(flatten=True)
-    column = counts.column("num_records").to_pylist() if "num_records" in counts.schema.names else [None]
-    return names, None if any(count is None for count in column) else sum(column)
+def files_of(table: Any, path: str) -> tuple[list[str], int | None]:
+    """The URIs of the files of a table as it was opened, canonical; and the number of their rows, None where the log
+    does not say. table: of delta_table(path)."""
+    added = table.get_add_actions(flatten=True)  # paths as they stand in the log: relative, percent-encoded
+    names = [uris.join(path, *unquote(name).split("/")) for name in added.column("path").to_pylist()]
+    counts = added.column("num_records").to_pylist() if "num_records" in added.schema.names else [None]
+    return names, None if any(count is None for count in counts) else sum(counts)
 
 
-def _relative(table: Any) -> Iterator[str]:
-    # get_add_actions gives paths as they stand in the log: relative to the table, percent-encoded.
-    yield from table.get_add_actions(flatten=True).column("path").to_pylist()
-
-
-def commit(path: str, files: Sequence[File], mode: str) -> None:
-    """Makes these files part of the table, in one commit. mode: append or overwrite, which takes out all others."""
+def commit(table: Any, files: Sequence[File], mode: str) -> None:
+    """Makes these files part of a table, in one commit. mode: append or overwrite, which takes out all others. table:
+    of delta_table."""
     from deltalake.transaction import AddAction
 
-    table = delta_table(path)
     actions = [
         AddAction(file.path, file.size_bytes, {}, file.modified_ms, True, json.dumps({"numRecords": file.rows}))
         for file in files

@@ -56,11 +56,10 @@ class Opening:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._engine is not None:
-            self._engine.close()
-        if self._server is not None:
-            self._server.close()
-            interrupts.at_once(None)
+        opened = self._engine or self._server
+        if opened is not None:
+            opened.close()
+        interrupts.at_once(None)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructField, StructType
+from pyspark.sql.types import StructType
 
 from jobs.config import Config
 from jobs.engines import delta_log, sorted_files
@@ -35,14 +35,13 @@ from udfs.groups import of_each_group
 ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
 ORDERED_ROWS = 8192  # in a batch of the files that are merged
 STRETCH = 1 << 26  # of the second column of map_in_order's near: so much of a shard stays in one task
-CLIENT = "pyspark-client"
 _PATTERN = re.compile(r"[\[\]{}*?\\]")  # Sail takes these for a pattern, whatever is said to it
 
 
-def launch(cores: int | None = None, uses_s3: bool = False) -> Server:
+def launch(uses_s3: bool) -> Server:
     """Starts the server and returns at once. Raises MachineError where Sail is missing, or its client another's."""
     check_installed()
-    return Server(_s3_environment() if uses_s3 else {}, cores or usable_cores())
+    return Server(_s3_environment() if uses_s3 else {}, usable_cores())
 
 
 def usable_cores() -> int:
@@ -65,7 +64,7 @@ def check_installed() -> None:
         raise MachineError(f"the embedded engine needs {' and '.join(missing)}: pip install imagesieve again")
     clients = {found[name] for name in ("pyspark-client", "pyspark") if name in found}
     if not clients:
-        raise MachineError(f"the embedded engine needs {CLIENT}: pip install imagesieve again")
+        raise MachineError("the embedded engine needs pyspark-client: pip install imagesieve again")
     if len(clients) > 1:
         told = f"pyspark {found['pyspark']} and pyspark-client {found['pyspark-client']} share their files"
         raise MachineError(f"{told}: install both of one version")
@@ -77,8 +76,11 @@ def check_installed() -> None:
 
 def open_sail(server: Server, config: Config) -> SailEngine:
     """A session on a launched server. Raises MachineError where that has ended."""
+    from pyspark import cloudpickle
     from pyspark.sql.connect.client import DefaultChannelBuilder
     from pyspark.sql.connect.session import SparkSession as Remote
+
+    import jobs
 
     # One partition is what a small lake has.
     warnings.filterwarnings("ignore", "WARN WindowExpression", UserWarning)
@@ -97,6 +99,9 @@ def open_sail(server: Server, config: Config) -> SailEngine:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "8192",
     }.items():
         spark.conf.set(name, value)
+    # What stands in jobs is sent as code: to import it, a child would import PySpark.
+    register: Callable[[Any], None] = cloudpickle.register_pickle_by_value
+    register(jobs)
     return SailEngine(spark, server, config.embed.batch)
 
 
@@ -194,11 +199,6 @@ class SailEngine(Engine):
     def _mapped(self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool, rows: int) -> DataFrame:
         from pyspark import cloudpickle
 
-        import jobs
-
-        # What stands in jobs is sent as code: to import it, a child would import PySpark.
-        register: Callable[[Any], None] = cloudpickle.register_pickle_by_value
-        register(jobs)
         dumps: Callable[[Any], bytes] = cloudpickle.dumps
         name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
         inside = in_child.Function(dumps(run), name, _arrow_schema(schema), rows, isolated)
@@ -239,7 +239,7 @@ class SailEngine(Engine):
 
     def _read(self, files: Sequence[str], schema: StructType) -> DataFrame:
         if not files:
-            return self.rows([], _nullable(schema))
+            return self.rows([], schema)
         return self.spark.read.schema(ddl(schema)).parquet(*map(self._spelled, files))
 
     def write_parquet(self, frame: DataFrame, folder: str) -> None:
@@ -313,7 +313,7 @@ class SailEngine(Engine):
     # --- Delta ---
 
     def read_table(self, path: str, table: Table) -> DataFrame:
-        files, counted = delta_log.files_of(path)
+        files, counted = delta_log.files_of(delta_log.delta_table(path), path)
         lost = [file for file in files if not uris.is_s3(file) and not objects.exists(file)]
         if lost:
             raise LakeError(f"{path} has lost {lost[0]}, which its log names: restore it, or make a new --lake")
@@ -337,7 +337,7 @@ class SailEngine(Engine):
     def _commit(self, path: str, table: Table, rows: DataFrame, mode: str) -> None:
         """Writes the rows into a folder of the table, looks at what came of it, and makes it part of the table."""
         # Found out first: a table that cannot be written costs no work.
-        nothing_there = not delta_log.files_of(path)[0]
+        there = delta_log.delta_table(path)
         part = f"part-{secrets.token_hex(8)}"
         folder = uris.join(path, part)
         self._write(rows, folder)
@@ -348,8 +348,8 @@ class SailEngine(Engine):
             objects.delete_below(folder)
             raise
         files = [file for file in files if file.rows]
-        if files or not (mode == "append" or nothing_there):
-            delta_log.commit(path, files, mode)
+        if files or (mode == "overwrite" and delta_log.files_of(there, path)[0]):
+            delta_log.commit(there, files, mode)
         if not files:
             objects.delete_below(folder)
 
@@ -401,10 +401,6 @@ class SailEngine(Engine):
             return f"the embedded engine failed: {(lines or [type(error).__name__])[0][:300]}"
         return None
 
-    def kill(self) -> None:
-        """Ends the server and all its children at once, from a signal handler too."""
-        self._server.kill()
-
     def close(self) -> None:
         if not self._closed:
             self._closed = True
@@ -432,10 +428,6 @@ def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> Da
     function without a word; that of a window it needs, as long as somebody reads the window's column."""
     number = F.row_number().over(Window.partitionBy(*keys).orderBy(*order))
     return frame.withColumn(in_child.NUMBER, number)
-
-
-def _nullable(schema: StructType) -> StructType:
-    return StructType([StructField(column.name, column.dataType, True) for column in schema])
 
 
 def _arrow_schema(schema: StructType) -> pa.Schema:

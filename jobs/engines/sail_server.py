@@ -60,6 +60,7 @@ class Server:
                 start_new_session=True,
             )
         self._said: IO[bytes] | None = self._process.stdout
+        self._killed = False
 
     def wait(self) -> str:
         """host:port, once it answers there. Raises OSError where it ends before."""
@@ -91,6 +92,9 @@ class Server:
 
     def kill(self) -> None:
         """Ends it and all processes that it started, at once; what it was at is lost."""
+        if self._killed:  # the number of the group may be another's by now
+            return
+        self._killed = True
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):

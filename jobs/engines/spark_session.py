@@ -19,7 +19,6 @@ from jobs import __version__
 from jobs.config import Config
 from jobs.engines.spark_versions import RELEASE, jars
 from jobs.errors import MachineError
-from udfs import uris
 
 # What decides vectors and scores, or carries rows between the driver and the executors.
 COMPARED = (
@@ -252,11 +251,6 @@ def _check_versions(session: SparkSession) -> None:
         others = [f"{name} {versions[name]} (driver: {own[name]})" for name in names if versions[name] != own[name]]
         if others:
             raise MachineError(f"executors have {', '.join(others)}: {say}")
-
-
-def needs_s3(*places: str) -> bool:
-    """Whether Spark itself must speak S3 to one of these URIs."""
-    return any(uris.is_s3(place) for place in places)
 
 
 def explain(error: BaseException) -> str | None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import engine_runs, many, peers, process_tree
-from tests.bench.engine_runs import FailedError, median
+from tests.bench.engine_runs import FailedError
 from tests.lake_compare import differences
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +46,10 @@ class Bench:
     def first(self) -> dict[str, Any]:
         self._warm()
         runs = [engine_runs.measured(self._photos, self._work / f"first-{number}") for number in range(3)]
-        return {"wall_s": median([run.wall_s for run in runs]), "cpu_s": median([run.cpu_s for run in runs])}
+        return {
+            "wall_s": round(statistics.median(run.wall_s for run in runs), 2),
+            "cpu_s": round(statistics.median(run.cpu_s for run in runs), 2),
+        }
 
     def again(self) -> dict[str, Any]:
         self._warm()
@@ -54,7 +58,10 @@ class Bench:
         engine_runs.measured(folder, lake)
         again = [engine_runs.measured(folder, lake).wall_s for _ in range(3)]
         engine_runs.crops(many.photographs(self._photos), folder / "more", 10)
-        return {"again_s": median(again), "ten_more_s": round(engine_runs.measured(folder, lake).wall_s, 2)}
+        return {
+            "again_s": round(statistics.median(again), 2),
+            "ten_more_s": round(engine_runs.measured(folder, lake).wall_s, 2),
+        }
 
     def fastdup(self) -> dict[str, Any]:
         self._warm()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -128,19 +128,6 @@ def interrupted(run: list[str], after_s: float) -> tuple[float, int, str, int]:
         return took, code, lines[-1] if lines else "", sum(map(_is_there, tree))
 
 
-def killed(run: list[str], after_s: float) -> int:
-    """Kills a run's own process so many seconds after its start. Returns its processes that are there two s later."""
-    process = subprocess.Popen(
-        run, env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    time.sleep(after_s)
-    tree = process_tree.descendants(process.pid)
-    process.kill()
-    process.wait()
-    time.sleep(2)
-    return sum(map(_is_there, tree))
-
-
 def _is_there(process: int) -> bool:
     try:
         text = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
@@ -154,8 +141,3 @@ def moments(count: int, whole_s: float, seed: int) -> Iterator[float]:
     draw = random.Random(seed)
     for part in range(count):
         yield (part + draw.random()) * whole_s / count
-
-
-def median(values: list[float], of: Callable[[list[float]], float] | None = None) -> float:
-    """The middle one, rounded to hundredths."""
-    return round(sorted(values)[len(values) // 2] if of is None else of(values), 2)

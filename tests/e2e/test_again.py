@@ -10,6 +10,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.tables import TABLES
+from tests.conftest import ENGINE, FEW_PARTITIONS
 from tests.e2e import images, lakes
 from tests.e2e.conftest import LAYOUT, Labelled
 from tests.e2e.lakes import Commands
@@ -95,7 +96,8 @@ def test_killed_run_goes_on(labelled: Labelled, spark: SparkSession, tmp_path: P
     commit counts twice: a real process is killed between two commits of the embed stage."""
     lake = tmp_path / "lake"
     argv = ["run", str(labelled.folder), "--lake", str(lake), "--layout", LAYOUT]
-    small = ["--set", "embed.images_per_commit=5", "--set", "spark.master=local[2]"]
+    settings = ["embed.images_per_commit=5", f"spark.engine={ENGINE}", *FEW_PARTITIONS]
+    small = [option for setting in settings for option in ("--set", setting)]
     running = lakes.start(*argv, *small, cwd=tmp_path, own_group=True)
     try:
         ends = time.monotonic() + 240
@@ -105,7 +107,7 @@ def test_killed_run_goes_on(labelled: Labelled, spark: SparkSession, tmp_path: P
             assert time.monotonic() < ends
             time.sleep(0.02)
     finally:
-        os.killpg(running.pid, signal.SIGKILL)  # its JVM and workers too
+        os.killpg(running.pid, signal.SIGKILL)  # its JVM and workers too; the embedded engine ends by itself
         running.communicate()
     already = len(lakes.rows(lake, "embeddings"))
     total = len(labelled.snapshot["images"])
