@@ -17,7 +17,7 @@ from jobs import vectors
 from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
-from jobs.runs import Context, Counts, StageResult, last_done, run_stage
+from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import Lake
 from udfs import arrow, errors, fetch, models, networks
 
@@ -168,7 +168,7 @@ def embed(context: Context) -> Counts:
 
 def _changed_settings(context: Context) -> set[str]:
     """Those of SETTINGS for which the last run that ended had another value; none where there was no such run."""
-    last = last_done(context.lake, JOB)
+    last = context.history.last_done(JOB)
     if last is None:
         return set()
     return {name for name in SETTINGS if last["settings"][name] != getattr(context.config.embed, name)}

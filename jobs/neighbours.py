@@ -32,7 +32,7 @@ from jobs.engines.frames import (
     write_parquet,
 )
 from jobs.near_rules import near_rule
-from jobs.runs import Context, Counts, StageResult, last_done, run_stage
+from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.tables import TABLES, Lake
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
@@ -323,7 +323,7 @@ def _difference(old: DataFrame, new: DataFrame) -> DataFrame:
 
 
 def _settings_changed(context: Context) -> bool:
-    last = last_done(context.lake, JOB)
+    last = context.history.last_done(JOB)
     return last is None or {**last["settings"], "version": None} != {**_settings(context), "version": None}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 
@@ -11,7 +10,7 @@ from pyspark.sql import functions as F
 from jobs import clusters, content, embed, issues, labels, neighbours, report
 from jobs.progress import say
 from jobs.runs import Context, StageResult
-from jobs.tables import ISSUES, Lake
+from jobs.tables import ISSUES
 
 STAGES = {
     embed.JOB: embed.run,
@@ -62,7 +61,7 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
             lines.append(f"  {issue.replace('_', ' '):<{width}} {count:>9,}  {count / max(images, 1):6.1%}")
     if not found:
         lines.append("  nothing found")
-    lines += [f"note: {note}" for note in notes(lake)]
+    lines += [f"note: {note}" for note in notes(context)]
     if removable:
         lines.append(f"{removable:,} images could be removed: those with suggestion = 'remove' in the table issues")
     leaks = found.get("leak", (0, 0))[0]
@@ -74,11 +73,10 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
     return lines
 
 
-def notes(lake: Lake) -> list[str]:
+def notes(context: Context) -> list[str]:
     """What the last runs of the stages have to say to a person, in the order of the stages."""
-    done = lake.read("runs").where(F.col("status") == "done").groupBy("job").agg(F.max_by("counts", "ended_at"))
-    counts = {job: json.loads(text) for job, text in done.collect()}
-    return [note for job in STAGES for note in counts.get(job, {}).get("notes", ())]
+    last = [context.history.last_done(job) for job in STAGES]
+    return [note for done in last if done for note in done["counts"].get("notes", ())]
 
 
 def main(argv: list[str]) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs import __version__, metrics
@@ -20,6 +21,35 @@ from jobs.tables import TABLES, Lake
 Counts = dict[str, Any]
 
 
+class History:
+    """The last run of each stage that ended well. `runs` is read once; what this run adds is remembered."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._lake = lake
+        self._last: dict[str, dict[str, Any]] | None = None
+
+    def last_done(self, job: str) -> dict[str, Any] | None:
+        """inputs, settings and counts of the last run of a stage that ended well, or None."""
+        if self._last is None:
+            newest = F.max_by(F.struct("inputs", "config", "counts"), "ended_at").alias("last")
+            done = self._lake.read("runs").where(F.col("status") == "done").groupBy("job").agg(newest).collect()
+            self._last = {row["job"]: _as_done(row["last"]) for row in done}
+        return self._last.get(job)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """row: of `runs`, as it is appended."""
+        if self._last is not None and row["status"] == "done":
+            self._last[row["job"]] = _as_done(row)
+
+
+def _as_done(row: Row | Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "inputs": json.loads(row["inputs"]),
+        "settings": json.loads(row["config"])["settings"],
+        "counts": json.loads(row["counts"]),
+    }
+
+
 @dataclass(frozen=True)
 class Context:
     """What every stage works with. Workers never see it: they get plain values."""
@@ -27,6 +57,10 @@ class Context:
     lake: Lake
     config: Config
     reporter: Reporter
+    history: History = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", History(self.lake))
 
 
 @dataclass(frozen=True)
@@ -57,7 +91,7 @@ def run_stage(
     versions = {name: lake.version(name) for name in inputs}
     settings_now = json.loads(json.dumps({**settings, "version": __version__}))
     if not always:
-        last = last_done(lake, job)
+        last = context.history.last_done(job)
         if (
             last
             and last["inputs"] == versions
@@ -91,24 +125,6 @@ def run_stage(
     return StageResult(job, counts, seconds, skipped=False)
 
 
-def last_done(lake: Lake, job: str) -> dict[str, Any] | None:
-    """inputs, settings and counts of the last run of a stage that ended well, or None."""
-    row = (
-        lake.read("runs")
-        .where((F.col("job") == job) & (F.col("status") == "done"))
-        .orderBy(F.desc("ended_at"))
-        .select("inputs", "config", "counts")
-        .head()
-    )
-    if row is None:
-        return None
-    return {
-        "inputs": json.loads(row["inputs"]),
-        "settings": json.loads(row["config"])["settings"],
-        "counts": json.loads(row["counts"]),
-    }
-
-
 def _record(
     context: Context,
     job: str,
@@ -132,6 +148,7 @@ def _record(
         "status": status,
     }
     context.lake.append("runs", frame_of(context.lake.spark, [row], TABLES["runs"].schema))
+    context.history.add(row)
 
 
 def _now() -> datetime.datetime:

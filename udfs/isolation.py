@@ -34,7 +34,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
@@ -241,27 +241,26 @@ class _Child:
 
 
 _FUNCTIONS = b""  # what idle children of `stream` are kept under: any may take any function
-# Idle children by what they have opened: opening a model costs half a second, and a process a tenth.
+# Idle children by what they have opened: opening a model costs half a second, and a process a fifth.
 _idle: dict[bytes, list[_Child]] = {}
 _lock = threading.Lock()
 
 
 def _take(task: bytes, of: bytes) -> _Child:
-    """An idle child kept under `of`, or a new one, with this task opened. Idle ones of other tasks go, but those of
-    `stream`: memory is bounded."""
+    """An idle child kept under `of`, else one that lets go of another task, else a new one, with this task opened.
+    What rows have touched never becomes a child of `stream`, nor the other way round. So memory is bounded."""
     child: _Child | None = None
     with _lock:
-        mine = _idle.get(of, [])
-        while mine and child is None:
-            child = mine.pop()
-            # One that is about to end by itself is not taken: it would be gone before its first row.
-            if not child.is_there() or time.monotonic() - child.idle_since > 0.8 * _IDLE_S:
-                child.close()
-                child = None
-        others = [] if child is not None else [key for key in _idle if key not in (of, _FUNCTIONS)]
-        gone = [other for key in others for other in _idle.pop(key)]
-    for other in gone:
-        other.close()
+        for key in [of] if of == _FUNCTIONS else [of, *(key for key in _idle if key not in (of, _FUNCTIONS))]:
+            mine = _idle.get(key, [])
+            while mine and child is None:
+                child = mine.pop()
+                # One that is about to end by itself is not taken: it would be gone before its first row.
+                if not child.is_there() or time.monotonic() - child.idle_since > 0.8 * _IDLE_S:
+                    child.close()
+                    child = None
+            if not mine:
+                _idle.pop(key, None)
     if child is None:
         return _Child(task)
     child.open(task)
@@ -277,6 +276,14 @@ def _keep(child: _Child, of: bytes) -> None:
             mine.append(child)
             return
     child.close()
+
+
+def prepare(count: int) -> None:
+    """Starts children for `stream`, so that they are there when it asks. What hinders it is told by those who ask."""
+    nothing = pickle.dumps(FunctionTask(pickle.dumps(iter), "nothing"))
+    with contextlib.suppress(RuntimeError, OSError):
+        for _ in range(count):
+            _keep(_Child(nothing), _FUNCTIONS)
 
 
 def children() -> list[int]:
@@ -514,8 +521,29 @@ def _end_with_parent(alive: int) -> None:
     os._exit(1)
 
 
+class _NoPandas:
+    """Finds no module of that name, whatever there is."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ImportError(name)
+
+
+def _spare_arrow_pandas() -> None:
+    """Arrow imports pandas before its first array, to tell what it is given from pandas's own: a quarter of a second
+    of each child. Where it is not found then it is not asked for again. Others may import it afterwards."""
+    finder: Any = _NoPandas()
+    sys.meta_path.insert(0, finder)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(finder)
+
+
 def serve(connection: int, board: int, alive: int) -> None:
     """The child's whole life: opens the task that it is sent, then answers rows until the parent goes."""
+    _spare_arrow_pandas()
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True, name="parent's life").start()
     with contextlib.suppress(OSError):
         # Where memory runs out, this process is to go: it costs one image, and its parent the task.

@@ -22,12 +22,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse  # its linalg and optimize cost 0.3 s to import: only what fits a model does so
 from numpy.typing import NDArray
 
 from udfs.cosine import Ids, Vectors
+
+if TYPE_CHECKING:
+    import scipy.sparse  # costs 0.1 s to import, its linalg and optimize 0.3 s: only what fits a model does so
 
 NOBODY = -1  # in the place of a class
 SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # share of the covariance that is a multiple of the identity; one is chosen
@@ -176,6 +179,8 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> LabelModel:
         for part in examples.parts(count):
             yield part, combined(discriminants(*chosen, part), part.votes, scale, weight)
 
+    from scipy import sparse
+
     members = np.bincount(examples.classes, minlength=count)
     thresholds, typical = np.zeros(count), np.full(count, -1, np.int64)
     surest, start = np.full(count, -1.0), 0
@@ -190,12 +195,12 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> LabelModel:
         surest[better] = own[typical_here[better]]
         start += len(part)
     thresholds /= members
-    joint = scipy.sparse.csr_array((count, count))
+    joint = sparse.csr_array((count, count))
     for part, probabilities in found():
         confident = confident_classes(probabilities, thresholds)
         known = confident != NOBODY
         ones = np.ones(int(known.sum()))
-        joint = joint + scipy.sparse.csr_array((ones, (part.classes[known], confident[known])), shape=(count, count))
+        joint = joint + sparse.csr_array((ones, (part.classes[known], confident[known])), shape=(count, count))
     return LabelModel(*chosen, scale, weight, thresholds, *noise(joint, sizes), typical)
 
 
@@ -209,10 +214,12 @@ class _Sums:
 
     @staticmethod
     def of(examples: Examples, fold: int, count: int) -> _Sums:
+        from scipy import sparse
+
         rows = np.flatnonzero(examples.folds == fold)
         vectors, classes = examples.vectors[rows], examples.classes[rows]
         ones = np.ones(len(rows), np.float32)
-        member = scipy.sparse.csr_array((ones, (classes, np.arange(len(rows)))), shape=(count, len(rows)))
+        member = sparse.csr_array((ones, (classes, np.arange(len(rows)))), shape=(count, len(rows)))
         images = np.bincount(classes, minlength=count)
         return _Sums(images, np.asarray(member @ vectors, np.float32), (vectors.T @ vectors).astype(np.float64))
 
@@ -311,14 +318,16 @@ def noise(
     joint: scipy.sparse.csr_array, sizes: NDArray[np.int64]
 ) -> tuple[Probabilities, scipy.sparse.csr_array, Probabilities]:
     """kept, confused and stray of LabelModel from the confident joint, counts by given and confident class."""
+    from scipy import sparse
+
     count = len(sizes)
     given = np.maximum(np.asarray(joint.sum(axis=1)).ravel(), 1e-9)
-    calibrated = scipy.sparse.diags_array(sizes / given) @ joint  # rows of the sizes that the classes have
+    calibrated = sparse.diags_array(sizes / given) @ joint  # rows of the sizes that the classes have
     true = np.maximum(np.asarray(calibrated.sum(axis=0)).ravel(), 1e-9)
-    columns = scipy.sparse.csr_array(calibrated @ scipy.sparse.diags_array(1 / true))
+    columns = sparse.csr_array(calibrated @ sparse.diags_array(1 / true))
     diagonal = columns.diagonal()
     kept = np.clip(diagonal, LEAST_DIAGONAL, MOST_DIAGONAL)
-    confused = scipy.sparse.csr_array(columns - scipy.sparse.diags_array(diagonal))
+    confused = sparse.csr_array(columns - sparse.diags_array(diagonal))
     confused.eliminate_zeros()
     confusions = (1 - RANDOM_SHARE) * (1 - diagonal)
     return kept, (1 - RANDOM_SHARE) * confused, (1 - kept - confusions) / (count - 1)

@@ -92,13 +92,13 @@ def delta_table(path: str) -> Any:
     return table
 
 
-def files_of(table: Any, path: str) -> tuple[list[str], int | None]:
-    """The URIs of the files of a table as it was opened, canonical; and the number of their rows, None where the log
+def files_of(table: Any, path: str) -> dict[str, int | None]:
+    """The canonical URIs of the files of a table as it was opened, each with the number of its rows, None where the log
     does not say. table: of delta_table(path)."""
     added = table.get_add_actions(flatten=True)  # paths as they stand in the log: relative, percent-encoded
     names = [uris.join(path, *unquote(name).split("/")) for name in added.column("path").to_pylist()]
-    counts = added.column("num_records").to_pylist() if "num_records" in added.schema.names else [None]
-    return names, None if any(count is None for count in counts) else sum(counts)
+    known = "num_records" in added.schema.names
+    return dict(zip(names, added.column("num_records").to_pylist() if known else [None] * len(names), strict=True))
 
 
 def commit(table: Any, files: Sequence[File], mode: str) -> None:

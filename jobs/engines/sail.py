@@ -131,7 +131,7 @@ class SailEngine(Engine):
         self._server = server
         self._rows = rows
         self._cores = usable_cores()
-        self._counted: set[tuple[str, ...]] = set()
+        self._seen: dict[str, tuple[int | None, list[str]]] = {}
         self._closed = False
 
     @property
@@ -313,17 +313,27 @@ class SailEngine(Engine):
     # --- Delta ---
 
     def read_table(self, path: str, table: Table) -> DataFrame:
-        files, counted = delta_log.files_of(delta_log.delta_table(path), path)
-        lost = [file for file in files if not uris.is_s3(file) and not objects.exists(file)]
+        version = delta_log.version(path)
+        seen, files = self._seen.get(path, (None, []))
+        if seen != version:
+            files = self._looked_at(path, table, set(files))
+            self._seen[path] = version, files
+        return self._read(files, table.schema)
+
+    def _looked_at(self, path: str, table: Table, known: set[str]) -> list[str]:
+        """The files of a table. Raises LakeError where one of those not known yet is lost or damaged."""
+        rows = delta_log.files_of(delta_log.delta_table(path), path)
+        new = {file: counted for file, counted in rows.items() if file not in known}
+        lost = next((file for file in new if not uris.is_s3(file) and not objects.exists(file)), None)
         if lost:
-            raise LakeError(f"{path} has lost {lost[0]}, which its log names: restore it, or make a new --lake")
-        frame = self._read(files, table.schema)
-        if files and counted is not None and tuple(files) not in self._counted:
-            found = frame.count()
-            if found != counted:
-                raise LakeError(f"{path} has {found:,} rows where its log tells of {counted:,}: its files are damaged")
-            self._counted.add(tuple(files))
-        return frame
+            raise LakeError(f"{path} has lost {lost}, which its log names: restore it, or make a new --lake")
+        counted = [number for number in new.values() if number is not None]
+        if new and len(counted) == len(new):
+            found = self._read(list(new), table.schema).count()
+            if found != sum(counted):
+                told = f"{found:,} rows where its log tells of {sum(counted):,}"
+                raise LakeError(f"{path} has {told}: its files are damaged")
+        return list(rows)
 
     def create(self, path: str, table: Table) -> None:
         delta_log.create(path, table)
@@ -348,8 +358,11 @@ class SailEngine(Engine):
             objects.delete_below(folder)
             raise
         files = [file for file in files if file.rows]
-        if files or (mode == "overwrite" and delta_log.files_of(there, path)[0]):
+        if files or (mode == "overwrite" and delta_log.files_of(there, path)):
             delta_log.commit(there, files, mode)
+            known = self._seen.get(path, (None, []))[1]
+            # These were just read: read_table asks the log anew, and looks at none of them again.
+            self._seen[path] = None, [*known, *(uris.join(path, *file.path.split("/")) for file in files)]
         if not files:
             objects.delete_below(folder)
 
