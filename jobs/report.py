@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +31,7 @@ from jobs.runs import Context, Counts, StageResult, run_stage
 from udfs import arrow, fetch, objects, uris
 
 JOB = "report"
+THUMBS = "thumbs"  # a folder of the report
 THUMBNAILS = StructType([StructField("image_id", LongType(), False), StructField("webp", BinaryType())])
 
 
@@ -53,14 +55,15 @@ def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
     embed = config.embed
     task = arrow.ThumbnailTask(limits, embed.fetch_threads, embed.max_pixels, config.report.thumbnail_side)
     work = arrow.thumbnail_batches(task, embed.decode_timeout_s)
-    tasks = max(1, min(lake.engine.cores, len(ids) // 16))
+    tasks = max(1, min(lake.engine.cores, len(ids) // 4))
     made = lake.engine.map_batches(todo.repartition(tasks), work, THUMBNAILS, isolated=True)
     made = made.where(F.col("webp").isNotNull())
     return {row["image_id"]: bytes(row["webp"]) for row in made.collect()}
 
 
 def write(context: Context, report_uri: str) -> Counts:
-    """Writes the report's folder. Counts thumbnails: in = made + those of images that could not be read again."""
+    """Writes the report's folder; thumbnails that an earlier report has left are used again. Counts them: in = there +
+    those of images that could not be read again."""
     lake, settings = context.lake, context.config.report
     issues, failures = lake.require("issues", "issues"), lake.read("failures")
     summary = report_rows.summarise(lake, context.config)
@@ -74,9 +77,15 @@ def write(context: Context, report_uri: str) -> Counts:
     visible = {row["image_id"] for row in rows} | {row["evidence_id"] for row in rows if row["evidence_id"] is not None}
     visible |= {row["image_id"] for row in clusters}
     visible |= topics.image_ids | (classes.image_ids if classes else set())
-    thumbnails = make_thumbnails(context, sorted(visible)) if visible else {}
     ids = sorted(visible | {row["image_id"] for row in failure_rows})
-    known = report_rows.pictures(lake, ids, set(thumbnails)) if ids else {}
+    known = report_rows.pictures(lake, ids, settings.thumbnail_side) if ids else {}
+    there = {f"{THUMBS}/{name}" for name in objects.list_names(uris.join(report_uri, THUMBS))}
+    missing = [image_id for image_id in sorted(visible & known.keys()) if known[image_id].thumb not in there]
+    made = make_thumbnails(context, missing) if missing else {}
+    without = known.keys() - visible | (set(missing) - made.keys())
+    thumbnails = {str(known[image_id].thumb): webp for image_id, webp in made.items()}
+    known |= {image_id: replace(known[image_id], thumb=None) for image_id in without}
+    shown = {picture.thumb for picture in known.values()}
     votes = report_rows.votes(lake.read("labels"), rows)
     galleries = []
     for issue in tables.ISSUES:
@@ -102,7 +111,11 @@ def write(context: Context, report_uri: str) -> Counts:
             per_page=settings.per_page,
         ),
     )
-    return {"in": len(visible), "out": len(thumbnails), "failed": len(visible) - len(thumbnails)}
+    for name in there - shown:
+        if report_pages.THUMB.fullmatch(name):
+            objects.delete(uris.join(report_uri, *name.split("/")))
+    previews = len(shown - {None})
+    return {"in": len(visible), "out": previews, "failed": len(visible) - previews}
 
 
 def _finding(row: Row, known: dict[int, Picture], votes: dict[int, Vote]) -> Finding:
@@ -133,8 +146,8 @@ def _cluster_views(rows: list[Row], known: dict[int, Picture]) -> list[ClusterVi
     ]  # fmt: skip
 
 
-def _publish(report_uri: str, thumbnails: dict[int, bytes], pages: Any) -> None:
-    """Writes thumbnails and pages into a folder, by way of a temporary one where the report is to lie on S3."""
+def _publish(report_uri: str, thumbnails: dict[str, bytes], pages: Any) -> None:
+    """Writes thumbnails, by their paths, and pages, by way of a temporary folder where the report is to lie on S3."""
     if not uris.is_s3(report_uri):
         folder = Path(os.fsdecode(uris.local_path(report_uri)))
         _write_folder(folder, thumbnails, pages)
@@ -147,15 +160,10 @@ def _publish(report_uri: str, thumbnails: dict[int, bytes], pages: Any) -> None:
                 objects.put(uris.join(report_uri, *file.relative_to(folder).parts), file.read_bytes())
 
 
-def _write_folder(folder: Path, thumbnails: dict[int, bytes], pages: Any) -> None:
-    thumbs = folder / "thumbs"
-    thumbs.mkdir(parents=True, exist_ok=True)
-    wanted = {f"{image_id}.webp": data for image_id, data in thumbnails.items()}
-    for old in thumbs.glob("*.webp"):
-        if old.name not in wanted:
-            old.unlink()
-    for name, data in wanted.items():
-        (thumbs / name).write_bytes(data)
+def _write_folder(folder: Path, thumbnails: dict[str, bytes], pages: Any) -> None:
+    (folder / THUMBS).mkdir(parents=True, exist_ok=True)
+    for name, data in thumbnails.items():
+        (folder / name).write_bytes(data)
     pages(folder)
 
 

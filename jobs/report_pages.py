@@ -31,7 +31,7 @@ TABLE_NAMES = (  # those that a person queries, as in jobs.tables
     "classes", "concepts", "topics", "topic_summaries", "scores", "issues", "runs",
 )  # fmt: skip
 SPLIT_ORDER = {"train": 0, "test": 2}  # all other splits lie between them, by name
-THUMB = re.compile(r"thumbs/[0-9]{1,19}\.(webp|jpg|png)", re.ASCII)
+THUMB = re.compile(r"thumbs/[0-9]{1,19}(-[0-9a-f]{12})?\.(webp|jpg|png)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _check(
     pictures += [p for t in (topics.topics if topics else ()) for p in t.typical]
     for picture in pictures:
         if picture.thumb is not None and not THUMB.fullmatch(picture.thumb):
-            raise ValueError(f"report: thumb must be thumbs/<image_id>.webp, got {picture.thumb!r}")
+            raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.webp, got {picture.thumb!r}")
 
 
 def write_report(
@@ -208,7 +208,7 @@ def write_report(
 
     Thumbnails are the caller's: they lie in folder/thumbs. Pages of an earlier report that this one does not have are
     deleted, nothing else is. Raises ValueError for an unknown kind of issue, two galleries of one kind, a thumbnail
-    path that is not of the form thumbs/<image_id>.webp, a created_at without time zone, or per_page < 1.
+    path that is not THUMB, a created_at without time zone, or per_page < 1.
     """
     if per_page < 1:
         raise ValueError(f"report: per_page must be at least 1, got {per_page}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -181,18 +182,23 @@ def largest_clusters(duplicates: DataFrame, count: int) -> list[Row]:
     return shown.orderBy(F.desc("cluster_size"), "cluster_id", "n").collect()
 
 
-def pictures(lake: Lake, ids: list[int], thumbnails: set[int]) -> dict[int, Picture]:
-    """What the pages say of these images. ids: bounded by the settings of the report."""
+def _thumb(image_id: int, etag: str, side: int) -> str:
+    return f"thumbs/{image_id}-{hashlib.sha256(f'{side} {etag}'.encode()).hexdigest()[:12]}.webp"
+
+
+def pictures(lake: Lake, ids: list[int], side: int) -> dict[int, Picture]:
+    """What the pages say of these images, with the thumbnail that each is to have, named after the image's bytes and
+    size. ids: bounded by the settings of the report. side: of thumbnails, in pixels."""
     wanted = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
     rows = (
         lake.read("images").join(small(wanted), "image_id")
         .join(lake.read("features").select("image_id", "width", "height"), "image_id", "left")
-        .select("image_id", "uri", "split", "label", "source", "width", "height")
+        .select("image_id", "uri", "split", "label", "source", "etag", "width", "height")
         .collect()
     )  # fmt: skip
     return {
         row["image_id"]: Picture(
-            row["image_id"], row["uri"], f"thumbs/{row['image_id']}.webp" if row["image_id"] in thumbnails else None,
+            row["image_id"], row["uri"], _thumb(row["image_id"], row["etag"], side),
             row["split"], row["label"], row["width"], row["height"], row["source"],
         )
         for row in rows

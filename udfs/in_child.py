@@ -44,7 +44,8 @@ class Function:
 @cache
 def _prepare() -> None:
     """Starts, once, children for the functions that will ask for what the first isolated one has made."""
-    threading.Thread(target=isolation.prepare, args=(os.cpu_count() or 1,), daemon=True, name="prepare").start()
+    given = isolation.Imports(("udfs.search", "udfs.alignment")), os.cpu_count() or 1
+    threading.Thread(target=isolation.prepare, args=given, daemon=True, name="prepare").start()
 
 
 @dataclass(frozen=True)

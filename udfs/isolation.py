@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import itertools
 import mmap
 import os
@@ -108,6 +109,19 @@ class FunctionTask:
     def open(self) -> Callable[[Batches, Board], Batches]:
         function: Callable[[Batches], Batches] = pickle.loads(self.pickled)  # noqa: S301 (of the driver)
         return lambda batches, _board: function(batches)
+
+
+@dataclass(frozen=True)
+class Imports:
+    """Nothing but what later tasks of the child import."""
+
+    modules: tuple[str, ...]
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        for name in self.modules:
+            with contextlib.suppress(ImportError):  # told by the task that needs it
+                importlib.import_module(name)
+        return lambda batches, _board: batches
 
 
 class WorkerError(RuntimeError):
@@ -278,12 +292,11 @@ def _keep(child: _Child, of: bytes) -> None:
     child.close()
 
 
-def prepare(count: int) -> None:
-    """Starts children for `stream`, so that they are there when it asks. What hinders it is told by those who ask."""
-    nothing = pickle.dumps(FunctionTask(pickle.dumps(iter), "nothing"))
+def prepare(task: Imports, count: int) -> None:
+    """Starts children that import something, for functions of `stream` to come. What hinders it is told by those."""
     with contextlib.suppress(RuntimeError, OSError):
         for _ in range(count):
-            _keep(_Child(nothing), _FUNCTIONS)
+            _keep(_Child(pickle.dumps(task)), _FUNCTIONS)
 
 
 def children() -> list[int]:

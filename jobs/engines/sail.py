@@ -194,7 +194,9 @@ class SailEngine(Engine):
     def map_batches(
         self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool = False, resources: Any = None
     ) -> DataFrame:
-        return self._mapped(frame, run, schema, isolated, self._rows)
+        # The rows of a small table are one partition: dealt out, all cores have some.
+        dealt = frame if isolated else frame.repartition(self.cores)
+        return self._mapped(dealt, run, schema, isolated, self._rows)
 
     def _mapped(self, frame: DataFrame, run: MapBatches, schema: StructType, isolated: bool, rows: int) -> DataFrame:
         from pyspark import cloudpickle
