@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 
 from pyspark.sql import functions as F
 
-from jobs import clusters, content, embed, issues, labels, neighbours, report
+from jobs import clusters, content, embed, issues, labels, neighbours, report, report_pages
 from jobs.progress import say
 from jobs.runs import Context, StageResult
 from jobs.tables import ISSUES
+from udfs import components
 
 STAGES = {
     embed.JOB: embed.run,
@@ -25,12 +27,21 @@ STAGES = {
 def run_stages(context: Context, command: str, report_uri: str) -> None:
     """Runs one stage after the catalog, or all of them for `run`, and prints the summary where the tables are whole."""
     started = time.monotonic()
+    last = context.history.last_done(embed.JOB)
+    if command == "run" and (last is None or last["inputs"] != {"images": context.lake.version("images")}):
+        threading.Thread(target=_prepare, daemon=True, name="prepare").start()
     results = [stage(context) for name, stage in STAGES.items() if command in ("run", name)]
     if command in ("run", report.JOB):
         results.append(report.run(context, report_uri))
     if command in ("run", issues.JOB, report.JOB):
         for line in summary(context, results, time.monotonic() - started, report_uri):
             say(line)
+
+
+def _prepare() -> None:
+    """What the driver's own work begins with, while the workers read images and it waits for them."""
+    components.prepare()
+    report_pages.compile_templates()
 
 
 def summary(context: Context, results: list[StageResult], seconds: float, report_uri: str) -> list[str]:

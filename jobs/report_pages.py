@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,6 +129,14 @@ def _percent(part: float, whole: float) -> str:
     return f"{min(max(100 * part / max(whole, 1), 0.6 if part else 0.0), 100.0):.2f}"
 
 
+def compile_templates() -> None:
+    """Does what the first page would wait for."""
+    environment = _environment()
+    for name in environment.list_templates(extensions=["html"]):
+        environment.get_template(name)
+
+
+@cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("jobs"),

@@ -7,6 +7,11 @@ import numpy as np
 from udfs.cosine import Ids
 
 
+def prepare() -> None:
+    """Imports what the first call would wait for."""
+    from scipy.sparse import csgraph  # noqa: F401
+
+
 def label_components(sources: Ids, targets: Ids) -> tuple[Ids, Ids]:
     """sources, targets: (e,) int64, ends of edges. Returns (nodes ascending, lowest id in the component of each)."""
     from scipy.sparse import coo_array, csgraph

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import pyarrow as pa
 
@@ -37,15 +35,6 @@ class Function:
             found = isolation.stream(source, isolation.FunctionTask(self.payload, self.name))
         for batch in found:
             yield checked(batch, self.schema, self.name)
-        if self.isolated:
-            _prepare()
-
-
-@cache
-def _prepare() -> None:
-    """Starts, once, children for the functions that will ask for what the first isolated one has made."""
-    given = isolation.Imports(("udfs.search", "udfs.alignment")), os.cpu_count() or 1
-    threading.Thread(target=isolation.prepare, args=given, daemon=True, name="prepare").start()
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import importlib
 import itertools
 import mmap
 import os
@@ -51,7 +50,7 @@ _IDLE_S = 30.0  # after which a child that has nothing to do ends: its memory is
 _MAX_REPLY = 1 << 30  # bytes of one message from the child
 _CRASHES_IN_A_ROW = 10  # with no row in between that went well: then it is the machine, not the rows
 # Of glibc: else each thread that fetches keeps a heap of its own, and gives its pages back after every image.
-_MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
 class Board:
@@ -111,19 +110,6 @@ class FunctionTask:
         return lambda batches, _board: function(batches)
 
 
-@dataclass(frozen=True)
-class Imports:
-    """Nothing but what later tasks of the child import."""
-
-    modules: tuple[str, ...]
-
-    def open(self) -> Callable[[Batches, Board], Batches]:
-        for name in self.modules:
-            with contextlib.suppress(ImportError):  # told by the task that needs it
-                importlib.import_module(name)
-        return lambda batches, _board: batches
-
-
 class WorkerError(RuntimeError):
     """A function of `stream` raised an error, or its process ended; one line that says which and how."""
 
@@ -141,6 +127,45 @@ class _Pending(NamedTuple):
     at: int
 
 
+class Process(Protocol):
+    """A process as subprocess.Popen has it."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+    def kill(self) -> None: ...
+
+
+def _started(connection: int, board: int, alive: int, said: int) -> Process:
+    """A child that begins from nothing."""
+    program = "import sys; from udfs.isolation import serve; serve(*map(int, sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", program, str(connection), str(board), str(alive)],
+        stdin=subprocess.DEVNULL,
+        stdout=said,
+        stderr=said,
+        pass_fds=(connection, board, alive),
+        # What this process can import, the child can: a zip of --py-files stands on sys.path alone.
+        env={**os.environ, **MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+    )
+
+
+class Forks(Protocol):
+    """Starts children that have their modules already; see udfs.forks."""
+
+    def started(self, connection: int, board: int, alive: int, said: int) -> Process: ...
+
+
+_forks: Forks | None = None
+
+
+def start_by(forks: Forks) -> None:
+    """From now on this process starts its children so."""
+    global _forks  # noqa: PLW0603 (one way for a process)
+    _forks = forks
+
+
 class _Child:
     """One child process that has opened a task; another can be opened in its place."""
 
@@ -154,17 +179,9 @@ class _Child:
         os.ftruncate(board, _SLOTS * _SLOT.size)
         self.board = Board(board)
         self._said: IO[bytes] = tempfile.TemporaryFile("ab+")  # noqa: SIM115 (closed with the child)
-        program = "import sys; from udfs.isolation import serve; serve(*map(int, sys.argv[1:]))"
+        start = _started if _forks is None else _forks.started
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", program, str(theirs.fileno()), str(board), str(alive)],
-                stdin=subprocess.DEVNULL,
-                stdout=self._said,
-                stderr=self._said,
-                pass_fds=(theirs.fileno(), board, alive),
-                # What this process can import, the child can: a zip of --py-files stands on sys.path alone.
-                env={**os.environ, **_MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )
+            self._process = start(theirs.fileno(), board, alive, self._said.fileno())
         finally:
             theirs.close()
             os.close(board)
@@ -290,13 +307,6 @@ def _keep(child: _Child, of: bytes) -> None:
             mine.append(child)
             return
     child.close()
-
-
-def prepare(task: Imports, count: int) -> None:
-    """Starts children that import something, for functions of `stream` to come. What hinders it is told by those."""
-    with contextlib.suppress(RuntimeError, OSError):
-        for _ in range(count):
-            _keep(_Child(pickle.dumps(task)), _FUNCTIONS)
 
 
 def children() -> list[int]:
@@ -543,7 +553,7 @@ class _NoPandas:
             raise ImportError(name)
 
 
-def _spare_arrow_pandas() -> None:
+def spare_arrow_pandas() -> None:
     """Arrow imports pandas before its first array, to tell what it is given from pandas's own: a quarter of a second
     of each child. Where it is not found then it is not asked for again. Others may import it afterwards."""
     finder: Any = _NoPandas()
@@ -556,7 +566,7 @@ def _spare_arrow_pandas() -> None:
 
 def serve(connection: int, board: int, alive: int) -> None:
     """The child's whole life: opens the task that it is sent, then answers rows until the parent goes."""
-    _spare_arrow_pandas()
+    spare_arrow_pandas()
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True, name="parent's life").start()
     with contextlib.suppress(OSError):
         # Where memory runs out, this process is to go: it costs one image, and its parent the task.

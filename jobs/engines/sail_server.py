@@ -17,6 +17,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
+from udfs import forks, isolation
+
 START_S = 60.0
 LOG_SHOWN = 300  # characters of the log in an error
 # Rows of a row group that the writer holds: 16,384 vectors of 1,280 numbers are 84 MB.
@@ -45,8 +47,7 @@ class Server:
             "SAIL_PARQUET__MAXIMUM_PARALLEL_ROW_GROUP_WRITERS": "1",
             "SAIL_RUNTIME__MEMORY_POOL__TYPE": "greedy",
             "SAIL_RUNTIME__MEMORY_POOL__GREEDY__MAX_SIZE": str(int(MEMORY_SHARE * _memory_bytes())),
-            # Of glibc; each thread would keep a heap of its own.
-            "MALLOC_ARENA_MAX": "2",
+            **isolation.MALLOC,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         with self.log.open("wb") as log:
@@ -135,6 +136,8 @@ def _prepare() -> None:
 def serve() -> None:
     """The process's whole life: starts the server, says where, and waits until the parent has gone."""
     folder = Path(sys.argv[1])
+    if forks.can_fork():
+        isolation.start_by(forks.ForkServer())
     from pysail.spark import SparkConnectServer
 
     server = SparkConnectServer("127.0.0.1", 0)

@@ -100,13 +100,21 @@ def twice(found: dict[int, tuple[int | None, str]]) -> dict[int, int | None]:
 
 
 def test_all_rows_go_through_another_process_which_is_kept() -> None:
-    """Rows lost, doubled or worked on in this process; a child for each task: its model would be opened anew."""
+    """Rows lost, doubled or worked on in this process; a child for each call: its model would be opened anew."""
     first = ran(Doubling(), 23)
     assert twice(first) == {n: 2 * n for n in range(23)}
     (child,) = {how for _, how in first.values()}
     assert int(child) != os.getpid()
     assert {how for _, how in ran(Doubling(), 3).values()} == {child}
-    assert {how for _, how in ran(Doubling(ahead=1), 3).values()} != {child}
+
+
+def test_a_child_that_is_kept_takes_other_tasks() -> None:
+    """A child for each task, of which each would hold its model, or one that goes on with the task before."""
+    (child,) = {how for _, how in ran(Doubling(), 3).values()}
+    assert set(isolation.children()) == {int(child)}
+    other = ran(Doubling(crash=frozenset({1})), 2)
+    assert other[0] == (0, child)
+    assert other[1][1].startswith("killed by SIGSEGV")
 
 
 @pytest.mark.parametrize("ahead", [0, 7, 1000])
