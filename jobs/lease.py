@@ -26,6 +26,7 @@ from udfs.s3 import StoreError
 
 FOLDER = "_leases"
 TTL_S = 120.0
+_PROC = Path("/proc")
 _ATTEMPTS = 10  # at reading a folder that others change meanwhile
 
 
@@ -247,19 +248,37 @@ def _is_dead(holder: Holder) -> bool:
 
 def _boot() -> str:
     """Names this boot of this machine and this PID namespace: containers on one machine see other processes under the
-    same numbers. "" where there is no /proc."""
+    same numbers. Where there is no /proc: when it booted, which a clock that is set may change; then nobody is taken
+    for dead."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
     except OSError:
-        return ""
+        import psutil
+
+        return f"{psutil.boot_time():.0f}"
 
 
 def _process_started(pid: int) -> str:
-    """When a process began, in ticks since boot; "" for none, or one that has ended and is not yet collected."""
+    """When a process began, in ticks since boot, or where there is no /proc in seconds since 1970; "" for none, or one
+    that has ended and is not yet collected. Not always by psutil: on Linux its time moves with the clock."""
+    if not (_PROC / "self").exists():
+        return _started_at(pid)
     try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return ""
     fields = text.rpartition(")")[2].split()  # behind the name, which may hold anything: state, ppid, …
     return "" if fields[0] in "ZX" else fields[19]
+
+
+def _started_at(pid: int) -> str:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.6f}"
+    except psutil.NoSuchProcess:
+        return ""
+    except psutil.Error:  # another user's, of which nothing is told: it is there
+        return "unknown"

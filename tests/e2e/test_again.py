@@ -1,21 +1,24 @@
 """Running again: nothing new costs nothing, changes cost themselves, and a killed run goes on where it stood."""
 
 import os
+import random
 import shutil
 import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs.tables import TABLES
-from tests.conftest import ENGINE, FEW_PARTITIONS
+from tests.conftest import ENGINE, FEW_PARTITIONS, sail_only
 from tests.e2e import images, lakes
 from tests.e2e.conftest import LAYOUT, Labelled
 from tests.e2e.lakes import Commands
 
 INPUT = 3
+KILLS = 20
 
 
 def test_unchanged_input(labelled: Labelled, spark: SparkSession) -> None:
@@ -120,3 +123,39 @@ def test_killed_run_goes_on(labelled: Labelled, spark: SparkSession, tmp_path: P
     assert not (lake / "_staging").exists()
     lakes.assert_same(labelled.snapshot, lakes.snapshot(lake, lakes.relative_to(labelled.folder)))
     shutil.rmtree(lake)
+
+
+@pytest.mark.slow
+@sail_only
+def test_kills_at_any_moment(labelled: Labelled, spark: SparkSession, tmp_path: Path) -> None:
+    """Catches a moment at which a kill loses or doubles rows, closes the lake, or leaves a process of the engine."""
+    argv = ["run", str(labelled.folder), "--layout", LAYOUT, "--set", "embed.images_per_commit=7"]
+    started = time.monotonic()
+    assert lakes.process(*argv, "--lake", tmp_path / "whole", cwd=tmp_path).code == 0
+    took = time.monotonic() - started
+    draw = random.Random(15)
+    killed = 0
+    for number in range(KILLS):
+        lake = tmp_path / f"lake-{number}"
+        running = lakes.start(*argv, "--lake", str(lake), cwd=tmp_path, own_group=True)
+        time.sleep(draw.uniform(0.1, 0.95) * took)
+        others = psutil.Process(running.pid).children(recursive=True) if running.poll() is None else []
+        killed += running.poll() is None
+        running.kill()  # it alone: what it has started ends by itself
+        running.communicate()
+        ends = time.monotonic() + 5
+        while any(map(is_there, others)) and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert not [other for other in others if is_there(other)], number
+        lakes.ran(spark, *argv, "--lake", lake)
+        lakes.assert_same(labelled.snapshot, lakes.snapshot(lake, lakes.relative_to(labelled.folder)))
+        assert not (lake / "_staging").exists()
+        shutil.rmtree(lake)
+    assert killed > KILLS / 2
+
+
+def is_there(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,81 @@
+"""Catches what asks for Linux, and has no other way: packages without wheels, system calls, /proc."""
+
+import importlib.metadata
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from packaging.requirements import Requirement
+
+from jobs import lease
+from udfs import isolation
+from udfs.isolation import FunctionTask
+
+UV = Path(sys.executable).with_name("uv")
+SDIST_ONLY = {"pyspark-client", "pyspark", "antlr4-python3-runtime"}  # pure Python, built anywhere
+
+
+@pytest.mark.skipif(not UV.exists(), reason="uv is not installed")
+@pytest.mark.parametrize("extra", ["", "demo", "notebook", "emr", "torch", "spark", "test"])
+def test_all_packages_install_on_a_mac(extra: str) -> None:
+    wanted = [Requirement(text) for text in importlib.metadata.requires("imagesieve") or ()]
+    mac = {"platform_machine": "arm64", "sys_platform": "darwin", "platform_system": "Darwin", "extra": extra}
+    lines = []
+    for one in wanted:
+        if one.marker is None or one.marker.evaluate(mac):
+            one.marker = None
+            lines.append(str(one))
+    but = [word for name in sorted(SDIST_ONLY) for word in ("--no-binary", name)]
+    command = [
+        str(UV), "pip", "compile", "--quiet", "--python-platform", "aarch64-apple-darwin", "--python-version", "3.11",
+        "--only-binary", ":all:", *but, "-",
+    ]  # fmt: skip
+    ended = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "openvino" in ended.stdout
+
+
+@pytest.fixture
+def no_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lease, "_PROC", tmp_path / "proc")
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_a_killed_holder_is_told_without_proc() -> None:
+    assert lease._boot()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        began = lease._process_started(other.pid)
+        assert began
+        assert began == lease._process_started(other.pid) != lease._process_started(os.getpid())
+        other.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+        assert lease._process_started(other.pid) == ""
+    assert lease._process_started(other.pid) == ""
+
+
+@pytest.mark.usefixtures("no_proc")
+def test_a_lake_is_taken_and_released_without_proc(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with lease.acquire(str(tmp_path / "lake"), "run") as held:
+            assert held.number == number
+    with lease.acquire(str(tmp_path / "lake"), "run"), pytest.raises(lease.LeaseHeld):
+        lease.acquire(str(tmp_path / "lake"), "other")
+
+
+def test_children_start_without_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    isolation.close()
+    batch = pa.record_batch([pa.array([1, 2])], names=["n"])
+    assert list(isolation.stream(iter([batch]), FunctionTask(pickle.dumps(iter), "same"))) == [batch]
+
+
+def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.engines import sail
+
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert sail.usable_cores() == os.cpu_count()
