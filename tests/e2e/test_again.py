@@ -16,6 +16,7 @@ from tests.conftest import ENGINE, FEW_PARTITIONS, sail_only
 from tests.e2e import images, lakes
 from tests.e2e.conftest import LAYOUT, Labelled
 from tests.e2e.lakes import Commands
+from tests.e2e.processes import gone
 
 INPUT = 3
 KILLS = 20
@@ -143,19 +144,9 @@ def test_kills_at_any_moment(labelled: Labelled, spark: SparkSession, tmp_path: 
         killed += running.poll() is None
         running.kill()  # it alone: what it has started ends by itself
         running.communicate()
-        ends = time.monotonic() + 5
-        while any(map(is_there, others)) and time.monotonic() < ends:
-            time.sleep(0.02)
-        assert not [other for other in others if is_there(other)], number
+        assert gone(others), number
         lakes.ran(spark, *argv, "--lake", lake)
         lakes.assert_same(labelled.snapshot, lakes.snapshot(lake, lakes.relative_to(labelled.folder)))
         assert not (lake / "_staging").exists()
         shutil.rmtree(lake)
     assert killed > KILLS / 2
-
-
-def is_there(process: psutil.Process) -> bool:
-    try:
-        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
