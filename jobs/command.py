@@ -32,9 +32,7 @@ AGAIN = "interrupted; run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(
-        prog="imagesieve", description="Sieves a lake of images.", allow_abbrev=False
-    )
+    top = argparse.ArgumentParser(prog="imagesieve", description="Sieves a lake of images.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"imagesieve {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {

@@ -4,6 +4,8 @@
 - again: again_s, the same command again; ten_more_s, with ten photographs more.
 - fastdup: cpu_ratio_to_fastdup at 1,000 and 4,000 photographs (crops, resized back), in turn with it in one run. It is
   installed for that, in an environment of its own.
+- busy: embed_cpu_share, CPU time of the stage embed alone on 2,000 photographs, by its wall time and the cores; its
+  start, which is one thread, counts.
 - tables: differing_tables of the photographs and labelled images between this engine and Spark (--spark-python).
 - install: install_mb of the default environment, compiled as pip does; refused: what must not come with it.
 - demo: demo_s, make demo in a fresh clone, with warm caches of packages.
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -36,6 +39,7 @@ SIZES = (1000, 4000)
 SMALL_IMAGES = 50_000
 INTERRUPTS = 6
 REFUSED = ("torch", "pyspark", "timm", "delta-spark")
+BUSY_IMAGES = 2000
 LAYOUT = ("--layout", "{label}/*")
 
 
@@ -108,6 +112,14 @@ class Bench:
             "cpu_s_at": {str(size): [round(ours[size], 1), round(theirs[size], 1)] for size in SIZES},
             "slope_ms": [round((cpu[high] - cpu[low]) / (high - low) * 1000, 2) for cpu in (ours, theirs)],
         }
+
+    def busy(self) -> dict[str, Any]:
+        self._warm()
+        folder, lake = self._work / "busy", str(self._work / "busy-lake")
+        engine_runs.crops(many.photographs(self._photos), folder, BUSY_IMAGES)
+        engine_runs.ended(engine_runs.program("catalog", str(folder), "--lake", lake, python=self._python))
+        run = engine_runs.ended(engine_runs.program("embed", "--lake", lake, python=self._python))
+        return {"embed_cpu_share": round(run.cpu_s / run.wall_s / len(os.sched_getaffinity(0)), 3)}
 
     def tables(self) -> dict[str, Any]:
         folder = self._work / "both"
@@ -184,7 +196,7 @@ class Bench:
             self._run(folder, self._work / "warm-lake")
 
 
-PARTS = ("first", "again", "fastdup", "tables", "install", "demo", "many", "interrupt")
+PARTS = ("first", "again", "fastdup", "busy", "tables", "install", "demo", "many", "interrupt")
 
 
 def main(argv: list[str] | None = None) -> int:

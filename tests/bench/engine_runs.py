@@ -32,13 +32,23 @@ def environment() -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT)}
 
 
+def program(*argv: str, python: str) -> list[str]:
+    """The command line of a command of this checkout."""
+    return [python, "-W", "ignore", "-m", "jobs.command", *argv]
+
+
 def command(folder: Path, lake: Path, *more: str, python: str = sys.executable) -> list[str]:
-    return [python, "-W", "ignore", "-m", "jobs.command", "run", str(folder), "--lake", str(lake), *more]
+    return program("run", str(folder), "--lake", str(lake), *more, python=python)
 
 
 def measured(folder: Path, lake: Path, *more: str, python: str = sys.executable) -> process_tree.Measured:
     """A run to its end. Raises FailedError."""
-    found = process_tree.run(command(folder, lake, *more, python=python), environment(), ROOT, 3600)
+    return ended(command(folder, lake, *more, python=python))
+
+
+def ended(run: list[str]) -> process_tree.Measured:
+    """A command to its end. Raises FailedError."""
+    found = process_tree.run(run, environment(), ROOT, 3600)
     if found.returncode or found.killed:
         raise FailedError(f"exit code {found.returncode}, {found.killed} killed: {found.err[-500:]}")
     return found

@@ -139,9 +139,7 @@ def test_unknown_model(commands: Commands, good: Path, tmp_path: Path) -> None:
     assert "efficientnet-lite0@imagenet-2" in line
 
 
-@pytest.mark.parametrize(
-    "argv", [[], ["sieve"], ["run"], ["embed", "in", "--lake", "x"], ["run", "in", "--lak", "x"]]
-)
+@pytest.mark.parametrize("argv", [[], ["sieve"], ["run"], ["embed", "in", "--lake", "x"], ["run", "in", "--lak", "x"]])
 def test_wrong_usage(argv: list[str], commands: Commands) -> None:
     """Catches a usage error that ends in a traceback or in success."""
     ended = commands(*argv)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
+import numpy as np
 import psutil
 import pytest
 
@@ -46,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
     for number in range(30):
         picture = images.picture(number, 240, 180)
         files[f"{number:02d}.jpg"] = images.jpeg(picture)
-        files[f"{number:02d}-small.jpg"] = images.jpeg(cv2.resize(picture, (160, 120)))
+        files[f"{number:02d}-small.jpg"] = images.jpeg(np.asarray(cv2.resize(picture, (160, 120)), np.uint8))
     return images.write(tmp_path / "in", files)
 
 
