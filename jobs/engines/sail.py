@@ -13,6 +13,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType
+from pyspark.sql.types import StructType, TimestampType
 
 from jobs.config import Config
 from jobs.engines import delta_log, sorted_files
@@ -132,6 +133,7 @@ class SailEngine(Engine):
         self._rows = rows
         self._cores = usable_cores()
         self._seen: dict[str, tuple[int | None, list[str]]] = {}
+        self._old_times: dict[str, bool] = {}  # by file; see _alike
         self._closed = False
 
     @property
@@ -242,7 +244,26 @@ class SailEngine(Engine):
     def _read(self, files: Sequence[str], schema: StructType) -> DataFrame:
         if not files:
             return self.rows([], schema)
-        return self.spark.read.schema(ddl(schema)).parquet(*map(self._spelled, files))
+        return reduce(
+            DataFrame.unionByName,
+            [
+                self.spark.read.schema(ddl(schema)).parquet(*map(self._spelled, alike))
+                for alike in self._alike(files, schema)
+            ],
+        )
+
+    def _alike(self, files: Sequence[str], schema: StructType) -> list[list[str]]:
+        """The files, those with times as INT96 apart: Sail reads these without a zone, and takes them for another type
+        than those with one. Spark wrote them, as long as nobody told it otherwise."""
+        if len(files) < 2 or not any(isinstance(column.dataType, TimestampType) for column in schema):
+            return [list(files)]
+        for file in files:
+            if file not in self._old_times:
+                with ranges.open_file(file, None, fetch.Limits()) as (stream, _):
+                    footer = pq.read_metadata(stream).schema
+                self._old_times[file] = any(footer.column(n).physical_type == "INT96" for n in range(len(footer)))
+        parts = [[file for file in files if self._old_times[file] is old] for old in (True, False)]
+        return [part for part in parts if part]
 
     def write_parquet(self, frame: DataFrame, folder: str) -> None:
         objects.delete_below(folder)

@@ -73,6 +73,7 @@ def _properties(config: Config, uses_s3: bool, submitted_master: str | None) -> 
         "spark.sql.ansi.enabled": "true",  # off by default in Spark 3.5: overflow must never pass in silence
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.parquet.compression.codec": "zstd",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",  # with its zone; INT96, the default, has none
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.embed.batch),
         "spark.databricks.delta.snapshotPartitions": "2",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
+from pyspark.sql.types import LongType, StructField, StructType, TimestampType
 
 from jobs import tables
 from jobs.engines.frames import frame_of, read_parquet, write_parquet
@@ -149,6 +153,18 @@ def test_staged_files_are_read_back(spark: SparkSession, context: Context) -> No
     assert read_parquet(spark, staged, TABLES["neighbours"].schema).count() == 1
     context.lake.clear_staging()
     assert not Path(context.lake.uri, "_staging").exists()
+
+
+def test_times_of_both_spellings_in_one_table(spark: SparkSession, tmp_path: Path) -> None:
+    """A lake that Spark wrote, whose times are INT96, and that the embedded engine goes on with."""
+    times = [datetime(1970, 1, 1, tzinfo=UTC), datetime(2026, 2, 3, 4, 5, 6, 789012, tzinfo=UTC)]
+    for number, old in enumerate((True, False, True)):
+        table = pa.table({"id": [number, number + 10], "at": pa.array(times, pa.timestamp("us", "UTC"))})
+        pq.write_table(table, tmp_path / f"{number}.parquet", use_deprecated_int96_timestamps=old, store_schema=False)
+    schema = StructType([StructField("id", LongType()), StructField("at", TimestampType())])
+    found = read_parquet(spark, str(tmp_path), schema).orderBy("id")
+    assert [row["id"] for row in found.collect()] == [0, 1, 2, 10, 11, 12]
+    assert found.select(F.unix_micros("at")).collect() == [(0,)] * 3 + [(1_770_091_506_789_012,)] * 3
 
 
 def test_ids_go_on_from_the_marker(tmp_path: Path, context: Context) -> None:
