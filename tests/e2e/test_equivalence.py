@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -48,10 +50,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begun(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A lake by each engine of the same pictures."""
     root = tmp_path_factory.mktemp("lakes")
-    for name in ENGINES:
-        if ENGINES[name][0]:
-            sieve(name, pictures, root / name)
-    return {name: root / name for name in ENGINES if ENGINES[name][0]}
+    lakes = {name: root / name for name in ENGINES if ENGINES[name][0]}
+    sieve_all((name, pictures, lake) for name, lake in lakes.items())
+    return lakes
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +60,17 @@ def continued(begun: dict[str, Path], pictures: Path, tmp_path_factory: pytest.T
     """Lakes that one engine began and another went on with after ten pictures came, one changed and one went."""
     root = tmp_path_factory.mktemp("continued")
     changed(pictures)
-    lakes = {}
-    for first, then in CONTINUED:
-        if first in begun:
-            lakes[f"{first}, {then}"] = Path(shutil.copytree(begun[first], root / f"{first}-{then}"))
-            sieve(then, pictures, root / f"{first}-{then}")
-    return lakes
+    pairs = [(first, then) for first, then in CONTINUED if first in begun]
+    lakes = {pair: Path(shutil.copytree(begun[pair[0]], root / "-".join(pair))) for pair in pairs}
+    sieve_all((then, pictures, lake) for (_, then), lake in lakes.items())
+    return {", ".join(pair): lake for pair, lake in lakes.items()}
+
+
+def sieve_all(wanted: Iterable[tuple[str, Path, Path]]) -> None:
+    """Two at a time: of so few pictures, a run on Spark is mostly one thread of its driver."""
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(sieve, *one) for one in wanted]:
+            done.result()
 
 
 def sieve(name: str, folder: Path, lake: Path) -> None:
