@@ -119,6 +119,7 @@ class _OpenVino:
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": 1,  # Spark runs one worker a core
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,  # else the workers of a machine all compute on its first core
         }
         try:
             compiled = core.compile_model(core.read_model(graph, weights), "CPU", settings)

@@ -94,6 +94,7 @@ def open_sail(server: Server, config: Config) -> SailEngine:
     os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"  # by which pyspark.sql.functions are the client's
     spark: Any = Remote.builder.channelBuilder(channel).create()
     spark.client.set_retry_policies([])  # a server that does not answer has ended
+    spark.client.disable_reattachable_execute()  # it is on this machine: no connection is lost, only the server
     for name, value in {
         "spark.sql.ansi.enabled": "true",
         "spark.sql.session.timeZone": "UTC",

@@ -4,6 +4,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -310,3 +311,22 @@ def test_a_runtime_tells_its_batch(runtime: embedding.Runtime) -> None:
     """A caller that waits for batches which bring nothing, or a busy share where none is measured."""
     assert runtime.batch == (4 if type(runtime).__name__ == "_Torch" else 32)
     assert runtime.busy_s == 0.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux where a thread may run")
+def test_computing_is_bound_to_no_core(cache: Path) -> None:
+    """A network that takes the first core in every worker of a machine, and leaves the others idle."""
+    net = embedding.open_runtime("openvino", MODEL, models.prepare(MODEL, cache, "openvino").files)
+    own, seen, done = threading.get_native_id(), set(), threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            status = Path(f"/proc/self/task/{own}/status").read_text(encoding="ascii")
+            seen.add(next(line for line in status.splitlines() if line.startswith("Cpus_allowed_list")))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    net.embed(pictures(64))
+    done.set()
+    watcher.join()
+    assert len(seen) == 1, seen
