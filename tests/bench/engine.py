@@ -7,7 +7,7 @@
 - busy: embed_cpu_share, CPU time of the stage embed alone on 2,000 photographs, by its wall time and the cores; its
   start, which is one thread, counts.
 - tables: differing_tables of the photographs and labelled images between this engine and Spark (--spark-python).
-- install: install_mb of the default environment, compiled as pip does; refused: what must not come with it.
+- install: install_mb of the default environment, compiled as the Makefile does; refused: what must not come with it.
 - demo: demo_s, make demo in a fresh clone, with warm caches of packages.
 - many: 50,000 small images, the labelled ones varied; peak_mb of all processes together, wall_s, and Spark's.
 - interrupt: Ctrl-C at drawn moments: interrupt_s, the longest; left_processes; and the same command afterwards.
@@ -57,9 +57,12 @@ class Bench:
         subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(home)], check=True)
         constraints = ["--constraints", str(ROOT / "constraints.txt")]
         subprocess.run(
-            [uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(home), *constraints, str(ROOT)],
+            [uv, "pip", "install", "--quiet", "--python", str(home), *constraints, str(ROOT)],
             check=True,
         )
+        # As the Makefile does.
+        compiled = [home / "bin" / "python", "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", "lib"]
+        subprocess.run(compiled, cwd=home, check=True)
         return home
 
     @property
