@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType, TimestampType
+from pyspark.sql.types import StructField, StructType, TimestampType
 
 from jobs.config import Config
 from jobs.engines import delta_log, sorted_files
@@ -95,12 +95,12 @@ def open_sail(server: Server, config: Config) -> SailEngine:
     spark: Any = Remote.builder.channelBuilder(channel).create()
     spark.client.set_retry_policies([])  # a server that does not answer has ended
     spark.client.disable_reattachable_execute()  # it is on this machine: no connection is lost, only the server
-    for name, value in {
+    settings = {
         "spark.sql.ansi.enabled": "true",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "8192",
-    }.items():
-        spark.conf.set(name, value)
+    }
+    spark.conf._set_all(settings, silent=False)  # one request
     # What stands in jobs is sent as code: to import it, a child would import PySpark.
     register: Callable[[Any], None] = cloudpickle.register_pickle_by_value
     register(jobs)
@@ -165,8 +165,9 @@ class SailEngine(Engine):
         """Not by createDataFrame: see ddl."""
         file = self._server.folder / f"rows-{secrets.token_hex(8)}.parquet"
         pq.write_table(table, file)
-        columns = schema if isinstance(schema, str) else ddl(schema)
-        return self.spark.read.schema(columns).parquet(str(file))
+        if isinstance(schema, str):
+            return self.spark.read.schema(schema).parquet(str(file))
+        return _told(self.spark.read.schema(ddl(schema)).parquet(str(file)), schema)
 
     def to_arrow(self, frame: DataFrame) -> pa.Table:
         return frame.toArrow()
@@ -245,13 +246,9 @@ class SailEngine(Engine):
     def _read(self, files: Sequence[str], schema: StructType) -> DataFrame:
         if not files:
             return self.rows([], schema)
-        return reduce(
-            DataFrame.unionByName,
-            [
-                self.spark.read.schema(ddl(schema)).parquet(*map(self._spelled, alike))
-                for alike in self._alike(files, schema)
-            ],
-        )
+        reader = self.spark.read.schema(ddl(schema))
+        parts = [_told(reader.parquet(*map(self._spelled, alike)), schema) for alike in self._alike(files, schema)]
+        return reduce(DataFrame.unionByName, parts)
 
     def _alike(self, files: Sequence[str], schema: StructType) -> list[list[str]]:
         """The files, those with times as INT96 apart: Sail reads these without a zone, and takes them for another type
@@ -458,6 +455,13 @@ class SailEngine(Engine):
         if not link.is_symlink():
             link.symlink_to(odd)
         return "/".join([str(link), *rest])
+
+
+def _told(frame: DataFrame, schema: StructType) -> DataFrame:
+    """The frame, whose schema is known: the client would ask the server for it, 3 ms at a time."""
+    known: Any = frame
+    known._cached_schema = StructType([StructField(column.name, column.dataType) for column in schema])
+    return frame
 
 
 def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> DataFrame:
