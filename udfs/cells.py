@@ -82,11 +82,24 @@ def refined(sample: Vectors, centres: Vectors, iterations: int) -> Vectors:
         sizes = np.bincount(nearest, minlength=count)
         filled = np.flatnonzero(sizes)
         starts = (np.cumsum(sizes) - sizes)[filled]
-        sums = np.add.reduceat(sample[order], starts, axis=0)
+        sums = _sums(sample, order, starts)
         norms = np.linalg.norm(sums, axis=1, keepdims=True)
         # A centre that lost all its vectors stays where it is.
         centres[filled] = np.where(norms > 0, sums / np.maximum(norms, 1e-12), centres[filled])
     return centres
+
+
+def _sums(sample: Vectors, order: NDArray[np.int64], starts: NDArray[np.int64]) -> Vectors:
+    """The sum of each stretch of sample[order], which begins at one of starts; never all of it in memory once more."""
+    sums = np.empty((len(starts), sample.shape[1]), np.float32)
+    ends = np.append(starts[1:], len(order))
+    first = 0
+    while first < len(starts):
+        last = max(first + 1, int(np.searchsorted(ends, starts[first] + ROWS_AT_ONCE, side="right")))
+        rows = order[starts[first] : ends[last - 1]]
+        sums[first:last] = np.add.reduceat(sample[rows], starts[first:last] - starts[first], axis=0)
+        first = last
+    return sums
 
 
 def nearest_cells(vectors: Vectors, centres: Vectors, probes: int) -> NDArray[np.int32]:
