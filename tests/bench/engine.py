@@ -61,7 +61,7 @@ class Bench:
             check=True,
         )
         # As the Makefile does.
-        compiled = [home / "bin" / "python", "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", "lib"]
+        compiled = [str(home / "bin" / "python"), "-m", "compileall", "-qq", "-j", "0", "-x", "/tests?/", "lib"]
         subprocess.run(compiled, cwd=home, check=False)  # a file may be for another Python
         return home
 
