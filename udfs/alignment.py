@@ -34,6 +34,8 @@ _EVEN = 2.0  # pixels, likewise of the one in which contrast is made even, and
 _FAINT = 4.0  # square grey levels: the variance that is left faint there
 _ROUNDING = 1 / 12  # square grey levels: the variance of what rounding adds to a thumbnail
 
+cv2.setNumThreads(1)  # an engine runs one worker a core, and on so few pixels a second thread only doubles the CPU time
+
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     """pixels: (h, w, 3) uint8 RGB. Returns (SIDE, SIDE) uint8 grey of the whole picture, its aspect ratio ignored."""

@@ -3,10 +3,24 @@
 import gc
 from contextlib import suppress
 
-from udfs import alignment, image_pass, isolation, search  # noqa: F401
+from udfs import (  # noqa: F401
+    alignment,
+    cell_packs,
+    content,
+    image_pass,
+    isolation,
+    keepers,
+    merge,
+    near_rule,
+    outliers,
+    search,
+)
 
 with suppress(ImportError):  # told by the task that needs it
     import openvino  # noqa: F401
+
+with suppress(ImportError):  # no child of Spark's has this process for a parent
+    from pyspark import cloudpickle  # noqa: F401 (functions come by it, and it takes a tenth of a second)
 
 isolation.spare_arrow_pandas()
 gc.freeze()  # else the collector writes to, and so copies, all that is shared

@@ -133,6 +133,7 @@ def _prepare() -> None:
         import pyspark.sql.pandas.serializers
         import pyspark.worker  # noqa: F401
 
+        import udfs.arrow  # noqa: F401
         import udfs.in_child  # noqa: F401
 
 
