@@ -18,6 +18,8 @@ from udfs.arrow import Place
 Batches = Iterator[pa.RecordBatch]
 MapBatches = Callable[[Batches], Batches]
 NAME = "imagesieve_engine"  # the attribute of a session that names its engine
+# Whether PySpark looks up the line of code of every call, for its errors: a fifth of the time of a small run.
+CALL_SITES = "spark.python.sql.dataFrameDebugging.enabled"
 
 
 @dataclass(frozen=True)

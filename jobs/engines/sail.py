@@ -26,7 +26,7 @@ from pyspark.sql.types import StructField, StructType, TimestampType
 
 from jobs.config import Config
 from jobs.engines import delta_log, sorted_files
-from jobs.engines.base import Counter, Engine, MapBatches, Table
+from jobs.engines.base import CALL_SITES, Counter, Engine, MapBatches, Table
 from jobs.engines.sail_server import Server
 from jobs.errors import ContractError, LakeError, MachineError
 from udfs import fetch, in_child, objects, ranges, s3, uris
@@ -99,6 +99,7 @@ def open_sail(server: Server, config: Config) -> SailEngine:
         "spark.sql.ansi.enabled": "true",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "8192",
+        CALL_SITES: "false",
     }
     spark.conf._set_all(settings, silent=False)  # one request
     # What stands in jobs is sent as code: to import it, a child would import PySpark.

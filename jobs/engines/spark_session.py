@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from jobs import __version__
 from jobs.config import Config
+from jobs.engines.base import CALL_SITES
 from jobs.engines.spark_versions import RELEASE, jars
 from jobs.errors import MachineError
 
@@ -78,6 +79,7 @@ def _properties(config: Config, uses_s3: bool, submitted_master: str | None) -> 
         "spark.sql.execution.arrow.maxRecordsPerBatch": str(config.embed.batch),
         "spark.databricks.delta.snapshotPartitions": "2",
         "spark.ui.showConsoleProgress": "false",
+        CALL_SITES: "false",
         # Workers reuse the loaded model from task to task.
         "spark.python.worker.reuse": "true",
     }
