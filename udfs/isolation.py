@@ -51,6 +51,8 @@ _MAX_REPLY = 1 << 30  # bytes of one message from the child
 _CRASHES_IN_A_ROW = 10  # with no row in between that went well: then it is the machine, not the rows
 # Of glibc: else each thread that fetches keeps a heap of its own, and gives its pages back after every image.
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+# Of NumPy's products: there is one worker a core. Spark sets the first for its workers.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class Board:
@@ -147,7 +149,7 @@ def _started(connection: int, board: int, alive: int, said: int) -> Process:
         stderr=said,
         pass_fds=(connection, board, alive),
         # What this process can import, the child can: a zip of --py-files stands on sys.path alone.
-        env={**os.environ, **MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        env={**ONE_THREAD, **os.environ, **MALLOC, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
     )
 
 

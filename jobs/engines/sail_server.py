@@ -60,7 +60,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, **settings, **environment},
+                env={**isolation.ONE_THREAD, **os.environ, **settings, **environment},
                 start_new_session=True,
             )
         self._said: IO[bytes] | None = self._process.stdout
@@ -133,7 +133,7 @@ def _prepare() -> None:
         import pyspark.sql.pandas.serializers
         import pyspark.worker  # noqa: F401
 
-        import udfs.arrow  # noqa: F401
+        import udfs.arrow
         import udfs.in_child  # noqa: F401
 
 
