@@ -15,7 +15,8 @@ from tests.e2e.lakes import ROOT
 PROGRAM = """
 import json, sys
 from pyspark.sql import SparkSession
-from jobs.embed import choose_runtime, gpu_profile
+from jobs.embed import choose_runtime
+from jobs.engines.spark import SparkEngine
 from jobs.errors import ConfigError
 
 found, amount = sys.argv[1:]
@@ -37,10 +38,10 @@ def tasks(**more):
     rows = spark.range(8).repartition(4).mapInArrow(gpus, "gpu string", **more).collect()
     return sorted({row["gpu"] for row in rows})
 
-told = {"runtime": choose_runtime(spark, "auto"), "others": tasks()}
-told["on a CPU"] = gpu_profile(spark, "openvino", 1.0) is None
+engine = SparkEngine(spark)
+told = {"runtime": choose_runtime(engine, "auto"), "others": tasks()}
 try:
-    profile = gpu_profile(spark, "torch", 1.0)
+    profile = engine.gpu_resources(1.0)
     told["embed"] = tasks(profile=profile) if profile else tasks()
 except ConfigError as error:
     told["refused"] = str(error)
@@ -71,7 +72,7 @@ def told(folder: Path, amount: str) -> dict[str, Any]:
 @pytest.mark.skipif(RELEASE == "3.5", reason="Spark 3.5 has no resources of one stage for mapInArrow")
 def test_tasks_of_embed_get_a_gpu_each_and_others_none(tmp_path: Path) -> None:
     """Tasks that all take the first GPU, or stages without need of one that wait for it."""
-    assert told(tmp_path, "") == {"runtime": "torch", "embed": ["0", "1"], "others": ["none"], "on a CPU": True}
+    assert told(tmp_path, "") == {"runtime": "torch", "embed": ["0", "1"], "others": ["none"]}
 
 
 @pytest.mark.slow
@@ -80,10 +81,10 @@ def test_spark_3_asks_for_the_setting(tmp_path: Path) -> None:
     """An embed stage that runs without the GPUs that its executors have."""
     found = told(tmp_path, "")
     assert "set spark.task.resource.gpu.amount" in found.pop("refused")
-    assert found == {"runtime": "torch", "others": ["none"], "on a CPU": True}
+    assert found == {"runtime": "torch", "others": ["none"]}
 
 
 @pytest.mark.slow
 def test_the_cluster_gives_gpus_to_tasks(tmp_path: Path) -> None:
     """The settings of `emr submit`, on both versions: tasks that get no GPU or share one, a profile on top of them."""
-    assert told(tmp_path, "1") == {"runtime": "torch", "embed": ["0", "1"], "others": ["0", "1"], "on a CPU": True}
+    assert told(tmp_path, "1") == {"runtime": "torch", "embed": ["0", "1"], "others": ["0", "1"]}

@@ -47,12 +47,14 @@ import json, os, sys, time
 from pathlib import Path
 from typing import Any
 from pyspark.sql import SparkSession
-from jobs.embed import choose_runtime, gpu_profile
+from jobs.embed import choose_runtime
+from jobs.engines.spark import SparkEngine
 from udfs import arrow, fetch, models
 
 spark = SparkSession.builder.getOrCreate()
+engine = SparkEngine(spark)
 make = arrow.task_maker(models.Prepared("m@1", "torch", (Path("none"),)), models.find(models.DEFAULT),
-                        fetch.Limits(1, 1.0, 1), 1, 1)
+                        fetch.Limits(1, 1.0, 1), 1, 1, engine.workers(()))
 
 def gpus(batches):
     import pyarrow as pa
@@ -67,8 +69,8 @@ def tasks(**more):
     rows = spark.range(8).repartition(4).mapInArrow(gpus, "gpu string, device string, at string", **more).collect()
     return sorted({tuple(row) for row in rows})
 
-kind = choose_runtime(spark, "auto")
-profile = gpu_profile(spark, kind, 1.0)
+kind = choose_runtime(engine, "auto")
+profile = engine.gpu_resources(1.0)
 told = {"runtime": kind, "embed": tasks(**({"profile": profile} if profile is not None else {}))}
 if profile is not None:
     told["others"] = tasks()
