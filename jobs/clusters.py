@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
 from jobs.components import connected_components
-from jobs.copies import BEST_FIRST, ranked_images
+from jobs.copies import ordered_images
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.keepers import keepers_of, thumbnails_of
 from jobs.near_rules import near_rule, uncalibrated_line
@@ -80,14 +80,14 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
     return run
 
 
-def with_copies(kept: DataFrame, ranked: DataFrame) -> DataFrame:
+def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
     """Gives the copies of each representative its keeper, and makes clusters of copies that have no near-duplicate.
 
-    kept: keepers.KEPT, of representatives. ranked: see copies.ranked_images. Returns the columns of `duplicates` but
-    component_id and cluster_id, with component."""
+    kept: keepers.KEPT, of representatives. copies: the table. Returns the columns of `duplicates` but component_id and
+    cluster_id, with component."""
     near = kept.select(F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "component")
     rows = (
-        ranked.join(near, "representative_id", "left")
+        copies.join(near, "representative_id", "left")
         .withColumn("keeper_id", F.coalesce("keeper_id", "representative_id"))
         .withColumn("component", F.coalesce("component", "representative_id"))
         .withColumn("cosine_to_keeper", F.coalesce("cosine_to_keeper", F.lit(1.0)))
@@ -133,12 +133,12 @@ def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFram
 
 
 def clusters(context: Context) -> Counts:
-    """Writes `duplicates` anew from `neighbours`, `features` and `embeddings`."""
+    """Writes `duplicates` anew from the other tables."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
     rule = near_rule(context.config)
-    ranked = keep(ranked_images(lake, model))
+    copies = keep(lake.require("copies", "neighbours"))
     try:
-        neighbours = lake.require("neighbours", "neighbours")
+        neighbours, ordered = lake.require("neighbours", "neighbours"), ordered_images(lake)
         thumbnails = lake.read("features").select("image_id", "thumbnail")
         edges = keep(near_edges(neighbours, thumbnails, rule))
         edge_count = edges.count()
@@ -149,7 +149,7 @@ def clusters(context: Context) -> Counts:
 
         def with_details(rows: DataFrame) -> DataFrame:
             return (
-                rows.join(ranked.select("image_id", *BEST_FIRST), "image_id")
+                rows.join(ordered, "image_id")
                 .join(vectors, "image_id")
                 .join(thumbnails, "image_id")
                 .join(backgrounds(neighbours), "image_id", "left")
@@ -157,8 +157,8 @@ def clusters(context: Context) -> Counts:
             )
 
         looser, folder = rule.looser(settings.keeper_slack), partial(lake.staging, JOB)
-        kept, split = keepers_of(components, ranked, with_details, looser, settings.max_component, folder)
-        members = keep(with_copies(keep(kept), ranked))
+        kept, split = keepers_of(components, ordered, with_details, looser, settings.max_component, folder)
+        members = keep(with_copies(keep(kept), copies))
         first = lake.next_id("next_cluster_id")
         ids, new = stable_ids(members, lake.read("duplicates"), first)
         rows = members.join(keep(ids), "keeper_id")
@@ -169,7 +169,7 @@ def clusters(context: Context) -> Counts:
         rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
         lake.overwrite("duplicates", rows)
-        total = ranked.count()
+        total = copies.count()
         found = rows.agg(F.count("*").alias("images"), F.countDistinct("cluster_id").alias("clusters")).head()
         images, groups = (int(found["images"]), int(found["clusters"])) if found else (0, 0)
         lake.clear_staging()
@@ -196,7 +196,9 @@ def run(context: Context) -> StageResult:
     line = uncalibrated_line(context.config)
     if line:
         context.reporter.stage(JOB, line)
-    return run_stage(context, JOB, ("neighbours", "embeddings", "features"), _settings(context), clusters)
+    # Of images their times, sizes and names: they decide which copy is the one to keep.
+    inputs = ("images", "features", "embeddings", "copies", "neighbours")
+    return run_stage(context, JOB, inputs, _settings(context), clusters)
 
 
 def main(argv: list[str]) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.copies import content_key, redundant_ids
+from jobs.copies import redundant_ids
 from jobs.embed import model_cache
 from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
@@ -129,9 +129,9 @@ def _learnt(
         classifier = concepts.prepare(model, model_cache())
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
-    features = lake.read("features").select("image_id", content_key().alias("content_key"))
+    keys = lake.require("copies", "neighbours").select("image_id", "content_key")
     # Drawn by content: it depends neither on ids nor on partitions.
-    different = embeddings.select("image_id").join(redundant, "image_id", "left_anti").join(features, "image_id")
+    different = embeddings.select("image_id").join(redundant, "image_id", "left_anti").join(keys, "image_id")
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)
     table = to_arrow(embeddings.join(small(drawn), "image_id"))
     table = table.sort_by([("content_key", "ascending"), ("image_id", "ascending")])
@@ -172,7 +172,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def run(context: Context) -> StageResult:
-    return run_stage(context, JOB, ("images", "features", "embeddings", "duplicates"), _settings(context), content)
+    return run_stage(context, JOB, ("images", "embeddings", "copies", "duplicates"), _settings(context), content)
 
 
 def main(argv: list[str]) -> int:

@@ -36,29 +36,31 @@ def with_order(images: DataFrame) -> DataFrame:
     )
 
 
-def ranked_images(lake: Lake, model: str) -> DataFrame:
-    """All embedded images with their group of equal pixels.
+def ordered_images(lake: Lake) -> DataFrame:
+    """(image_id, BEST_FIRST) of all images that have features."""
+    images = lake.require("images", "catalog").select("image_id", "uri", "size_bytes", "modified_at")
+    features = lake.require("features", "embed").select("image_id", "width", "height", "jpeg_quality")
+    return with_order(features.join(images, "image_id")).select("image_id", *BEST_FIRST)
 
-    Returns (image_id, pixel_hash, content_key BIGINT, BEST_FIRST, split, representative_id). A group may be any share
-    of the lake: no task sees more of it than lies in its partition."""
+
+def find_copies(lake: Lake, model: str) -> DataFrame:
+    """The rows of `copies`: all embedded images, each with the best one of equal pixels.
+
+    A group of copies may be any share of the lake: no task sees more of it than lies in its partition."""
     embedded = lake.require("embeddings", "embed").where(F.col("model") == model).select("image_id")
-    features = lake.require("features", "embed").withColumn("content_key", content_key())
-    images = lake.require("images", "catalog").select("image_id", "uri", "size_bytes", "modified_at", "split")
-
-    def rows(of: DataFrame) -> DataFrame:
-        narrow = of.select("image_id", "pixel_hash", "content_key", "width", "height", "jpeg_quality")
-        ordered = with_order(embedded.join(narrow, "image_id").join(images, "image_id"))
-        return ordered.drop("width", "height", "jpeg_quality")
-
+    features = lake.require("features", "embed").select("image_id", "pixel_hash", content_key().alias("content_key"))
+    hashed = embedded.join(features, "image_id")
     shared = features.groupBy("content_key").count().where(F.col("count") > 1).select("content_key")
     representatives = (
-        rows(features.join(shared, "content_key", "left_semi"))
+        hashed.join(shared, "content_key", "left_semi")
+        .join(ordered_images(lake), "image_id")
         .groupBy("pixel_hash")
         .agg(F.min(F.struct(*ascending(), "image_id")).alias("best"))
         .select("pixel_hash", F.col("best.image_id").alias("representative_id"))
     )
-    representative = F.coalesce("representative_id", "image_id")
-    return rows(features).join(representatives, "pixel_hash", "left").withColumn("representative_id", representative)
+    representative = F.coalesce("representative_id", "image_id").alias("representative_id")
+    found = hashed.join(representatives, "pixel_hash", "left")
+    return found.select("image_id", representative, "content_key")
 
 
 def redundant_ids(duplicates: DataFrame) -> DataFrame:

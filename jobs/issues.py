@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import embed, leaks, outliers, tables
-from jobs.copies import ranked_images
 from jobs.engines.frames import batch_rows, keep
 from jobs.issue_rows import issue_rows, unlike
 from jobs.label_issues import conflict_issues, wrong_label_issues
@@ -54,17 +53,17 @@ SPOILT = (
 )
 
 
-def duplicate_issues(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
+def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     """exact_duplicate: an image with the same pixels as a better one, its representative. near_duplicate: a
     representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine."""
-    exact = ranked.where(F.col("image_id") != F.col("representative_id")).select(
+    exact = copies.where(F.col("image_id") != F.col("representative_id")).select(
         "image_id",
         F.lit(tables.EXACT_DUPLICATE).alias("issue"),
         F.lit(0.0).alias("score"),
         F.col("representative_id").alias("evidence_id"),
         F.lit(1.0).alias("cosine"),
     )
-    representatives = ranked.where(F.col("image_id") == F.col("representative_id")).select("image_id")
+    representatives = copies.where(F.col("image_id") == F.col("representative_id")).select("image_id")
     near = (
         duplicates.where(~F.col("is_keeper"))
         .join(representatives, "image_id", "left_semi")
@@ -88,15 +87,15 @@ def issues(context: Context) -> Counts:
     neighbours = lake.require("neighbours", "neighbours")
     duplicates = keep(lake.require("duplicates", "clusters"))
     labels = lake.read("labels")
-    ranked = keep(ranked_images(lake, config.embed.model))
+    copies = keep(lake.require("copies", "neighbours"))
     limits = config.issues
     try:
         with batch_rows(lake.spark, ARROW_ROWS):
-            scored = ranked.count()
-            measured, notes = outliers.measured(embeddings, images, ranked, duplicates, scored)
+            scored = copies.count()
+            measured, notes = outliers.measured(embeddings, images, copies, duplicates, scored)
             near = outliers.nearness(neighbours, duplicates).withColumnRenamed("image_id", "representative_id")
             values = keep(
-                ranked.select("image_id", "representative_id")
+                copies.select("image_id", "representative_id")
                 .join(near, "representative_id", "left")
                 .join(measured, "image_id")
             )
@@ -104,14 +103,14 @@ def issues(context: Context) -> Counts:
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
             if leaky:
-                lake.overwrite("leaks", _leaks(leaky, ranked, duplicates, images, embeddings))
+                lake.overwrite("leaks", _leaks(leaky, copies, duplicates, images, embeddings))
             else:
                 lake.empty("leaks")
         wrong = labels.where("flagged").select("image_id")
         parts = [
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
             corrupted_issues(lake.read("failures"), images),
-            duplicate_issues(ranked, duplicates),
+            duplicate_issues(copies, duplicates),
             outliers.outlier_issues(scores, limits.outlier),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
@@ -148,10 +147,10 @@ def _places(images: DataFrame) -> tuple[int, list[str], list[str]]:
 
 
 def _leaks(
-    several: list[str], ranked: DataFrame, duplicates: DataFrame, images: DataFrame, embeddings: DataFrame
+    several: list[str], copies: DataFrame, duplicates: DataFrame, images: DataFrame, embeddings: DataFrame
 ) -> DataFrame:
     """The rows of `leaks`. several: what has more than one value."""
-    pairs = [leaks.pairs_between(duplicates, ranked, images, between) for between in several]
+    pairs = [leaks.pairs_between(duplicates, copies, images, between) for between in several]
     return leaks.with_cosines(reduce(DataFrame.unionByName, pairs), embeddings)
 
 
@@ -163,7 +162,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def run(context: Context) -> StageResult:
-    inputs = ("images", "features", "failures", "embeddings", "neighbours", "duplicates", "labels")
+    inputs = ("images", "features", "failures", "embeddings", "copies", "neighbours", "duplicates", "labels")
     return run_stage(context, JOB, inputs, _settings(context), issues)
 
 

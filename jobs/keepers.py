@@ -17,7 +17,7 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
-from jobs.copies import BEST_FIRST, ORDER, best_first
+from jobs.copies import ORDER, best_first
 from jobs.engines.frames import map_groups, read_parquet, write_parquet
 from udfs import alignment
 from udfs.cell_packs import vectors_of
@@ -101,7 +101,7 @@ def join_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
 
 def keepers_of(
     components: DataFrame,
-    ranked: DataFrame,
+    ordered: DataFrame,
     with_details: Details,
     rule: NearRule,
     max_component: int,
@@ -109,7 +109,7 @@ def keepers_of(
 ) -> tuple[DataFrame, int]:
     """The cluster of each image that is in a component.
 
-    components: (image_id, component). ranked: see copies.ranked_images. with_details: adds vector, background,
+    components: (image_id, component). ordered: of copies.ordered_images. with_details: adds vector, background,
     thumbnail and copies.BEST_FIRST to rows with an image_id. folder: names a place for intermediate files. Where no
     component is larger than max_component, it costs one aggregate to know that. Returns (KEPT, number of components
     that were still larger after all rounds and were dealt out in parts, each with keepers of its own)."""
@@ -127,7 +127,7 @@ def keepers_of(
         large = left.join(sizes.where(F.col("images") > max_component), "component")
         staged = folder(f"keepers-{number}")
         best = min(ROUNDS[number], max_component)
-        _round(large, heads(large, ranked, best), with_details, rule, max_component, staged)
+        _round(large, heads(large, ordered, best), with_details, rule, max_component, staged)
         done += [read_parquet(spark, f"{staged}/{part}", KEPT) for part in ("chosen", "taken")]
         for part in done[-2:]:
             left = left.join(part.select("image_id"), "image_id", "left_anti")
@@ -155,12 +155,12 @@ def _place(name: str, of: Column) -> Column:
     return F.pmod(F.xxhash64(name), of).cast("long")
 
 
-def heads(members: DataFrame, ranked: DataFrame, best: int) -> DataFrame:
+def heads(members: DataFrame, ordered: DataFrame, best: int) -> DataFrame:
     """The best so many images of each component. members: (image_id, component). Returns (image_id, component).
 
     Each task passes on only its own best: no component is gathered in one."""
     order = Window.partitionBy("component").orderBy(*best_first())
-    rows = members.join(ranked.select("image_id", *BEST_FIRST), "image_id")
+    rows = members.join(ordered, "image_id")
     return rows.withColumn("n", F.row_number().over(order)).where(F.col("n") <= best).select("image_id", "component")
 
 

@@ -17,7 +17,6 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, StructType
 
 from jobs.config import Labels
-from jobs.copies import ranked_images
 from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
 from jobs.label_issues import has_label
 from jobs.neighbours import step
@@ -41,21 +40,20 @@ ONLY_ONE = "the only class with enough images"
 SEEN_TOGETHER = "too few different images in the sample"
 
 
-def grouped_images(ranked: DataFrame, images: DataFrame, duplicates: DataFrame) -> DataFrame:
+def grouped_images(copies: DataFrame, images: DataFrame, duplicates: DataFrame) -> DataFrame:
     """All embedded images with what makes them belong together.
 
-    ranked: of copies.ranked_images. Returns (image_id, representative_id, content_key, split, label or null, group_key:
-    equal for the images of a cluster, by their content, and stands: the one that a model learns from, so that an image
-    counts once however often it is there)."""
-    narrow = ranked.select("image_id", "representative_id", "content_key", "split")
+    copies, images, duplicates: the tables. Returns (image_id, representative_id, content_key, split, label or null,
+    group_key: equal for the images of a cluster, by their content, and stands: the one that a model learns from, so
+    that an image counts once however often it is there)."""
     members = duplicates.select("image_id", "cluster_id", "is_keeper").join(
-        narrow.select("image_id", "content_key"), "image_id"
+        copies.select("image_id", "content_key"), "image_id"
     )
     keys = members.groupBy("cluster_id").agg(F.min("content_key").alias("cluster_key"))
     in_cluster = members.join(keys, "cluster_id").select("image_id", "cluster_key", "is_keeper")
-    labels = images.select("image_id", F.when(has_label(), F.col("label")).alias("label"))
+    labels = images.select("image_id", "split", F.when(has_label(), F.col("label")).alias("label"))
     return (
-        narrow.join(labels, "image_id")
+        copies.join(labels, "image_id")
         .join(in_cluster, "image_id", "left")
         .withColumn("group_key", F.coalesce("cluster_key", "content_key"))
         .withColumn("stands", F.coalesce("is_keeper", F.lit(True)))
@@ -215,8 +213,7 @@ def labels(context: Context) -> Counts:
             for name in WRITTEN:
                 lake.empty(name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}
-        ranked = ranked_images(lake, model)
-        grouped = keep(grouped_images(ranked, images, duplicates))
+        grouped = keep(grouped_images(lake.require("copies", "neighbours"), images, duplicates))
         counts = _judge(context, grouped, neighbours)
         return {**counts, "notes": notes + counts["notes"]}
     finally:
@@ -340,7 +337,8 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def run(context: Context) -> StageResult:
-    return run_stage(context, JOB, ("images", "embeddings", "neighbours", "duplicates"), _settings(context), labels)
+    inputs = ("images", "embeddings", "copies", "neighbours", "duplicates")
+    return run_stage(context, JOB, inputs, _settings(context), labels)
 
 
 def main(argv: list[str]) -> int:

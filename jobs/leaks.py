@@ -22,17 +22,17 @@ COSINES = pa.schema([("image_id", pa.int64()), ("other_id", pa.int64()), ("cosin
 Batches = Iterator[pa.RecordBatch]
 
 
-def pairs_between(duplicates: DataFrame, ranked: DataFrame, images: DataFrame, between: str) -> DataFrame:
+def pairs_between(duplicates: DataFrame, copies: DataFrame, images: DataFrame, between: str) -> DataFrame:
     """For each image and each other split (or source) that has a duplicate of it, the best one there: an exact copy if
     there is one, else the one that lies nearest to the keeper, or is it.
 
-    duplicates, images: the tables. ranked: copies.ranked_images. between: SPLIT or SOURCE. Skew: a cluster, or a group
+    duplicates, copies, images: the tables. between: SPLIT or SOURCE. Skew: a cluster, or a group
     of copies, is handled by its splits and never pair by pair, and of those only the best MOST_PLACES count.
     Returns the columns of `leaks`; cosine is null where it must be taken from the vectors: see with_cosines."""
     members = (
         duplicates.select("image_id", "cluster_id", "is_keeper", "keeper_id", "cosine_to_keeper")
-        .join(ranked.select("image_id", "representative_id", "uri"), "image_id")
-        .join(images.select("image_id", F.col(between).alias("here")), "image_id")
+        .join(copies.select("image_id", "representative_id"), "image_id")
+        .join(images.select("image_id", "uri", F.col(between).alias("here")), "image_id")
         .where(F.col("here").isNotNull())
     )
     order = F.struct(

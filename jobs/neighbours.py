@@ -18,7 +18,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs import recall
-from jobs.copies import ranked_images
+from jobs.copies import find_copies
 from jobs.engines.frames import (
     batch_rows,
     frame_of,
@@ -33,7 +33,7 @@ from jobs.engines.frames import (
 )
 from jobs.near_rules import near_rule
 from jobs.runs import Context, Counts, StageResult, run_stage
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES, Lake, difference
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
 from udfs.cosine import Ids, Vectors
@@ -159,15 +159,14 @@ def merged_pairs(found: DataFrame, kept: DataFrame, images: DataFrame, k: int) -
 
 
 def neighbours(context: Context) -> Counts:
-    """Brings `neighbours`, `cells` and `centres` in line with the embeddings."""
+    """Brings `copies`, `neighbours`, `cells` and `centres` in line with the embeddings."""
     lake, config = context.lake, context.config
     settings = config.neighbours
-    ranked = ranked_images(lake, config.embed.model)
-    is_representative = F.col("image_id") == F.col("representative_id")
-    marked = keep(ranked.select("image_id", "content_key", is_representative.alias("takes_part")))
-    images = marked.where("takes_part").select("image_id", "content_key")
-    embedded, total = marked.count(), images.count()
-    # The copies of a representative have its neighbours: they are neither searched nor lost.
+    copies = keep(find_copies(lake, config.embed.model))
+    lake.merge("copies", difference(lake.read("copies"), copies, "copies"))
+    # Others have the neighbours of their representative: they are neither searched nor lost.
+    images = copies.where("image_id = representative_id").select("image_id", "content_key")
+    embedded, total = copies.count(), images.count()
     counts: Counts = {"in": embedded, "out": embedded, "failed": 0, "copies": embedded - total, "searched": 0}
     layout = cells.layout(
         total, _dimension(context), settings.exact_images, int(settings.cell_mb * 10**6), settings.probes
@@ -179,8 +178,9 @@ def neighbours(context: Context) -> Counts:
             return {**counts, "wrote": int(afresh) + wrote}
         with batch_rows(lake.spark, ARROW_ROWS):
             searched = _afresh(context, images, total, layout) if afresh else _again(context, images, total, layout)
-            if searched is None:
-                return {**counts, "wrote": 0}
+            if searched is None:  # the lists are those of the last run, and so is what it measured of them
+                last = context.history.last_done(JOB)
+                return {**(last["counts"] if last else {}), **counts, "wrote": 0}
             counts |= {"searched": searched.asked, "cells": layout.cells, "largest_cell": _largest_cell(lake)}
             counts |= _recall(context, searched)
         lake.clear_staging()
@@ -236,7 +236,7 @@ def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout
     result = _staged(lake, merged_pairs(found, kept, images, context.config.neighbours.k), "result")
     concerned = touched.union(gone).distinct()
     in_cells = lists.select(*TABLES["cells"].schema.names).join(fresh, "image_id", "left_semi")
-    lake.merge("neighbours", _difference(old.join(concerned, "image_id", "left_semi"), result))
+    lake.merge("neighbours", difference(old.join(concerned, "image_id", "left_semi"), result, "neighbours"))
     lake.delete("cells", gone.union(fresh).distinct())
     lake.append("cells", in_cells)
     return search
@@ -314,14 +314,6 @@ def _recall(context: Context, search: Search) -> Counts:
     }  # fmt: skip
 
 
-def _difference(old: DataFrame, new: DataFrame) -> DataFrame:
-    """What turns old into new. old, new: `neighbours`. Returns its columns and removed, for Lake.merge."""
-    names = TABLES["neighbours"].schema.names
-    changed = new.exceptAll(old.select(*names)).withColumn("removed", F.lit(False))
-    removed = old.select(*names).join(new.select("image_id", "rank"), ["image_id", "rank"], "left_anti")
-    return changed.unionByName(removed.withColumn("removed", F.lit(True)))
-
-
 def _settings_changed(context: Context) -> bool:
     last = context.history.last_done(JOB)
     return last is None or {**last["settings"], "version": None} != {**_settings(context), "version": None}
@@ -342,7 +334,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 
 def run(context: Context) -> StageResult:
-    return run_stage(context, JOB, ("embeddings", "features"), _settings(context), neighbours)
+    return run_stage(context, JOB, ("images", "features", "embeddings"), _settings(context), neighbours)
 
 
 def main(argv: list[str]) -> int:

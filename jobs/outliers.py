@@ -68,9 +68,10 @@ def _first_neighbour() -> Column:
     return F.min(F.struct("rank", "neighbour_id", "cosine")).alias("first")
 
 
-def different_images(ranked: DataFrame, duplicates: DataFrame) -> DataFrame:
-    """(image_id, content_key) of one image of each cluster and of all that have none. ranked: copies.ranked_images."""
-    representatives = ranked.where(F.col("image_id") == F.col("representative_id"))
+def different_images(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
+    """(image_id, content_key) of one image of each cluster and of all that have none. copies, duplicates: the
+    tables."""
+    representatives = copies.where(F.col("image_id") == F.col("representative_id"))
     return representatives.select("image_id", "content_key").join(redundant_ids(duplicates), "image_id", "left_anti")
 
 
@@ -141,10 +142,10 @@ def measure(spread: Spread, directions: Vectors | None) -> Callable[[Batches], B
 
 
 def measured(
-    embeddings: DataFrame, images: DataFrame, ranked: DataFrame, duplicates: DataFrame, embedded: int
+    embeddings: DataFrame, images: DataFrame, copies: DataFrame, duplicates: DataFrame, embedded: int
 ) -> tuple[DataFrame, list[str]]:
     """MEASURED of all embedded images, and what there is to say. embeddings: (image_id, vector), `embedded` of them."""
-    different = different_images(ranked, duplicates)
+    different = different_images(copies, duplicates)
     labelled = images.where(has_label()).select("image_id", "label")
     spread = spread_of(embeddings, different)
     labels, large = classes_of(different, labelled)

@@ -85,22 +85,17 @@ def run_stage(
 
     inputs: names of tables. settings: what of the configuration decides the result. body: does the work and returns its
     counts, and under "notes" lines that the summary of a run repeats; if counts["wrote"] is 0 it changed nothing, and
-    no row of `runs` is written. always: the body itself finds
-    out whether anything is to be done. Raises ContractError where in != out + failed."""
+    a row of `runs` only says so where the last one saw other inputs. always: the body itself finds out whether anything
+    is to be done. Raises ContractError where in != out + failed."""
     lake = context.lake
     versions = {name: lake.version(name) for name in inputs}
     settings_now = json.loads(json.dumps({**settings, "version": __version__}))
-    if not always:
-        last = context.history.last_done(job)
-        if (
-            last
-            and last["inputs"] == versions
-            and last["settings"] == settings_now
-            and not last["counts"].get("transient")
-        ):
-            result = StageResult(job, last["counts"], 0.0, skipped=True)
-            context.reporter.stage(job, f"nothing to do: {_text(result.counts)}")
-            return result
+    last = context.history.last_done(job)
+    as_before = last is not None and (last["inputs"], last["settings"]) == (versions, settings_now)
+    if last and as_before and not always and not last["counts"].get("transient"):
+        result = StageResult(job, last["counts"], 0.0, skipped=True)
+        context.reporter.stage(job, f"nothing to do: {_text(result.counts)}")
+        return result
     started = _now()
     with metrics.published(
         context.config.metrics, job, lake.uri, lambda told: context.reporter.stage(job, told)
@@ -117,7 +112,7 @@ def run_stage(
         except Exception:
             _record(context, job, versions, settings_now, {}, started, "failed")
             raise
-        if counts.pop("wrote", 1):
+        if counts.pop("wrote", 1) or not as_before:
             _record(context, job, versions, settings_now, counts, started, "done")
         published.update(counts)
     seconds = (_now() - started).total_seconds()

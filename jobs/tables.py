@@ -159,6 +159,11 @@ TABLES: dict[str, Table] = {
             ("image_id", "stage"),
         ),
         Table(
+            "copies",
+            _schema(image_id=_LONG, representative_id=_LONG, content_key=_LONG),
+            ("image_id",),
+        ),
+        Table(
             "centres",
             _schema(cell=_INT, vector=ArrayType(FloatType(), containsNull=False)),
             ("cell",),
@@ -403,6 +408,14 @@ class Lake:
             if found is None or found.simpleString() != column.dataType.simpleString():
                 raise ContractError(f"{name}.{column.name} must be {column.dataType.simpleString()}, got {found}")
         return rows.select(*TABLES[name].schema.names)
+
+
+def difference(old: DataFrame, new: DataFrame, name: str) -> DataFrame:
+    """What turns old rows of a table into new ones, for Lake.merge: the table's columns and `removed`."""
+    names, key = TABLES[name].schema.names, list(TABLES[name].key)
+    changed = new.select(*names).exceptAll(old.select(*names)).withColumn("removed", F.lit(False))
+    removed = old.select(*names).join(new.select(*key), key, "left_anti")
+    return changed.unionByName(removed.withColumn("removed", F.lit(True)))
 
 
 def dense_ids(

@@ -197,6 +197,9 @@ class SparkEngine(Engine):
     def merge(self, path: str, table: Table, changes: DataFrame) -> None:
         from delta.tables import DeltaTable
 
+        changes = self.keep(changes)
+        if changes.isEmpty():
+            return
         columns = {column: F.col(f"s.{column}") for column in table.schema.names}
         (
             DeltaTable.forPath(self.spark, path)

@@ -23,7 +23,7 @@ Row = tuple[Any, ...]
 # Tables that two lakes of the same images have in common; `runs` tells of times.
 RESULTS = ("images", "features", "embeddings", "neighbours", "duplicates", "scores", "issues", "failures")
 # Columns of other images, and of clusters, which have ids of their own in each lake.
-_IMAGE_IDS = ("image_id", "neighbour_id", "keeper_id", "evidence_id")
+_IMAGE_IDS = ("image_id", "neighbour_id", "keeper_id", "evidence_id", "other_id", "representative_id")
 _CLUSTER_IDS = ("cluster_id", "component_id")
 _NOT_COMPARED = {
     "images": ("uri", "source", "etag", "modified_at"),

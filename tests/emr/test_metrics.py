@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from jobs import config, metrics, runs
+from jobs import __version__, config, metrics, runs
 from jobs.errors import ContractError
 from jobs.runs import Context
 from tests import s3_server
@@ -212,7 +212,9 @@ def test_run_stage_publishes(cloudwatch: Any) -> None:
     """A stage that is not hooked up, and one that broke its promise but counts as done."""
     lake = SimpleNamespace(uri="s3://b/lake", version=lambda _: 0)
     loaded = config.load((), ["metrics.namespace=hooked", "metrics.usd_per_hour=1"])
-    context = cast(Context, SimpleNamespace(lake=lake, config=loaded, reporter=_Reporter()))
+    same = {"inputs": {}, "settings": {"version": __version__}, "counts": {}}
+    history = SimpleNamespace(last_done=lambda _: same)
+    context = cast(Context, SimpleNamespace(lake=lake, config=loaded, reporter=_Reporter(), history=history))
     done = runs.run_stage(context, "embed", (), {}, lambda _: {**COUNTS, "wrote": 0}, always=True)
     assert done.counts["in"] == 200
     with pytest.raises(ContractError):

@@ -68,6 +68,7 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
         "edge_frequency": 2.0,
         "entropy": 7.0,
     }
+    best = {pixel_hash(picture): picture.image_id for picture in representatives(pictures)}
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
             {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "label": p.label,
@@ -90,6 +91,10 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
              "at": SOME_DAY}
             for p in pictures
             if p.vector is None
+        ],
+        "copies": [
+            {"image_id": p.image_id, "representative_id": best[pixel_hash(p)], "content_key": content_key(p)}
+            for p in read
         ],
     }  # fmt: skip
     return {
@@ -140,6 +145,10 @@ def nearest(spark: SparkSession, pictures: Sequence[Picture], k: int = 10) -> Da
 def pixel_hash(picture: Picture) -> str:
     text = picture.content or f"only {picture.image_id} {picture.vector}"
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def content_key(picture: Picture) -> int:
+    return int(pixel_hash(picture)[:15], 16)
 
 
 class MemoryLake(Lake):
@@ -207,7 +216,7 @@ def on_disk(spark: SparkSession, folder: Path, *overrides: str) -> Iterator[Cont
 def fill(context: Context, pictures: Sequence[Picture]) -> None:
     """Makes the tables of the context's lake hold these pictures and no others."""
     for name, table in frames(context.lake.spark, pictures).items():
-        if name != "failures":
+        if name not in ("failures", "copies"):
             context.lake.overwrite(name, table)
 
 

@@ -6,7 +6,7 @@ import datetime
 import random
 from typing import TYPE_CHECKING
 
-from jobs.copies import ranked_images
+from jobs.copies import find_copies
 from tests.spark import small_lake
 from tests.spark.small_lake import SOME_DAY, Picture
 from udfs import models
@@ -43,12 +43,14 @@ def test_representatives(spark: SparkSession, tmp_path: Path, capsys: pytest.Cap
     pictures = drawn()
     best = {small_lake.pixel_hash(picture): picture.image_id for picture in small_lake.representatives(pictures)}
     with small_lake.in_memory(spark, tmp_path, pictures, shuffled=3) as context:
-        ranked = ranked_images(context.lake, models.DEFAULT)
-        found = [(row["image_id"], row["representative_id"]) for row in ranked.collect()]
-        ranked.explain()
+        copies = find_copies(context.lake, models.DEFAULT)
+        found = [(row["image_id"], row["representative_id"], row["content_key"]) for row in copies.collect()]
+        copies.explain()
         plan = capsys.readouterr().out
     assert sorted(found) == sorted(
-        (picture.image_id, best[small_lake.pixel_hash(picture)]) for picture in pictures if picture.vector is not None
+        (picture.image_id, best[small_lake.pixel_hash(picture)], small_lake.content_key(picture))
+        for picture in pictures
+        if picture.vector is not None
     )
     assert CONTENTS < len(set(best.values())) < COUNT / 2
     assert "Window" not in plan

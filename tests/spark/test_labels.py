@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from jobs import catalog, label_issues, labels
-from jobs.copies import content_key, ranked_images
+from jobs.copies import content_key
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
 from jobs.tables import TABLES
@@ -134,9 +134,8 @@ def test_images_of_a_cluster_are_in_one_fold_and_do_not_vote_for_one_another(
     all_pictures = [*relabelled(pictures, {0: "dog"}), *copies]
     with stage(spark, tmp_path, all_pictures, clusters=[cluster]) as (context, _):
         grouped = labels.grouped_images(
-            ranked_images(context.lake, context.config.embed.model),
-            context.lake.read("images"), context.lake.read("duplicates"),
-        )  # fmt: skip
+            context.lake.read("copies"), context.lake.read("images"), context.lake.read("duplicates")
+        )
         rows = [(name, number, labels.SAMPLE_PARTS) for number, name in enumerate(ANIMALS)]
         numbers = frame_of(spark, rows, "label STRING, class INT, parts INT")
         asked = labels.asked_images(grouped, numbers, context.lake.read("neighbours"), 5).collect()

@@ -25,14 +25,16 @@ MEMBERS = [
 
 
 def tables(spark: SparkSession) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """duplicates, ranked and images of MEMBERS."""
+    """duplicates, copies and images of MEMBERS."""
     duplicates = [(i, c, "near", keeper, i == keeper, cosine, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
     return (
         frame_of(spark, duplicates, TABLES["duplicates"].schema),
+        frame_of(spark, [(m[0], m[4], 0) for m in MEMBERS], TABLES["copies"].schema),
         frame_of(
-            spark, [(m[0], m[4], f"/{m[0]}") for m in MEMBERS], "image_id long, representative_id long, uri string"
+            spark,
+            [(m[0], f"/{m[0]}", m[5], m[6]) for m in MEMBERS],
+            "image_id long, uri string, split string, source string",
         ),
-        frame_of(spark, [(m[0], m[5], m[6]) for m in MEMBERS], "image_id long, split string, source string"),
     )
 
 
@@ -67,11 +69,9 @@ def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.Monke
     monkeypatch.setattr(leaks, "MOST_PLACES", 3)
     members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, 50, 0) for i in range(1, 51)]
     duplicates = frame_of(spark, members, TABLES["duplicates"].schema)
-    ranked = frame_of(
-        spark, [(i, i, f"/{i}") for i in range(1, 51)], "image_id long, representative_id long, uri string"
-    )
-    images = frame_of(spark, [(i, f"s{i}") for i in range(1, 51)], "image_id long, source string")
-    rows = leaks.pairs_between(duplicates, ranked, images, leaks.SOURCE).collect()
+    copies = frame_of(spark, [(i, i, 0) for i in range(1, 51)], TABLES["copies"].schema)
+    images = frame_of(spark, [(i, f"/{i}", f"s{i}") for i in range(1, 51)], "image_id long, uri string, source string")
+    rows = leaks.pairs_between(duplicates, copies, images, leaks.SOURCE).collect()
     assert {row["there"] for row in rows} == {"s1", "s2", "s3"}
     assert {row["image_id"] for row in rows} == set(range(1, 51))
 

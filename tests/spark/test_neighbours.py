@@ -175,7 +175,7 @@ def changed_lake(seed: int) -> list[list[Picture]]:
 
 
 def versions(context: Context) -> dict[str, int | None]:
-    return {name: context.lake.version(name) for name in ("neighbours", "cells", "centres", "runs")}
+    return {name: context.lake.version(name) for name in ("copies", "neighbours", "cells", "centres")}
 
 
 def test_a_lake_that_changes(spark: SparkSession, tmp_path: Path) -> None:
@@ -200,6 +200,7 @@ def test_a_lake_that_changes(spark: SparkSession, tmp_path: Path) -> None:
         small_lake.fill(context, third)  # the same rows under newer versions
         again = neighbours.run(context)
         assert (again.skipped, again.counts["searched"]) == (False, 0)
+        assert neighbours.run(context).skipped
         assert versions(context) == before
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from jobs import outliers
-from jobs.copies import ranked_images
 from jobs.engines.frames import frame_of
 from jobs.tables import TABLES
 from tests.bench.outliers import outlier_scores
@@ -48,10 +47,9 @@ def scored(
     """(outlier_score, class_outlier_score) by image."""
     with small_lake.in_memory(spark, folder, rows, shuffled=shuffled) as context:
         lake = context.lake
-        ranked = ranked_images(lake, context.config.embed.model)
         duplicates = frame_of(spark, [], TABLES["duplicates"].schema)
         embeddings = lake.read("embeddings").select("image_id", "vector")
-        measured, notes = outliers.measured(embeddings, lake.read("images"), ranked, duplicates, len(rows))
+        measured, notes = outliers.measured(embeddings, lake.read("images"), lake.read("copies"), duplicates, len(rows))
         assert not notes
         near = outliers.nearness(small_lake.nearest(spark, rows), duplicates)
         found = outliers.outlier_scores(near.join(measured, "image_id").persist()).collect()
