@@ -16,6 +16,7 @@ from jobs.engines.frames import batch_rows, keep
 from jobs.issue_rows import issue_rows, unlike
 from jobs.label_issues import conflict_issues, wrong_label_issues
 from jobs.members import is_broken_shard
+from jobs.report_format import written_out
 from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.scores import QUALITY, quality_issues, quality_scores
 from jobs.tables import TABLES
@@ -142,7 +143,7 @@ def _places(images: DataFrame) -> tuple[int, list[str], list[str]]:
     only = row[leaks.SPLIT]["first"]
     told = []
     if only is not None and leaks.SPLIT not in several:
-        told.append(f"leaks: all images are in one split ({only[:SHOWN]}): none can be found")
+        told.append(f"leaks: all images are in one split ({written_out(only[:SHOWN])}): none can be found")
     return row["images"], several, told
 
 

@@ -200,12 +200,7 @@ def labels(context: Context) -> Counts:
     images = lake.require("images", "catalog")
     embedded = lake.require("embeddings", "embed").where(F.col("model") == model)
     neighbours, duplicates = lake.require("neighbours", "neighbours"), lake.require("duplicates", "clusters")
-    about = images.agg(
-        F.count("*").alias("images"), F.count_if(has_label()).alias("labelled"),
-        F.min(F.when(has_label(), F.col("label"))).alias("first"),
-        F.max(F.when(has_label(), F.col("label"))).alias("last"),
-        F.min("split").alias("first_split"), F.max("split").alias("last_split"),
-    ).first()  # fmt: skip
+    about = images.agg(F.count("*").alias("images"), F.count_if(has_label()).alias("labelled")).first()
     notes = [] if about is None else _first_notes(about.asDict())
     try:
         if about is None or not about["labelled"]:
@@ -280,16 +275,12 @@ def _vectors(context: Context) -> DataFrame:
 
 
 def _first_notes(about: dict[str, Any]) -> list[str]:
-    """What the columns label and split alone tell. about: counts and extremes of `images`."""
-    notes = []
-    if about["first_split"] is not None and about["first_split"] == about["last_split"]:
-        split = written_out(about["first_split"])
-        notes.append(f"splits: there is only {split}, so leaks between splits cannot be found")
+    """What the column label alone tells. about: counts of `images`."""
     if not about["labelled"]:
-        notes.append("labels: no image has one, so none was judged")
-    elif about["labelled"] < about["images"]:
-        notes.append(f"labels: {about['images'] - about['labelled']:,} of {about['images']:,} images have none")
-    return notes
+        return ["labels: no image has one, so none was judged"]
+    if about["labelled"] < about["images"]:
+        return [f"labels: {about['images'] - about['labelled']:,} of {about['images']:,} images have none"]
+    return []
 
 
 def _notes(lake: Lake, why: DataFrame, known: dict[str, int], classes: Classes, is_judged: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """The notebook runs on a lake, and is committed without what a run leaves in it."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import nbclient
 import nbformat
 import pytest
 
+from jobs import tables
+from jobs.scores import QUALITY
 from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
 
@@ -33,6 +36,14 @@ def test_committed_without_output() -> None:
             assert (cell.outputs, cell.execution_count) == ([], None), cell.id
     assert set(book.metadata) <= {"kernelspec", "language_info"}
     assert "/home/" not in NOTEBOOK.read_text(encoding="utf-8")
+
+
+def test_all_limits_are_drawn() -> None:
+    """Catches a score with a limit that came after the notebook."""
+    cell = next(cell.source for cell in read().cells if "LIMITS = {" in cell.source)
+    named = dict(re.findall(r'"(\w+_score)": "(\w+)"', cell))
+    outliers = {"outlier_score": tables.OUTLIER, "class_outlier_score": tables.CLASS_OUTLIER}
+    assert named == {score: issue for issue, score in QUALITY.items()} | outliers
 
 
 def test_text_before_each_section() -> None:
