@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emr.figures_file import Reader
-from jobs import config
+from jobs import config, pipeline
 from udfs import cells, search
 
-STAGES = ("catalog", "embed", "neighbours", "clusters", "labels", "content", "issues", "report")
+STAGES = pipeline.NAMES
 DIMENSION = 1280  # numbers in a vector of the default model
 IMAGE_ROW = 8 + 8 + 4 + 1  # bytes of a pack beside the vector: id, key, cell, flag
 LIST_ROW, NEIGHBOUR = 8 + 8 + 4, 8 + 8 + 8  # bytes of a list, and of each neighbour in it

@@ -33,10 +33,11 @@ from pyspark.sql.types import (
 from jobs import __version__, members
 from jobs.config import Catalog, Config
 from jobs.engines.base import of
+from jobs.engines.choice import large_lake
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.errors import ConfigError, InputError
 from jobs.inventory import Report, find_report, stage_objects
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import TABLES, dense_ids
 from udfs import fetch, objects, parquet_rows, ranges, shards, uris
 from udfs.errors import ImageError
@@ -546,6 +547,14 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     return {**counts, "wrote": int(bool(by_change))}
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the stage is to catalogue. references: of the manifests among the inputs."""
+
+    inputs: Inputs
+    references: DataFrame | None
+
+
 def _refuse_overlap(folders: list[str]) -> None:
     """Raises InputError where one folder is another or lies inside it: its images would be there twice."""
     for number, folder in enumerate(folders):
@@ -578,10 +587,24 @@ def _digest(settings: dict[str, Any]) -> int:
     return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16) + 1
 
 
-def run(context: Context, inputs: Inputs, references: DataFrame | None) -> StageResult:
-    """The whole stage. It always lists: only the store knows whether something changed."""
-    settings = _settings(inputs, context.config)
-    return run_stage(context, JOB, (), settings, lambda c: catalog(c, inputs, references), always=True)
+def _catalog(context: Context) -> Counts:
+    given: Given = context.given[JOB]
+    counts = catalog(context, given.inputs, given.references)
+    line = large_lake(context.lake.engine.name, counts["out"], counts["megabytes"], context.config.spark)
+    if line:
+        context.reporter.say(line)
+    return counts
+
+
+STAGE = Stage(
+    name=JOB,
+    does="list the inputs and number the images",
+    reads=(),
+    writes=("images",),
+    settings=lambda context: _settings(context.given[JOB].inputs, context.config),
+    body=_catalog,
+    always=lambda _: True,  # it always lists: only the store knows whether something changed
+)
 
 
 def main(argv: list[str]) -> int:

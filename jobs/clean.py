@@ -20,7 +20,7 @@ from jobs.clean_rules import judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.progress import say
-from jobs.runs import Context
+from jobs.stage import Context
 from jobs.tables import TABLES, Lake
 from udfs import objects, uris
 from udfs.s3 import StoreError

@@ -22,7 +22,7 @@ from jobs.copies import ordered_images
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.keepers import keepers_of, thumbnails_of
 from jobs.near_rules import near_rule, uncalibrated_line
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import TABLES, dense_ids
 from udfs import alignment
 from udfs.near_rule import BACKGROUND_RANK, NearRule
@@ -192,13 +192,21 @@ def _settings(context: Context) -> dict[str, Any]:
     }
 
 
-def run(context: Context) -> StageResult:
+def _say_uncalibrated(context: Context) -> None:
     line = uncalibrated_line(context.config)
     if line:
         context.reporter.stage(JOB, line)
-    # Of images their times, sizes and names: they decide which copy is the one to keep.
-    inputs = ("images", "features", "embeddings", "copies", "neighbours")
-    return run_stage(context, JOB, inputs, _settings(context), clusters)
+
+
+STAGE = Stage(
+    name=JOB,
+    does="group duplicates and choose keepers",
+    reads=("images", "features", "embeddings", "copies", "neighbours"),  # times, sizes and names decide what is kept
+    writes=("duplicates",),
+    settings=_settings,
+    body=clusters,
+    before=_say_uncalibrated,
+)
 
 
 def main(argv: list[str]) -> int:

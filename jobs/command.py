@@ -9,18 +9,18 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
 from jobs import __version__, config, interrupts, tables
 from jobs.engines.base import of
-from jobs.engines.choice import choose, large_lake
+from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
 from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
-from jobs.runs import Context
+from jobs.stage import Context
 from udfs import models, objects, uris
 from udfs.s3 import StoreError
 
@@ -32,19 +32,14 @@ AGAIN = "interrupted; run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
+    from jobs import pipeline
+
     top = argparse.ArgumentParser(prog="imagesieve", description="Sieves a lake of images.", allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"imagesieve {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     texts = {
         "run": "all stages, from images to the report",
-        "catalog": "list the inputs and number the images",
-        "embed": "read each new image: features and embedding",
-        "neighbours": "find the nearest images of each image",
-        "clusters": "group duplicates and choose keepers",
-        "labels": "find wrong labels",
-        "content": "say what is in the images: concepts and topics",
-        "issues": "say what is wrong with each image",
-        "report": "write the HTML report",
+        **{stage.name: stage.does for stage in pipeline.STAGES},
         "clean": "write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
     }
     commands.add_parser(EMR, help="package, submit, watch and price runs on EMR: see imagesieve emr --help")
@@ -202,7 +197,7 @@ def _work(
     arguments: argparse.Namespace, settings: config.Config, plan: _Plan, spark: SparkSession, reporter: Reporter
 ) -> None:
     """Does what was planned, in a session."""
-    from jobs import catalog, clean, pipeline
+    from jobs import catalog, clean, pipeline, report
 
     references = catalog.read_manifests(spark, plan.inputs) if plan.inputs else None
     run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
@@ -212,17 +207,14 @@ def _work(
     with acquire(plan.lake, run_id, settings.lease.ttl_s) as lease:
         lake = tables.Lake(spark, plan.lake, run_id, lease)
         lake.open()
-        context = Context(lake, settings, reporter)
+        given: dict[str, Any] = {report.JOB: plan.report}
+        if plan.inputs:
+            given[catalog.JOB] = catalog.Given(plan.inputs, references)
+        context = Context(lake, settings, reporter, given, pipeline.NAMES)
         if plan.targets is not None:
             clean.run(context, plan.targets, dry_run=False)
             return
-        if plan.inputs:
-            counts = catalog.run(context, plan.inputs, references).counts
-            line = large_lake(lake.engine.name, counts["out"], counts["megabytes"], settings.spark)
-            if line:
-                reporter.say(line)
-        if arguments.command != catalog.JOB:
-            pipeline.run_stages(context, arguments.command, plan.report)
+        pipeline.run_stages(context, arguments.command)
 
 
 def _mentions_s3(arguments: argparse.Namespace) -> bool:

@@ -14,7 +14,7 @@ from jobs.embed import model_cache
 from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
 from jobs.neighbours import step
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from udfs import concepts, models, topics
 from udfs.cell_packs import vectors_of
 from udfs.concepts import Classifier
@@ -171,8 +171,14 @@ def _settings(context: Context) -> dict[str, Any]:
     return {"model": context.config.embed.model, **{name: getattr(settings, name) for name in names}}
 
 
-def run(context: Context) -> StageResult:
-    return run_stage(context, JOB, ("images", "embeddings", "copies", "duplicates"), _settings(context), content)
+STAGE = Stage(
+    name=JOB,
+    does="say what is in the images: concepts and topics",
+    reads=("images", "embeddings", "copies", "duplicates"),
+    writes=("concepts", "topics", "topic_summaries"),
+    settings=_settings,
+    body=content,
+)
 
 
 def main(argv: list[str]) -> int:

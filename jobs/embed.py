@@ -17,7 +17,7 @@ from jobs import vectors
 from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import Lake
 from udfs import arrow, errors, fetch, models, networks
 
@@ -232,8 +232,9 @@ def _counts(lake: Lake, model: str) -> Counts:
     return {"in": lake.read("images").count(), "out": out, "failed": failures.count(), "transient": transient}
 
 
-def _refuse_another(context: Context, model: models.Model) -> None:
+def _refuse_another(context: Context) -> None:
     """Raises ConfigError where the lake has vectors of this key that another network or preprocessing has made."""
+    model = models.find(context.config.embed.model, context.config.models)
     settings = F.get_json_object("config", "$.settings.model"), F.get_json_object("config", "$.settings.fingerprint")
     of_this_key = context.lake.read("runs").where((F.col("job") == JOB) & (settings[0] == model.key))
     if not of_this_key.where(settings[1] != model.fingerprint).isEmpty():
@@ -243,13 +244,26 @@ def _refuse_another(context: Context, model: models.Model) -> None:
         )
 
 
-def run(context: Context) -> StageResult:
-    settings = {name: getattr(context.config.embed, name) for name in SETTINGS}
+def _settings(context: Context) -> dict[str, Any]:
     model = models.find(context.config.embed.model, context.config.models)
-    _refuse_another(context, model)
-    settings["fingerprint"] = model.fingerprint
-    # Whether imported vectors are still those of the last run is not known.
-    return run_stage(context, JOB, ("images",), settings, embed, always=model.format == "vectors")
+    return {**{name: getattr(context.config.embed, name) for name in SETTINGS}, "fingerprint": model.fingerprint}
+
+
+def _is_imported(context: Context) -> bool:
+    """Whether imported vectors are still those of the last run is not known."""
+    return models.find(context.config.embed.model, context.config.models).format == "vectors"
+
+
+STAGE = Stage(
+    name=JOB,
+    does="read each new image: features and embedding",
+    reads=("images",),
+    writes=("features", "embeddings", "failures"),
+    settings=_settings,
+    body=embed,
+    before=_refuse_another,
+    always=_is_imported,
+)
 
 
 def main(argv: list[str]) -> int:

@@ -14,7 +14,7 @@ from pyspark.sql.types import LongType, StringType, StructField, StructType
 
 from jobs.engines.frames import frame_of, map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
-from jobs.runs import Context
+from jobs.stage import Context
 from udfs import fetch, inventory, objects, ranges
 from udfs.errors import ImageError
 from udfs.s3 import StoreError

@@ -17,8 +17,8 @@ from jobs.issue_rows import issue_rows, unlike
 from jobs.label_issues import conflict_issues, wrong_label_issues
 from jobs.members import is_broken_shard
 from jobs.report_format import written_out
-from jobs.runs import Context, Counts, StageResult, run_stage
 from jobs.scores import QUALITY, quality_issues, quality_scores
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import TABLES
 
 JOB = "issues"
@@ -162,9 +162,14 @@ def _settings(context: Context) -> dict[str, Any]:
     return {"model": context.config.embed.model, **limits}
 
 
-def run(context: Context) -> StageResult:
-    inputs = ("images", "features", "failures", "embeddings", "copies", "neighbours", "duplicates", "labels")
-    return run_stage(context, JOB, inputs, _settings(context), issues)
+STAGE = Stage(
+    name=JOB,
+    does="say what is wrong with each image",
+    reads=("images", "features", "failures", "embeddings", "copies", "neighbours", "duplicates", "labels"),
+    writes=("scores", "leaks", "issues"),
+    settings=_settings,
+    body=issues,
+)
 
 
 def main(argv: list[str]) -> int:

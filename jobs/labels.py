@@ -21,7 +21,7 @@ from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, 
 from jobs.label_issues import has_label
 from jobs.neighbours import step
 from jobs.report_format import written_out
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import TABLES, Lake
 from udfs import label_model, label_rows
 from udfs.label_model import LabelModel
@@ -327,9 +327,14 @@ def _settings(context: Context) -> dict[str, Any]:
     return {"model": context.config.embed.model, **{name: getattr(settings, name) for name in names}}
 
 
-def run(context: Context) -> StageResult:
-    inputs = ("images", "embeddings", "copies", "neighbours", "duplicates")
-    return run_stage(context, JOB, inputs, _settings(context), labels)
+STAGE = Stage(
+    name=JOB,
+    does="find wrong labels",
+    reads=("images", "embeddings", "copies", "neighbours", "duplicates"),
+    writes=WRITTEN,
+    settings=_settings,
+    body=labels,
+)
 
 
 def main(argv: list[str]) -> int:

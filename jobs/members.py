@@ -8,7 +8,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs.engines.frames import map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
-from jobs.runs import Context
+from jobs.stage import Context
 from udfs import fetch, shards
 
 FILES = from_arrow_schema(shards.FILES)

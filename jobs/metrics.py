@@ -25,7 +25,7 @@ Metric = tuple[str, float, str]  # name, value, CloudWatch's unit
 
 
 def stage_metrics(counts: Mapping[str, Any], seconds: float, usd_per_hour: float | None) -> list[Metric]:
-    """The metrics of a stage that ended well. counts: of jobs.runs. usd_per_hour: null leaves the cost out.
+    """The metrics of a stage that ended well. counts: of jobs.stage. usd_per_hour: null leaves the cost out.
 
     images_per_second counts what was read where the stage says so, for most images may be known from before."""
     images = counts["in"]

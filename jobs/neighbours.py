@@ -32,7 +32,7 @@ from jobs.engines.frames import (
     write_parquet,
 )
 from jobs.near_rules import near_rule
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from jobs.tables import TABLES, Lake, difference
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
@@ -333,8 +333,14 @@ def _settings(context: Context) -> dict[str, Any]:
     return {"model": context.config.embed.model, **{name: getattr(settings, name) for name in names}}
 
 
-def run(context: Context) -> StageResult:
-    return run_stage(context, JOB, ("images", "features", "embeddings"), _settings(context), neighbours)
+STAGE = Stage(
+    name=JOB,
+    does="find the nearest images of each image",
+    reads=("images", "features", "embeddings"),
+    writes=("copies", "neighbours", "cells", "centres"),
+    settings=_settings,
+    body=neighbours,
+)
 
 
 def main(argv: list[str]) -> int:

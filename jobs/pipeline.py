@@ -8,34 +8,46 @@ import time
 
 from pyspark.sql import functions as F
 
-from jobs import clusters, content, embed, issues, labels, neighbours, report, report_pages
+from jobs import catalog, clusters, content, embed, issues, labels, neighbours, report, report_pages
 from jobs.progress import say
-from jobs.runs import Context, StageResult
+from jobs.stage import Context, StageResult
 from jobs.tables import ISSUES
 from udfs import components
 
-STAGES = {
-    embed.JOB: embed.run,
-    neighbours.JOB: neighbours.run,
-    clusters.JOB: clusters.run,
-    labels.JOB: labels.run,
-    content.JOB: content.run,
-    issues.JOB: issues.run,
-}
+RUN = "run"
+
+# In the order in which a run takes them.
+STAGES = (
+    catalog.STAGE,
+    embed.STAGE,
+    neighbours.STAGE,
+    clusters.STAGE,
+    labels.STAGE,
+    content.STAGE,
+    issues.STAGE,
+    report.STAGE,
+)
+NAMES = tuple(stage.name for stage in STAGES)
+_SUMMED_UP = (RUN, issues.STAGE.name, report.STAGE.name)  # commands after which the tables of the summary are whole
 
 
-def run_stages(context: Context, command: str, report_uri: str) -> None:
-    """Runs one stage after the catalog, or all of them for `run`, and prints the summary where the tables are whole."""
+def run_stages(context: Context, command: str) -> None:
+    """Runs one stage, or all of them for `run`, and prints the summary where the tables are whole."""
     started = time.monotonic()
-    last = context.history.last_done(embed.JOB)
-    if command == "run" and (last is None or last["inputs"] != {"images": context.lake.version("images")}):
-        threading.Thread(target=_prepare, daemon=True, name="prepare").start()
-    results = [stage(context) for name, stage in STAGES.items() if command in ("run", name)]
-    if command in ("run", report.JOB):
-        results.append(report.run(context, report_uri))
-    if command in ("run", issues.JOB, report.JOB):
-        for line in summary(context, results, time.monotonic() - started, report_uri):
+    results = []
+    for stage in STAGES:
+        if command in (RUN, stage.name):
+            if command == RUN and stage is embed.STAGE and _has_news(context):
+                threading.Thread(target=_prepare, daemon=True, name="prepare").start()
+            results.append(stage.run(context))
+    if command in _SUMMED_UP:
+        for line in summary(context, results, time.monotonic() - started):
             say(line)
+
+
+def _has_news(context: Context) -> bool:
+    last = context.history.last_done(embed.JOB)
+    return last is None or last["inputs"] != {"images": context.lake.version("images")}
 
 
 def _prepare() -> None:
@@ -44,7 +56,7 @@ def _prepare() -> None:
     report_pages.compile_templates()
 
 
-def summary(context: Context, results: list[StageResult], seconds: float, report_uri: str) -> list[str]:
+def summary(context: Context, results: list[StageResult], seconds: float) -> list[str]:
     """What was found, in lines for a person: counts by kind, what to do, where everything lies."""
     lake = context.lake
     images = lake.read("images").count()
@@ -80,13 +92,13 @@ def summary(context: Context, results: list[StageResult], seconds: float, report
         lines.append(f"{leaks:,} images have a duplicate in another split: a test on them measures memory")
     lines.append(f"tables: {lake.uri}")
     if any(result.job == report.JOB for result in results):
-        lines.append(f"report: {report.link_to(report_uri)}")
+        lines.append(f"report: {report.link_to(context.given[report.JOB])}")
     return lines
 
 
 def notes(context: Context) -> list[str]:
     """What the last runs of the stages have to say to a person, in the order of the stages."""
-    last = [context.history.last_done(job) for job in STAGES]
+    last = [context.history.last_done(name) for name in NAMES]
     return [note for done in last if done for note in done["counts"].get("notes", ())]
 
 

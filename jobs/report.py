@@ -27,7 +27,7 @@ from jobs.report_values import (
     Picture,
     Vote,
 )
-from jobs.runs import Context, Counts, StageResult, run_stage
+from jobs.stage import Context, Counts, Stage
 from udfs import arrow, fetch, objects, uris
 
 JOB = "report"
@@ -66,7 +66,7 @@ def write(context: Context, report_uri: str) -> Counts:
     those of images that could not be read again."""
     lake, settings = context.lake, context.config.report
     issues, failures = lake.require("issues", "issues"), lake.read("failures")
-    summary = report_rows.summarise(lake, context.config)
+    summary = report_rows.summarise(lake, context.config, [name for name in context.order if name != JOB])
     codes = {row["error"]: row["count"] for row in failures.groupBy("error").count().collect()}
     failure_rows = failures.orderBy("error", "image_id").limit(settings.images_per_issue).collect()
     rows = report_rows.worst(issues.where(F.col("issue") != tables.CORRUPTED), settings.images_per_issue)
@@ -167,13 +167,25 @@ def _write_folder(folder: Path, thumbnails: dict[str, bytes], pages: Any) -> Non
     pages(folder)
 
 
-def run(context: Context, report_uri: str) -> StageResult:
-    inputs = ("images", "failures", "duplicates", "leaks", "labels", "confusions", "classes", "topics",
-              "topic_summaries", "scores", "issues")  # fmt: skip
-    settings = {"report": report_uri, **context.config.as_dict()["report"]}
-    # A report that somebody deleted is written again.
-    deleted = not objects.exists(index_of(report_uri))
-    return run_stage(context, JOB, inputs, settings, lambda c: write(c, report_uri), always=deleted)
+def _settings(context: Context) -> dict[str, Any]:
+    return {"report": context.given[JOB], **context.config.as_dict()["report"]}
+
+
+def _is_deleted(context: Context) -> bool:
+    """A report that somebody deleted is written again."""
+    return not objects.exists(index_of(context.given[JOB]))
+
+
+STAGE = Stage(
+    name=JOB,
+    does="write the HTML report",
+    reads=("images", "features", "embeddings", "failures", "duplicates", "leaks", "labels", "confusions", "classes",
+           "topics", "topic_summaries", "scores", "issues"),
+    writes=(),
+    settings=_settings,
+    body=lambda context: write(context, context.given[JOB]),
+    always=_is_deleted,
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:

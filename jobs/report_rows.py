@@ -6,7 +6,7 @@ import datetime
 import functools
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyspark.sql import DataFrame, Row, Window
@@ -26,11 +26,10 @@ BINS = 20  # of a histogram of scores
 MEMBERS_SHOWN = 12  # of one cluster
 PAIRS_SHOWN = 64  # pairs of splits, and as many of sources, of which leaks are counted
 SPLITS_SHOWN = 8
-STAGES = ("catalog", "embed", "neighbours", "clusters", "labels", "content", "issues")
 
 
-def summarise(lake: Lake, config: Config) -> Summary:
-    """The numbers of the first page."""
+def summarise(lake: Lake, config: Config, order: Sequence[str]) -> Summary:
+    """The numbers of the first page. order: the names of the stages that come before it."""
     images, issues = lake.read("images"), lake.read("issues")
     by_issue = {row["issue"]: row["count"] for row in issues.groupBy("issue").count().collect()}
     found = suggestions(issues, images)
@@ -58,7 +57,7 @@ def summarise(lake: Lake, config: Config) -> Summary:
         splits=splits(images, total["images"]),
         histograms=histograms(lake.read("scores")),
         thresholds=thresholds(config),
-        stages=last_stages(lake),
+        stages=last_stages(lake, order),
     )
 
 
@@ -134,15 +133,15 @@ def thresholds(config: Config) -> dict[str, float]:
     return {**found, **{score: getattr(config.issues, issue) for score, issue in by_distance.items()}}
 
 
-def last_stages(lake: Lake) -> list[Stage]:
-    """The newest row of `runs` of each stage, in the order of the stages."""
+def last_stages(lake: Lake, order: Sequence[str]) -> list[Stage]:
+    """The newest row of `runs` of each stage, in that order."""
     newest = (
         lake.read("runs").groupBy("job").agg(F.max_by(F.struct("seconds", "counts", "status"), "ended_at").alias("r"))
     )
     rows = {row["job"]: row["r"] for row in newest.collect()}
     return [
         _stage(job, rows[job]["seconds"], json.loads(rows[job]["counts"]), rows[job]["status"])
-        for job in STAGES
+        for job in order
         if job in rows
     ]
 

@@ -5,7 +5,9 @@ Tables are Delta, read by Spark, delta-rs, DuckDB and Athena alike: no deletion 
 
 from __future__ import annotations
 
+import copy
 import json
+from collections.abc import Collection
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -309,6 +311,14 @@ class Lake:
         self.uri = uri
         self.run_id = run_id
         self._lease = lease
+        self._reads = self._writes = frozenset(TABLES)
+
+    def within(self, reads: Collection[str], writes: Collection[str]) -> Lake:
+        """The same lake, which refuses all tables but these and `runs`: ContractError."""
+        narrow = copy.copy(self)
+        narrow._writes = frozenset(writes)
+        narrow._reads = narrow._writes.union(reads, ["runs"])
+        return narrow
 
     def path(self, name: str) -> str:
         """Where a table lies, as a canonical URI."""
@@ -319,6 +329,8 @@ class Lake:
 
     def version(self, name: str) -> int | None:
         """The newest Delta version of a table, or None where it is not there yet."""
+        if name not in self._reads:
+            raise ContractError(f"a stage reads {name}, which it does not declare")
         return delta_log.version(self.path(name))
 
     def read(self, name: str) -> DataFrame:
@@ -355,7 +367,7 @@ class Lake:
         """Removes all rows of these image_ids. ids: (image_id), no duplicates."""
         if not self.exists(name):
             return
-        self._may_write()
+        self._may_write_table(name)
         self.engine.delete(self.path(name), TABLES[name], ids)
 
     def merge(self, name: str, changes: DataFrame) -> None:
@@ -395,8 +407,13 @@ class Lake:
             raise ContractError(f"{self.uri} was opened to read only")
         self._lease.check()
 
-    def _create(self, name: str) -> None:
+    def _may_write_table(self, name: str) -> None:
+        if name not in self._writes:
+            raise ContractError(f"a stage writes {name}, which it does not declare")
         self._may_write()
+
+    def _create(self, name: str) -> None:
+        self._may_write_table(name)
         if not self.exists(name):
             self.engine.create(self.path(name), TABLES[name])
 

@@ -100,7 +100,7 @@ class StageLake:
         from jobs import config, lease, tables
         from jobs.engines.opening import open_engine
         from jobs.progress import Reporter
-        from jobs.runs import Context
+        from jobs.stage import Context
 
         settings = config.load(self._configs)
         spark = self._stack.enter_context(open_engine(settings)).spark
@@ -121,7 +121,7 @@ class StageLake:
         )
         images = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
         lake.overwrite("images", images)
-        job.run(self._context)
+        job.STAGE.run(self._context)
         found = lake.read("labels").orderBy("image_id").toPandas()
         if found["image_id"].tolist() != sorted(image_ids.tolist()):
             raise ValueError("not all images were judged")

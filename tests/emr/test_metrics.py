@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import pytest
 
-from jobs import __version__, config, metrics, runs
+from jobs import __version__, config, metrics
 from jobs.errors import ContractError
-from jobs.runs import Context
+from jobs.progress import Reporter
+from jobs.stage import Context, Counts, History, Stage
+from jobs.tables import Lake
 from tests import s3_server
 
 COUNTS = {"in": 200, "out": 190, "failed": 10, "read": 50, "recall_at_k": 0.97, "pair_recall": 0.999}
@@ -210,15 +212,19 @@ class _Reporter:
 
 def test_run_stage_publishes(cloudwatch: Any) -> None:
     """A stage that is not hooked up, and one that broke its promise but counts as done."""
-    lake = SimpleNamespace(uri="s3://b/lake", version=lambda _: 0)
+    lake = SimpleNamespace(uri="s3://b/lake", version=lambda _: 0, within=lambda *_: None)
     loaded = config.load((), ["metrics.namespace=hooked", "metrics.usd_per_hour=1"])
     same = {"inputs": {}, "settings": {"version": __version__}, "counts": {}}
-    history = SimpleNamespace(last_done=lambda _: same)
-    context = cast(Context, SimpleNamespace(lake=lake, config=loaded, reporter=_Reporter(), history=history))
-    done = runs.run_stage(context, "embed", (), {}, lambda _: {**COUNTS, "wrote": 0}, always=True)
+    history = cast(History, SimpleNamespace(last_done=lambda _: same))
+    context = Context(cast(Lake, lake), loaded, cast(Reporter, _Reporter()), _history=history)
+
+    def stage(name: str, counts: Counts) -> Stage:
+        return Stage(name, "", (), (), lambda _: {}, lambda _: counts, always=lambda _: True)
+
+    done = stage("embed", {**COUNTS, "wrote": 0}).run(context)
     assert done.counts["in"] == 200
     with pytest.raises(ContractError):
-        runs.run_stage(context, "issues", (), {}, lambda _: {**COUNTS, "out": 1}, always=True)
+        stage("issues", {**COUNTS, "out": 1}).run(context)
     assert values(cloudwatch, "hooked", {"stage": "embed"})["images"] == 200
     assert values(cloudwatch, "hooked", {"stage": "issues"})["failed_stages"] == 1
 

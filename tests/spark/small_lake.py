@@ -20,7 +20,7 @@ from jobs import config, lease
 from jobs.copies import SQUEEZED
 from jobs.engines.frames import frame_of
 from jobs.progress import Reporter
-from jobs.runs import Context
+from jobs.stage import Context
 from jobs.tables import TABLES, Lake
 from udfs import alignment, models, search
 from udfs.quality import PROPERTIES

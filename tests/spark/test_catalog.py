@@ -23,7 +23,7 @@ from jobs import catalog, members
 from jobs.catalog import LISTED, Inputs, Source
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
-from jobs.runs import Context
+from jobs.stage import Context
 from jobs.tables import TABLES
 from tests.s3_server import S3Server
 from tests.spark import small_lake

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.runs import Context
+    from jobs.stage import Context
 
 USUAL = {"string": "", "double": 0.5, "int": 100, "bigint": 0, "binary": bytearray(), "boolean": False}
 ALL_ROWS = "clean.thresholds={{{}}}".format(", ".join(f"{name}: null" for name in ("dark", "near_duplicate")))

@@ -24,7 +24,7 @@ from udfs.similarity import group
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.runs import Context
+    from jobs.stage import Context
 
 DIMENSION = 48
 # A plain threshold: the rule of the background has tests of its own.

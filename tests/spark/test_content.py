@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs import config, content
 from jobs.engines.frames import frame_of
-from jobs.runs import Context
+from jobs.stage import Context
 from jobs.tables import TABLES
 from tests.conftest import spark_only
 from tests.spark import small_lake

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.runs import Context, Counts
+    from jobs.stage import Context, Counts
 
 ANIMALS = ("cat", "dog", "eel")
 NONE = ", so none could be judged"

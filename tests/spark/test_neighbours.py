@@ -22,7 +22,7 @@ from udfs import packs
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from jobs.runs import Context
+    from jobs.stage import Context
 
 K = 10
 Rows = list[tuple[Any, ...]]
@@ -184,10 +184,10 @@ def test_a_lake_that_changes(spark: SparkSession, tmp_path: Path) -> None:
     first, second, third = changed_lake(5)
     with small_lake.on_disk(spark, tmp_path / "lake") as context:
         small_lake.fill(context, first)
-        assert neighbours.run(context).counts["searched"] == 96
+        assert neighbours.STAGE.run(context).counts["searched"] == 96
         for state in (second, third):
             small_lake.fill(context, state)
-            counts = neighbours.run(context).counts
+            counts = neighbours.STAGE.run(context).counts
             found = small_lake.rows_of(context, "neighbours")
             assert as_lists(found) == brute_force(state)
             in_cells = small_lake.rows_of(context, "cells", "image_id", "cell")
@@ -196,11 +196,11 @@ def test_a_lake_that_changes(spark: SparkSession, tmp_path: Path) -> None:
                 assert found == computed(spark, tmp_path / "afresh", state)[0]
                 assert 7 <= counts["searched"] < 70
         before = versions(context)
-        assert neighbours.run(context).skipped
+        assert neighbours.STAGE.run(context).skipped
         small_lake.fill(context, third)  # the same rows under newer versions
-        again = neighbours.run(context)
+        again = neighbours.STAGE.run(context)
         assert (again.skipped, again.counts["searched"]) == (False, 0)
-        assert neighbours.run(context).skipped
+        assert neighbours.STAGE.run(context).skipped
         assert versions(context) == before
 
 
@@ -211,10 +211,10 @@ def test_a_lake_that_changes_in_cells(spark: SparkSession, tmp_path: Path) -> No
     second = first[12:] + fresh
     with small_lake.on_disk(spark, tmp_path / "lake", *CELLS) as context:
         small_lake.fill(context, first)
-        cells = neighbours.run(context).counts["cells"]
+        cells = neighbours.STAGE.run(context).counts["cells"]
         assert cells > 1
         small_lake.fill(context, second)
-        counts = neighbours.run(context).counts
+        counts = neighbours.STAGE.run(context).counts
         assert counts["cells"] == cells
         assert 12 <= counts["searched"] < 150
         found, true = as_lists(small_lake.rows_of(context, "neighbours")), brute_force(second)

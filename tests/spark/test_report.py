@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pytest
     from pyspark.sql import SparkSession
 
-    from jobs.runs import Context
+    from jobs.stage import Context
 
 LABELS = report_classes.LARGEST + report_classes.SMALLEST + 30
 SPLITS = report_rows.SPLITS_SHOWN + 4

@@ -24,7 +24,7 @@ from tests.spark import small_lake
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-    from jobs.runs import Context
+    from jobs.stage import Context
 
 
 BROKEN = {"spark": "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES", "sail": "rows break .*: not written"}

@@ -24,7 +24,7 @@ TEMPLATES = sorted(FOLDER.glob("*.yaml"))
 # What `imagesieve emr submit` looks for.
 OUTPUTS = {"Bucket", "LogUri", "ServiceRole", "InstanceProfile", "ServerlessRole", "Subnets", "SecurityConfiguration",
            "PackagePrefix", "DashboardName"}  # fmt: skip
-STAGES = ["catalog", *pipeline.STAGES, "report"]
+STAGES = list(pipeline.NAMES)
 
 
 class Loader(yaml.SafeLoader):

@@ -1,11 +1,12 @@
-"""Stages: skips one whose inputs did not change, checks in = out + failed, and writes a row of `runs`."""
+"""What a stage is, and how one runs: it is skipped where its inputs did not change, and leaves a row of `runs`."""
 
 from __future__ import annotations
 
 import datetime
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pyspark.sql import Row
@@ -57,10 +58,18 @@ class Context:
     lake: Lake
     config: Config
     reporter: Reporter
-    history: History = field(init=False)
+    # By the name of a stage: what it was given on the command line, as it has read that.
+    given: Mapping[str, Any] = field(default_factory=dict)
+    order: tuple[str, ...] = ()  # the names of all stages, as a run takes them
+    _history: History | None = None
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "history", History(self.lake))
+    @cached_property
+    def history(self) -> History:
+        return self._history or History(self.lake)
+
+    def within(self, stage: Stage) -> Context:
+        """The same with a lake that refuses tables which the stage does not declare."""
+        return replace(self, lake=self.lake.within(stage.reads, stage.writes), _history=self.history)
 
 
 @dataclass(frozen=True)
@@ -73,26 +82,42 @@ class StageResult:
     skipped: bool
 
 
-def run_stage(
-    context: Context,
-    job: str,
-    inputs: tuple[str, ...],
-    settings: Mapping[str, Any],
-    body: Callable[[Context], Counts],
-    always: bool = False,
-) -> StageResult:
-    """Runs one stage, unless the last run of it saw the same versions of its input tables with the same settings.
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run.
 
-    inputs: names of tables. settings: what of the configuration decides the result. body: does the work and returns its
+    does: for people, a phrase. reads, writes: the tables that it may read (beside `runs` and those that it writes) and
+    write; its body gets a lake that refuses others, and it is skipped while those that it reads stay as they are.
+    settings: what of the configuration, and of what was given, decides the result. body: does the work and returns its
     counts, and under "notes" lines that the summary of a run repeats; if counts["wrote"] is 0 it changed nothing, and
-    a row of `runs` only says so where the last one saw other inputs. always: the body itself finds out whether anything
-    is to be done. Raises ContractError where in != out + failed."""
+    a row of `runs` only says so where the last one saw other inputs. before: called in each run, skipped or not.
+    always: whether the body is to find out itself whether anything is to be done."""
+
+    name: str
+    does: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    settings: Callable[[Context], Mapping[str, Any]]
+    body: Callable[[Context], Counts]
+    before: Callable[[Context], None] = lambda _: None
+    always: Callable[[Context], bool] = lambda _: False
+
+    def run(self, context: Context) -> StageResult:
+        """Runs the stage, unless the last run of it saw the same versions of its tables with the same settings.
+
+        Raises ContractError where in != out + failed."""
+        self.before(context)
+        return _run(context, self)
+
+
+def _run(context: Context, stage: Stage) -> StageResult:
     lake = context.lake
-    versions = {name: lake.version(name) for name in inputs}
-    settings_now = json.loads(json.dumps({**settings, "version": __version__}))
+    job = stage.name
+    versions = {name: lake.version(name) for name in stage.reads}
+    settings_now = json.loads(json.dumps({**stage.settings(context), "version": __version__}))
     last = context.history.last_done(job)
     as_before = last is not None and (last["inputs"], last["settings"]) == (versions, settings_now)
-    if last and as_before and not always and not last["counts"].get("transient"):
+    if last and as_before and not stage.always(context) and not last["counts"].get("transient"):
         result = StageResult(job, last["counts"], 0.0, skipped=True)
         context.reporter.stage(job, f"nothing to do: {_text(result.counts)}")
         return result
@@ -102,7 +127,7 @@ def run_stage(
     ) as published:
         try:
             with context.reporter.working(job):
-                counts = body(context)
+                counts = stage.body(context.within(stage))
             if counts["in"] != counts["out"] + counts["failed"]:
                 raise ContractError(
                     f"{job}: {counts['in']} came in, {counts['out']} went out, {counts['failed']} failed"
