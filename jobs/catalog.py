@@ -37,7 +37,7 @@ from jobs.engines.choice import large_lake
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.errors import ConfigError, InputError
 from jobs.inventory import Report, find_report, stage_objects
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, dense_ids
 from udfs import fetch, objects, parquet_rows, ranges, shards, uris
 from udfs.errors import ImageError
@@ -607,11 +607,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

@@ -20,7 +20,7 @@ from jobs.clean_rules import judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.progress import say
-from jobs.stage import Context
+from jobs.stage import Context, submitted
 from jobs.tables import TABLES, Lake
 from udfs import objects, uris
 from udfs.s3 import StoreError
@@ -237,11 +237,5 @@ def _name(text: str | None) -> str:
     return "–" if text is None else " ".join(text.split())[:60]
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

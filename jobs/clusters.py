@@ -22,7 +22,7 @@ from jobs.copies import ordered_images
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.keepers import keepers_of, thumbnails_of
 from jobs.near_rules import near_rule, uncalibrated_line
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, dense_ids
 from udfs import alignment
 from udfs.near_rule import BACKGROUND_RANK, NearRule
@@ -209,11 +209,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

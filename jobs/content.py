@@ -14,7 +14,7 @@ from jobs.embed import model_cache
 from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
 from jobs.neighbours import step
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from udfs import concepts, models, topics
 from udfs.cell_packs import vectors_of
 from udfs.concepts import Classifier
@@ -181,11 +181,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

@@ -17,16 +17,16 @@ from jobs import vectors
 from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import Lake
-from udfs import arrow, errors, fetch, models, networks
+from udfs import arrow, errors, fetch, image_rows, models, networks
 
 JOB = "embed"
 ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
 STRETCH_BITS = 30  # 1 GiB of a tar stays in one commit, and a Parquet file
 MIN_FOR_FAILED_SHARE = 20  # fewer images say nothing about the whole input
-READ = from_arrow_schema(arrow.EMBEDDED)
-PENDING = from_arrow_schema(arrow.PENDING)
+READ = from_arrow_schema(image_rows.EMBEDDED)
+PENDING = from_arrow_schema(image_rows.PENDING)
 SETTINGS = ("model", "max_bytes", "max_pixels")
 
 
@@ -57,16 +57,16 @@ def pending(
     final = failures.where(~F.col("error").isin(*try_again)).select("image_id")
     attempts = failures.groupBy("image_id").agg(F.max("attempt").alias("attempts"))
     return (
-        images.select(*arrow.REFERENCE.names, "image_id", "etag")
+        images.select(*image_rows.REFERENCE.names, "image_id", "etag")
         .join(embeddings.where(F.col("model") == model).select("image_id"), "image_id", "left_anti")
         .join(final, "image_id", "left_anti")
         .join(features.select("image_id", F.lit(True).alias("has_features")), "image_id", "left")
         .join(attempts, "image_id", "left")
         .select(
-            *arrow.REFERENCE.names, "image_id", "etag",
+            *image_rows.REFERENCE.names, "image_id", "etag",
             F.coalesce("has_features", F.lit(False)).alias("has_features"),
             (F.coalesce("attempts", F.lit(0)) + 1).cast("int").alias("attempt"),
-            F.lit(None).cast("array<float>").alias(arrow.GIVEN_VECTOR),
+            F.lit(None).cast("array<float>").alias(image_rows.GIVEN_VECTOR),
         )
     )  # fmt: skip
 
@@ -144,8 +144,8 @@ def embed(context: Context) -> Counts:
         again += (errors.NO_VECTOR,)
     missing = pending(images, lake.read("features"), lake.read("embeddings"), failures, settings.model, again)
     if model.format == "vectors":
-        given = vectors.read_vectors(lake.spark, model).withColumnRenamed("vector", arrow.GIVEN_VECTOR)
-        missing = missing.drop(arrow.GIVEN_VECTOR).join(given, "uri", "left").select(*PENDING.names)
+        given = vectors.read_vectors(lake.spark, model).withColumnRenamed("vector", image_rows.GIVEN_VECTOR)
+        missing = missing.drop(image_rows.GIVEN_VECTOR).join(given, "uri", "left").select(*PENDING.names)
     # Staged, not cached: a cache would be computed again after each commit, for it reads the tables committed to.
     write_parquet(missing, lake.staging("pending"))
     todo = read_parquet(lake.spark, lake.staging("pending"), PENDING)
@@ -266,11 +266,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

@@ -18,7 +18,7 @@ from jobs.label_issues import conflict_issues, wrong_label_issues
 from jobs.members import is_broken_shard
 from jobs.report_format import written_out
 from jobs.scores import QUALITY, quality_issues, quality_scores
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 
 JOB = "issues"
@@ -172,11 +172,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

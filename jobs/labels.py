@@ -21,7 +21,7 @@ from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, 
 from jobs.label_issues import has_label
 from jobs.neighbours import step
 from jobs.report_format import written_out
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, Lake
 from udfs import label_model, label_rows
 from udfs.label_model import LabelModel
@@ -337,11 +337,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

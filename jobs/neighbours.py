@@ -32,7 +32,7 @@ from jobs.engines.frames import (
     write_parquet,
 )
 from jobs.near_rules import near_rule
-from jobs.stage import Context, Counts, Stage
+from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, Lake, difference
 from udfs import cell_packs, cells, packs
 from udfs.cell_packs import Images, Repeated
@@ -343,11 +343,5 @@ STAGE = Stage(
 )
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

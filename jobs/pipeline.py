@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from jobs import catalog, clusters, content, embed, issues, labels, neighbours, report, report_pages
 from jobs.progress import say
-from jobs.stage import Context, StageResult
+from jobs.stage import Context, StageResult, submitted
 from jobs.tables import ISSUES
 from udfs import components
 
@@ -102,11 +102,5 @@ def notes(context: Context) -> list[str]:
     return [note for done in last if done for note in done["counts"].get("notes", ())]
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command(["run", *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(RUN))

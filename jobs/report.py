@@ -27,8 +27,8 @@ from jobs.report_values import (
     Picture,
     Vote,
 )
-from jobs.stage import Context, Counts, Stage
-from udfs import arrow, fetch, objects, uris
+from jobs.stage import Context, Counts, Stage, submitted
+from udfs import arrow, fetch, image_rows, objects, uris
 
 JOB = "report"
 THUMBS = "thumbs"  # a folder of the report
@@ -50,7 +50,7 @@ def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
     """WebP thumbnails of these images, made by the executors: an image is hostile until it is decoded."""
     lake, config = context.lake, context.config
     wanted = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
-    todo = lake.read("images").join(small(wanted), "image_id").select("image_id", *arrow.REFERENCE.names)
+    todo = lake.read("images").join(small(wanted), "image_id").select("image_id", *image_rows.REFERENCE.names)
     limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
     embed = config.embed
     task = arrow.ThumbnailTask(limits, embed.fetch_threads, embed.max_pixels, config.report.thumbnail_side)
@@ -188,11 +188,5 @@ STAGE = Stage(
 )  # fmt: skip
 
 
-def main(argv: list[str]) -> int:
-    from jobs.command import main as command
-
-    return command([JOB, *argv])
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(submitted(JOB))

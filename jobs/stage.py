@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -108,6 +110,13 @@ class Stage:
         Raises ContractError where in != out + failed."""
         self.before(context)
         return _run(context, self)
+
+
+def submitted(command: str) -> int:
+    """What a file does that spark-submit is given: the command line, for this command. By name, for no stage knows the
+    command line, which knows all stages; and what workers import must not come from a module called __main__."""
+    exit_code: int = importlib.import_module("jobs.command").main([command, *sys.argv[1:]])
+    return exit_code
 
 
 def _run(context: Context, stage: Stage) -> StageResult:

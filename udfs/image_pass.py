@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -19,9 +19,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udfs import alignment, decode, embedding, fetch, hashing, models, quality
-from udfs.arrow import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS, EmbedTask, ThumbnailTask
 from udfs.errors import NO_VECTOR, ImageError
+from udfs.image_rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
 from udfs.isolation import ROW, Batches, Board
+
+if TYPE_CHECKING:
+    from udfs.arrow import EmbedTask, ThumbnailTask
 
 ANALYSIS_SIDE = 224  # pixels of the short side at which hashes and properties are taken, whatever the model
 ROWS_OUT = 64  # of one batch of results: about 200 KB
@@ -34,8 +37,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Prepared:
-    """One image, decoded. features: the columns of arrow.FEATURES. square: (side, side, 3) uint8, input of the network,
-    or None where there is no network."""
+    """One image, decoded. features: the columns of FEATURES. square: (side, side, 3) uint8, input of the network, or
+    None where there is no network."""
 
     features: Row
     square: NDArray[np.uint8] | None

@@ -14,26 +14,7 @@ from numpy.typing import NDArray
 from udfs import compression
 from udfs.brisque import brisque
 from udfs.decode import Decoded
-
-PROPERTIES = (
-    "brightness",
-    "brightness_p01",
-    "brightness_p05",
-    "brightness_p99",
-    "peak",
-    "clipped",
-    "clipped_colour",
-    "contrast",
-    "sharpness",
-    "edge_frequency",
-    "noise",
-    "blockiness",
-    "jpeg_quality",
-    "flat_share",
-    "entropy",
-    "colourfulness",
-    "brisque",
-)
+from udfs.image_rows import PROPERTIES
 
 SHARPNESS_SIDE = (
     224  # short side in pixels at which sharpness is measured; smaller pictures, as they are, come out sharper

@@ -18,7 +18,7 @@ from jobs import __version__
 from jobs.tables import LAKE_FORMAT, MARKER, TABLES
 from tests.bench.many_vectors import Vectors
 from udfs.alignment import SIDE
-from udfs.quality import PROPERTIES
+from udfs.image_rows import PROPERTIES
 
 MODEL = "bench@1"
 THRESHOLD = 0.88  # cosine from which two of its vectors are near-duplicates

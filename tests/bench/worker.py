@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from udfs import arrow, fetch, isolation, models
+from udfs import arrow, fetch, image_rows, isolation, models
 
 BATCH = 64  # rows that Spark sends at once
 
@@ -28,14 +28,21 @@ def task(files: list[Path]) -> arrow.EmbedTask:
 
 
 def batches(references: list[dict[str, object]], dimension: int, with_model: bool) -> Iterator[pa.RecordBatch]:
-    """references: fields of fetch.Reference. Returns batches of arrow.PENDING."""
+    """references: fields of fetch.Reference. Returns batches of image_rows.PENDING."""
     vector = None if with_model else [1.0] + [0.0] * (dimension - 1)
     for start in range(0, len(references), BATCH):
         rows = [
-            {**row, "image_id": number, "etag": None, "has_features": False, "attempt": 1, arrow.GIVEN_VECTOR: vector}
+            {
+                **row,
+                "image_id": number,
+                "etag": None,
+                "has_features": False,
+                "attempt": 1,
+                image_rows.GIVEN_VECTOR: vector,
+            }
             for number, row in enumerate(references[start : start + BATCH], start)
         ]
-        yield pa.RecordBatch.from_pylist(rows, schema=arrow.PENDING)
+        yield pa.RecordBatch.from_pylist(rows, schema=image_rows.PENDING)
 
 
 def since_start_s() -> float:

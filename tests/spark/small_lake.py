@@ -23,7 +23,7 @@ from jobs.progress import Reporter
 from jobs.stage import Context
 from jobs.tables import TABLES, Lake
 from udfs import alignment, models, search
-from udfs.quality import PROPERTIES
+from udfs.image_rows import PROPERTIES
 
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 

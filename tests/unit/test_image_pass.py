@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e import images
-from udfs import arrow, fetch, image_pass, isolation, models
+from udfs import arrow, fetch, image_pass, image_rows, isolation, models
 from udfs.isolation import ROW, Board
 
 MODEL = models.find(models.DEFAULT)
@@ -46,10 +46,10 @@ def given(references: list[tuple[str, str | None, int | None, int | None]], vect
     for start in range(0, len(references), 4):
         rows = [
             {"uri": uri, "shard": shard, "shard_offset": offset, "size_bytes": size, "image_id": 100 + start + at,
-             "etag": "e", "has_features": False, "attempt": 1, arrow.GIVEN_VECTOR: vector, ROW: start + at}
+             "etag": "e", "has_features": False, "attempt": 1, image_rows.GIVEN_VECTOR: vector, ROW: start + at}
             for at, (uri, shard, offset, size) in enumerate(references[start : start + 4])
         ]  # fmt: skip
-        yield pa.RecordBatch.from_pylist(rows, schema=arrow.PENDING.append(pa.field(ROW, pa.int64())))
+        yield pa.RecordBatch.from_pylist(rows, schema=image_rows.PENDING.append(pa.field(ROW, pa.int64())))
 
 
 def files_of(folder: Path) -> list[tuple[str, str | None, int | None, int | None]]:
@@ -60,7 +60,7 @@ def rows(work: arrow.EmbedTask, batches: Iterator[Any], board: Board) -> dict[in
     """What the pass gives, by image_id; fails where an image comes twice."""
     found: dict[int, dict[str, Any]] = {}
     for batch in image_pass.embed(work)(batches, board):
-        assert batch.schema == arrow.EMBEDDED.append(pa.field(ROW, pa.int64()))
+        assert batch.schema == image_rows.EMBEDDED.append(pa.field(ROW, pa.int64()))
         for row in batch.to_pylist():
             assert row["image_id"] == 100 + row.pop(ROW)
             assert row["image_id"] not in found
@@ -133,10 +133,10 @@ def test_the_whole_way_through_a_child(openvino: tuple[Path, ...], folder: Path,
     """What the child of udfs.isolation says, as Spark sees it: without the numbers of rows, and counted."""
     plain = rows(task(openvino), given(files_of(folder)), board)
     counted: list[int] = []
-    without = (batch.select(arrow.PENDING.names) for batch in given(files_of(folder)))
+    without = (batch.select(image_rows.PENDING.names) for batch in given(files_of(folder)))
     found: dict[int, dict[str, Any]] = {}
     for batch in arrow.embed_batches(lambda: task(openvino), 60, counted.append)(without):
-        assert batch.schema == arrow.EMBEDDED
+        assert batch.schema == image_rows.EMBEDDED
         found |= {row["image_id"]: row for row in batch.to_pylist()}
     isolation.close()
     assert found == plain
@@ -145,7 +145,7 @@ def test_the_whole_way_through_a_child(openvino: tuple[Path, ...], folder: Path,
 
 def test_thumbnails(folder: Path) -> None:
     """A bad image that takes the thumbnails of a page with it."""
-    references = pa.schema([*arrow.REFERENCE, ("image_id", pa.int64())])
+    references = pa.schema([*image_rows.REFERENCE, ("image_id", pa.int64())])
     batches = [batch.select(references.names) for batch in given(files_of(folder))]
     made = arrow.thumbnail_batches(arrow.ThumbnailTask(fetch.Limits(), 4, 10**8, 48), 60)(iter(batches))
     webp = {row["image_id"]: row["webp"] for batch in made for row in batch.to_pylist()}

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from udfs import decode
-from udfs.quality import BLOCK, PROPERTIES, SHARPNESS_SIDE, of_file, properties
+from udfs.image_rows import PROPERTIES
+from udfs.quality import BLOCK, SHARPNESS_SIDE, of_file, properties
 
 Pixels = NDArray[np.uint8]
 
