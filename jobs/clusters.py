@@ -136,6 +136,7 @@ def clusters(context: Context) -> Counts:
     """Writes `duplicates` anew from the other tables."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
     rule = near_rule(context.config)
+    embeddings = lake.require("embeddings", "embed")
     copies = keep(lake.require("copies", "neighbours"))
     try:
         neighbours, ordered = lake.require("neighbours", "neighbours"), ordered_images(lake)
@@ -145,7 +146,7 @@ def clusters(context: Context) -> Counts:
         components = keep(
             connected_components(edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints"))
         )
-        vectors = lake.read("embeddings").where(F.col("model") == model).select("image_id", "vector")
+        vectors = embeddings.where(F.col("model") == model).select("image_id", "vector")
 
         def with_details(rows: DataFrame) -> DataFrame:
             return (
