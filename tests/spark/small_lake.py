@@ -16,7 +16,7 @@ import numpy as np
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from jobs import config, lease
+from jobs import config, lease, pipeline
 from jobs.copies import SQUEEZED
 from jobs.engines.frames import frame_of
 from jobs.progress import Reporter
@@ -201,7 +201,7 @@ def in_memory(
     with lease.acquire(str(folder), "test") as held:
         lake = MemoryLake(spark, folder, tables, held)
         lake.open()
-        yield Context(lake, config.load((), overrides), FrozenReporter())
+        yield Context(lake, config.load((), overrides), FrozenReporter(), order=pipeline.NAMES)
 
 
 @contextmanager
@@ -210,7 +210,7 @@ def on_disk(spark: SparkSession, folder: Path, *overrides: str) -> Iterator[Cont
     with lease.acquire(str(folder), "test") as held:
         lake = Lake(spark, str(folder), "test", held)
         lake.open()
-        yield Context(lake, config.load((), overrides), FrozenReporter())
+        yield Context(lake, config.load((), overrides), FrozenReporter(), order=pipeline.NAMES)
 
 
 def fill(context: Context, pictures: Sequence[Picture]) -> None:
@@ -228,4 +228,4 @@ def rows_of(context: Context, name: str, *columns: str) -> list[tuple[Any, ...]]
 
 def with_settings(context: Context, *overrides: str) -> Context:
     """The same lake under other settings."""
-    return Context(context.lake, config.load((), overrides), context.reporter)
+    return Context(context.lake, config.load((), overrides), context.reporter, order=pipeline.NAMES)
