@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 version = next(
@@ -48,11 +48,12 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=["jobs", "jobs.engines", "udfs", "conf", "emr"],
+    packages=[*find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
     package_data={
-        "jobs": ["templates/*"],
+        "jobs.pages": ["templates/*"],
         "conf": ["*.yaml", "*.properties"],
-        "udfs": ["*.npz", "*.txt"],
+        "udfs.images": ["*.npz"],
+        "udfs.networks": ["*.txt"],
         "emr": ["*.sh", "cloudformation/*"],
     },
     install_requires=[

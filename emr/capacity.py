@@ -11,11 +11,11 @@ from typing import Any
 
 from emr.checks import Found
 from emr.clients import Clients, is_aws_error, reason
+from emr.costs.hardware import Instance
 from emr.errors import AwsError
-from emr.hardware import Instance
 from emr.plan import Plan
 from jobs.errors import ConfigError
-from udfs.s3 import aws_code
+from udfs.stores.s3 import aws_code
 
 # vCPUs of "Standard" (A, C, D, H, I, M, R, T, Z) and of "G and VT" instances, on spot and on demand.
 QUOTAS = {
@@ -24,7 +24,7 @@ QUOTAS = {
     ("g", "spot"): "L-3819A6DF",
     ("g", "on demand"): "L-DB2E81BA",
 }
-ARCHITECTURE = "x86_64"  # of emr.archive.PLATFORM
+ARCHITECTURE = "x86_64"  # of emr.packages.archive.PLATFORM
 SPOT_DAYS = 7
 _ENTRIES = 20_000  # of the price history, at most
 

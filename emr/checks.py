@@ -10,15 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from emr import manifest
 from emr.clients import Clients, bad_credentials, is_aws_error, printable, reason
 from emr.errors import AwsError
-from emr.manifest import Package
+from emr.packages import manifest
+from emr.packages.manifest import Package
 from emr.plan import TAG, TAG_LAKE, Places, lake_tag
 from jobs import lease
 from jobs.errors import ConfigError, InputError, LakeBusyError, LakeError, RunError
-from udfs import uris
-from udfs.s3 import StoreError, aws_code
+from udfs.stores import uris
+from udfs.stores.s3 import StoreError, aws_code
 
 ACTIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]
 ACTIVE_JOBS = ["SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING"]

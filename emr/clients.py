@@ -10,8 +10,8 @@ from typing import Any
 
 from emr.errors import AwsError
 from jobs.errors import ConfigError
-from udfs import s3
-from udfs.s3 import aws_code
+from udfs.stores import s3
+from udfs.stores.s3 import aws_code
 
 _CREDENTIALS = ("InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch",
                 "ExpiredToken", "ExpiredTokenException", "InvalidToken", "NoCredentialsError", "AuthFailure",
@@ -57,7 +57,7 @@ class Clients:
         if not found:
             raise ConfigError("no AWS region: give --region, or set AWS_REGION")
         self.region = str(found)
-        os.environ["AWS_REGION"] = self.region  # udfs.s3 asks the same one
+        os.environ["AWS_REGION"] = self.region  # udfs.stores.s3 asks the same one
         self._clients: dict[tuple[str, int], Any] = {}
 
     def get(self, service: str, attempts: int = 4) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from emr.hardware import Instance
+from emr.costs.hardware import Instance
 from emr.plan import Plan
 
 ROOT = "/opt/imagesieve"  # on the nodes; emr/bootstrap.sh makes it

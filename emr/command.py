@@ -8,12 +8,15 @@ import importlib
 # name -> module, its two functions add_arguments(parser) and run(arguments), and what it is for. A module is imported
 # when its command is called: `cost` needs no boto3.
 COMMANDS = {
-    "package": ("emr.package", "build what the nodes run: the Python packages, the model, imagesieve; and upload it"),
+    "package": (
+        "emr.packages.package",
+        "build what the nodes run: the Python packages, the model, imagesieve; and upload it",
+    ),
     "submit": ("emr.submit", "check, plan, estimate, ask, and run on a new cluster or on EMR Serverless"),
     "status": ("emr.watch", "what runs, in which stage, since when, and what it has cost"),
     "logs": ("emr.watch", "what a stage has printed"),
     "cancel": ("emr.watch", "stop a run and its cluster"),
-    "cost": ("emr.cost_page", "hours and dollars of each stage on each kind of cluster; nothing is run"),
+    "cost": ("emr.costs.cost_page", "hours and dollars of each stage on each kind of cluster; nothing is run"),
     "health": ("emr.health", "a fixed sample of images with known answers: write it, or check a lake of it"),
 }
 SEVERAL = "emr.watch"  # its functions have the name of their command

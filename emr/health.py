@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from emr.stage_work import STAGES
+from emr.costs.stage_work import STAGES
 from jobs.errors import ConfigError, InputError, LakeError
-from udfs import objects, uris
-from udfs.s3 import StoreError
+from udfs.stores import objects, uris
+from udfs.stores.s3 import StoreError
 
 if TYPE_CHECKING:
     from jobs.tables import Lake

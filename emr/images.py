@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from emr.clients import Clients, asking
 from jobs.errors import InputError
-from udfs import fetch, inventory, shards, uris
+from udfs.stores import fetch, inventory, shards, uris
 
 PAGES = 20  # of 1,000 keys each: a few seconds
 SAMPLE_BYTES = 64 << 20  # of an inventory's file that is read here, at most
@@ -89,7 +89,7 @@ def _prefix(clients: Clients, bucket: str, key: str) -> str:
 
 def _inventory(uri: str, endings: Sequence[str]) -> Count:
     """By the smallest file of the report: images in each of its bytes, times the bytes of all files."""
-    from jobs.inventory import find_report
+    from jobs.inputs.inventory import find_report
 
     report = find_report(uri)
     sizes = [(size, file) for file, size in report.files if size] if report else []

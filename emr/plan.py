@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from emr.clients import printable
-from emr.cost import Estimate
-from emr.hardware import Hardware, Instance, Kind, units
-from emr.manifest import Package
+from emr.costs.cost import Estimate
+from emr.costs.hardware import Hardware, Instance, Kind, units
+from emr.packages.manifest import Package
 
 TAG = "imagesieve"  # on clusters, applications and job runs of this tool; the keys below start with it
 TAG_LAKE = "imagesieve:lake"

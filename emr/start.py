@@ -10,7 +10,7 @@ from typing import Any
 
 from emr.clients import Clients, asking, is_aws_error, printable, reason
 from emr.errors import AwsError, Interrupted
-from udfs.s3 import aws_code
+from udfs.stores.s3 import aws_code
 
 _THROTTLED = ("ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded")
 _READY = ("CREATED", "STARTED", "STOPPED", "STARTING")

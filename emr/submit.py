@@ -11,18 +11,19 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from emr import capacity, checks, cluster, cost, hardware, images, serverless, start
+from emr import capacity, checks, cluster, images, serverless, start
 from emr.checks import Found
 from emr.clients import Clients, printable
+from emr.costs import cost, hardware
+from emr.costs.hardware import EC2_KINDS, KINDS, Hardware
+from emr.costs.stage_work import STAGES
 from emr.errors import AwsError, Interrupted
-from emr.hardware import EC2_KINDS, KINDS, Hardware
 from emr.images import Count
-from emr.manifest import Package
+from emr.packages.manifest import Package
 from emr.plan import TAG, TAG_KIND, Findings, Job, Places, Plan, lines
-from emr.stage_work import STAGES
 from jobs import __version__, config
 from jobs.errors import ConfigError, InputError, RunError
-from udfs import uris
+from udfs.stores import uris
 
 STACK = "imagesieve"
 USD_PER_HOUR = "--set=metrics.usd_per_hour="  # in the arguments of each step

@@ -15,17 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from emr import prices as price_file
 from emr import start
 from emr.checks import ACTIVE, ACTIVE_JOBS, Found
 from emr.clients import Clients, asking, harmless, is_aws_error, printable
+from emr.costs import prices as price_file
+from emr.costs.prices import Prices
 from emr.errors import AwsError
 from emr.plan import TAG
-from emr.prices import Prices
 from emr.submit import USD_PER_HOUR, agreed
 from jobs.errors import ConfigError
-from udfs import uris
-from udfs.s3 import aws_code
+from udfs.stores import uris
+from udfs.stores.s3 import aws_code
 
 LINE = 10_000  # characters of a log's line that are shown
 DAYS = 7  # that `status --all` looks back

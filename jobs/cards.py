@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from udfs import uris
-from udfs.models import FITS, FORMATS, MODELS, Model
+from udfs.networks.models import FITS, FORMATS, MODELS, Model
+from udfs.stores import uris
 
 Rule = tuple[Callable[[Any], bool], str]  # what a value must be, and how that is said
 

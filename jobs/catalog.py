@@ -30,18 +30,19 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from jobs import __version__, members
+from jobs import __version__
 from jobs.config import Catalog, Config
 from jobs.engines.base import of
 from jobs.engines.choice import large_lake
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.errors import ConfigError, InputError
-from jobs.inventory import Report, find_report, stage_objects
+from jobs.inputs import members
+from jobs.inputs.inventory import Report, find_report, stage_objects
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, dense_ids
-from udfs import fetch, objects, parquet_rows, ranges, shards, uris
 from udfs.errors import ImageError
-from udfs.s3 import StoreError
+from udfs.stores import fetch, objects, parquet_rows, ranges, shards, uris
+from udfs.stores.s3 import StoreError
 
 JOB = "catalog"
 MANIFEST_ENDINGS = {

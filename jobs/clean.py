@@ -13,17 +13,18 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import batch_manifest, clean_files, tables
-from jobs.batch_manifest import Bucket
+from jobs import tables
 from jobs.catalog import OPTIONAL_COLUMNS
-from jobs.clean_rules import judged, without_common
+from jobs.cleaning import batch_manifest, files
+from jobs.cleaning.batch_manifest import Bucket
+from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.progress import say
 from jobs.stage import Context, submitted
 from jobs.tables import TABLES, Lake
-from udfs import objects, uris
-from udfs.s3 import StoreError
+from udfs.stores import objects, uris
+from udfs.stores.s3 import StoreError
 
 JOB = "clean"
 SHOWN = 20  # splits and labels named in the summary
@@ -69,8 +70,8 @@ def check_targets(out: str | None, batch: str | None, dry_run: bool) -> Targets:
         except ValueError as error:
             faults.append(f"{option}: {error}")
     manifest = found.get("--out")
-    if manifest is not None and clean_files.ending_of(manifest) is None:
-        faults.append(f"--out: must end in {', '.join(clean_files.ENDINGS)}, got {out!r}")
+    if manifest is not None and files.ending_of(manifest) is None:
+        faults.append(f"--out: must end in {', '.join(files.ENDINGS)}, got {out!r}")
     targets = Targets(manifest, found.get("--batch-manifest"))
     if faults:
         raise ConfigError("; ".join(faults))
@@ -146,7 +147,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
     for number, (uri, (schema, part, more)) in enumerate(parts.items()):
         folder = lake.staging(JOB, str(number))
         lake.engine.write_in_order(part.select(*schema.names, *more), "uri", folder)
-        count = clean_files.write(uri, folder, schema)
+        count = files.write(uri, folder, schema)
         lines.append(f"{count:>12,}  {uri}")
     if found and targets.batch is not None:
         places = batch_manifest.places(targets.batch, found)
@@ -226,7 +227,7 @@ def _spare_inputs(lake: Lake, targets: Targets) -> None:
 
 
 def _others(manifest: str) -> tuple[str, str]:
-    return clean_files.beside(manifest, "removed"), clean_files.beside(manifest, "relabelled")
+    return files.beside(manifest, "removed"), files.beside(manifest, "relabelled")
 
 
 def _size(size: int | None) -> str:

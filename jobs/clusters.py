@@ -17,15 +17,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
-from jobs.components import connected_components
-from jobs.copies import ordered_images
+from jobs.duplicates.components import connected_components
+from jobs.duplicates.copies import ordered_images
+from jobs.duplicates.keepers import keepers_of, thumbnails_of
+from jobs.duplicates.near_rules import near_rule, uncalibrated_line
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
-from jobs.keepers import keepers_of, thumbnails_of
-from jobs.near_rules import near_rule, uncalibrated_line
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, dense_ids
-from udfs import alignment
-from udfs.near_rule import BACKGROUND_RANK, NearRule
+from udfs.images import alignment
+from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
-from jobs import __version__, config, interrupts, tables
+from jobs import __version__, config, tables
+from jobs.engines import interrupts
 from jobs.engines.base import of
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
@@ -21,8 +22,9 @@ from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, Lak
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.stage import Context
-from udfs import models, objects, uris
-from udfs.s3 import StoreError
+from udfs.networks import models
+from udfs.stores import objects, uris
+from udfs.stores.s3 import StoreError
 
 if TYPE_CHECKING:
     from jobs import catalog, clean
@@ -240,7 +242,8 @@ def _check_model(model: models.Model, runtime: str) -> None:
     that has the converted network, and is not told to use torch, needs no weights.
 
     Raises ModelError, InputError, ConfigError."""
-    from jobs import embed, vectors
+    from jobs import embed
+    from jobs.inputs import vectors
 
     if model.format == "vectors":
         vectors.find_table(model)

@@ -14,7 +14,7 @@ import yaml
 from jobs.cards import read_card
 from jobs.errors import ConfigError
 from jobs.tables import ISSUES, SOURCE_OVERLAP
-from udfs.models import Model
+from udfs.networks.models import Model
 
 
 @dataclass(frozen=True)

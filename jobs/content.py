@@ -9,17 +9,18 @@ import numpy as np
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from jobs.copies import redundant_ids
+from jobs.duplicates.copies import redundant_ids
 from jobs.embed import model_cache
 from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
 from jobs.neighbours import step
 from jobs.stage import Context, Counts, Stage, submitted
-from udfs import concepts, models, topics
-from udfs.cell_packs import vectors_of
-from udfs.concepts import Classifier
 from udfs.content import DESCRIBED, describe, seen
-from udfs.topics import Topics
+from udfs.networks import concepts, models
+from udfs.networks.concepts import Classifier
+from udfs.vectors import topics
+from udfs.vectors.cell_packs import vectors_of
+from udfs.vectors.topics import Topics
 
 JOB = "content"
 SAMPLE = 16_384  # images that topics are learnt from: 84 MB of 1,280 numbers on the driver

@@ -13,13 +13,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs import vectors
 from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
+from jobs.inputs import vectors
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import Lake
-from udfs import arrow, errors, fetch, image_rows, models, networks
+from udfs import arrow, errors
+from udfs.images import rows as image_rows
+from udfs.networks import formats, models
+from udfs.stores import fetch
 
 JOB = "embed"
 ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
@@ -81,7 +84,7 @@ def choose_runtime(engine: Engine, wanted: str, model_format: str = "timm") -> s
     offered = engine.offers_gpus()
     if offered is not None:
         return "torch" if offered else "openvino"
-    if shutil.which("nvidia-smi") is None or networks.missing_torch():
+    if shutil.which("nvidia-smi") is None or formats.missing_torch():
         return "openvino"
     import torch
 
@@ -90,12 +93,12 @@ def choose_runtime(engine: Engine, wanted: str, model_format: str = "timm") -> s
 
 def unused_gpu(engine: Engine, wanted: str, model_format: str = "timm") -> str:
     """One line to print where `choose_runtime` takes openvino only because torch is not installed, else ""."""
-    missing = networks.missing_torch()
+    missing = formats.missing_torch()
     if wanted != "auto" or model_format in ("onnx", "vectors") or not missing:
         return ""
     if engine.offers_gpus() is not None or shutil.which("nvidia-smi") is None:
         return ""
-    return f"nvidia-smi is here and {missing} is not: {networks.INSTALL_TORCH} would embed on the GPU"
+    return f"nvidia-smi is here and {missing} is not: {formats.INSTALL_TORCH} would embed on the GPU"
 
 
 def in_tasks(part: DataFrame, tasks: int, run: MapBatches, resources: Any = None) -> DataFrame:

@@ -11,13 +11,14 @@ from typing import Any
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from jobs import embed, leaks, outliers, tables
+from jobs import embed, tables
 from jobs.engines.frames import batch_rows, keep
-from jobs.issue_rows import issue_rows, unlike
-from jobs.label_issues import conflict_issues, wrong_label_issues
-from jobs.members import is_broken_shard
-from jobs.report_format import written_out
-from jobs.scores import QUALITY, quality_issues, quality_scores
+from jobs.findings import leaks, outliers
+from jobs.findings.label_issues import conflict_issues, wrong_label_issues
+from jobs.findings.rows import issue_rows, unlike
+from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+from jobs.inputs.members import is_broken_shard
+from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 

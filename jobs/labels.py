@@ -1,8 +1,8 @@
 """Labels: says which labels are likely wrong, from a classifier on the embeddings and from the neighbours.
 
 The model is fitted on the driver to a bounded sample of images, drawn by content; then all images are judged where they
-are. What it computes stands in udfs/label_model.py. Duplicates are in one fold of the cross-validation, whatever their
-splits, and do not vote for one another."""
+are. What it computes stands in udfs/vectors/label_model.py. Duplicates are in one fold of the cross-validation,
+whatever their splits, and do not vote for one another."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, Struc
 
 from jobs.config import Labels
 from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
-from jobs.label_issues import has_label
+from jobs.findings.label_issues import has_label
 from jobs.neighbours import step
-from jobs.report_format import written_out
+from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, Lake
-from udfs import label_model, label_rows
-from udfs.label_model import LabelModel
+from udfs.vectors import label_model, label_rows
+from udfs.vectors.label_model import LabelModel
 
 JOB = "labels"
 WRITTEN = ("labels", "confusions", "classes")

@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from udfs import objects, uris
-from udfs.s3 import StoreError
+from udfs.stores import objects, uris
+from udfs.stores.s3 import StoreError
 
 FOLDER = "_leases"
 TTL_S = 120.0

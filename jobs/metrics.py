@@ -136,7 +136,7 @@ def _client() -> Any:
     import boto3
     from botocore.config import Config
 
-    from udfs import s3
+    from udfs.stores import s3
 
     short = Config(connect_timeout=1.0, read_timeout=2.0, retries={"mode": "standard", "total_max_attempts": 2})
     # A session of its own: boto3's default one may not be used by two threads at once.

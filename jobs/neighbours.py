@@ -17,8 +17,9 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
-from jobs import recall
-from jobs.copies import find_copies
+from jobs.duplicates import recall
+from jobs.duplicates.copies import find_copies
+from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import (
     batch_rows,
     frame_of,
@@ -31,12 +32,11 @@ from jobs.engines.frames import (
     to_arrow,
     write_parquet,
 )
-from jobs.near_rules import near_rule
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES, Lake, difference
-from udfs import cell_packs, cells, packs
-from udfs.cell_packs import Images, Repeated
-from udfs.cosine import Ids, Vectors
+from udfs.vectors import cell_packs, cells, packs
+from udfs.vectors.cell_packs import Images, Repeated
+from udfs.vectors.cosine import Ids, Vectors
 
 JOB = "neighbours"
 BROADCAST_IMAGES = 1_000_000  # up to so many, each task gets all ids (about 40 MB), and no vector is shuffled for them

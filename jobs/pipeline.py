@@ -8,11 +8,12 @@ import time
 
 from pyspark.sql import functions as F
 
-from jobs import catalog, clusters, content, embed, issues, labels, neighbours, report, report_pages
+from jobs import catalog, clusters, content, embed, issues, labels, neighbours, report
+from jobs.pages import render
 from jobs.progress import say
 from jobs.stage import Context, StageResult, submitted
 from jobs.tables import ISSUES
-from udfs import components
+from udfs.vectors import components
 
 RUN = "run"
 
@@ -53,7 +54,7 @@ def _has_news(context: Context) -> bool:
 def _prepare() -> None:
     """What the driver's own work begins with, while the workers read images and it waits for them."""
     components.prepare()
-    report_pages.compile_templates()
+    render.compile_templates()
 
 
 def summary(context: Context, results: list[StageResult], seconds: float) -> list[str]:

@@ -14,21 +14,17 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 
-from jobs import report_classes, report_pages, report_rows, report_topics, tables
+from jobs import tables
 from jobs.engines.frames import frame_of, small
-from jobs.report_values import (
-    Clusters,
-    ClusterView,
-    Failure,
-    Failures,
-    Finding,
-    Gallery,
-    Member,
-    Picture,
-    Vote,
-)
+from jobs.pages import classes as report_classes
+from jobs.pages import render
+from jobs.pages import rows as report_rows
+from jobs.pages import topics as report_topics
+from jobs.pages.values import Clusters, ClusterView, Failure, Failures, Finding, Gallery, Member, Picture, Vote
 from jobs.stage import Context, Counts, Stage, submitted
-from udfs import arrow, fetch, image_rows, objects, uris
+from udfs import arrow
+from udfs.images import rows as image_rows
+from udfs.stores import fetch, objects, uris
 
 JOB = "report"
 THUMBS = "thumbs"  # a folder of the report
@@ -100,7 +96,7 @@ def write(context: Context, report_uri: str) -> Counts:
     _publish(
         report_uri,
         thumbnails,
-        lambda folder: report_pages.write_report(
+        lambda folder: render.write_report(
             folder,
             summary,
             galleries,
@@ -112,7 +108,7 @@ def write(context: Context, report_uri: str) -> Counts:
         ),
     )
     for name in there - shown:
-        if report_pages.THUMB.fullmatch(name):
+        if render.THUMB.fullmatch(name):
             objects.delete(uris.join(report_uri, *name.split("/")))
     previews = len(shown - {None})
     return {"in": len(visible), "out": previews, "failed": len(visible) - previews}

@@ -31,8 +31,8 @@ from jobs.engines import delta_log
 from jobs.engines.base import Table, of
 from jobs.errors import ContractError, LakeError
 from jobs.lease import Lease
-from udfs import objects, uris
-from udfs.image_rows import PROPERTIES
+from udfs.images.rows import PROPERTIES
+from udfs.stores import objects, uris
 
 LAKE_FORMAT = 3  # of all tables together: 2 has shards, 3 labels, content, and more properties
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}

@@ -14,7 +14,7 @@ import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from udfs.models import Model
+from udfs.networks.models import Model
 
 if TYPE_CHECKING:
     import torch

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from udfs.cosine import Vectors
+from udfs.vectors.cosine import Vectors
 
 
 def unit(rows: npt.ArrayLike) -> Vectors:

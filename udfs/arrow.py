@@ -9,9 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from udfs import errors, fetch, isolation, models
-from udfs.image_rows import EMBEDDED, HANDED_ON, THUMBNAILS
-from udfs.isolation import Batches, Board
+from udfs import errors
+from udfs.children import isolation
+from udfs.children.isolation import Batches, Board
+from udfs.images.rows import EMBEDDED, HANDED_ON, THUMBNAILS
+from udfs.networks import models
+from udfs.stores import fetch
 
 
 @dataclass(frozen=True)

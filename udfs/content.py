@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udfs.cell_packs import vectors_of
-from udfs.concepts import Classifier, likeliest
-from udfs.cosine import Vectors
-from udfs.topics import Topics
+from udfs.networks.concepts import Classifier, likeliest
+from udfs.vectors.cell_packs import vectors_of
+from udfs.vectors.cosine import Vectors
+from udfs.vectors.topics import Topics
 
 BLOCK = 256  # rows that are multiplied together, always: the bits of a product depend on how many rows it has
 

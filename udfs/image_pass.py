@@ -1,7 +1,7 @@
 """One pass over images: each is fetched once and decoded once; hashes, properties and the embedding come of that.
 
-This runs in the child of udfs.isolation. Fetching runs ahead of decoding, and decoding ahead of a GPU, each by a
-bounded number of images. Pixels never leave this process."""
+This runs in the child of udfs.children.isolation. Fetching runs ahead of decoding, and decoding ahead of a GPU, each by
+a bounded number of images. Pixels never leave this process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udfs import alignment, decode, embedding, fetch, hashing, models, quality
+from udfs.children.isolation import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
-from udfs.image_rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
-from udfs.isolation import ROW, Batches, Board
+from udfs.images import alignment, decode, hashing, quality
+from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
+from udfs.networks import embedding, models
+from udfs.stores import fetch
 
 if TYPE_CHECKING:
     from udfs.arrow import EmbedTask, ThumbnailTask

@@ -41,7 +41,8 @@ class Counter:
 
 
 class Engine(ABC):
-    """Runs queries, Python functions on batches, and Delta's reads and writes. Paths are canonical URIs (udfs.uris).
+    """Runs queries, Python functions on batches, and Delta's reads and writes. Paths are canonical URIs
+    (udfs.stores.uris).
 
     Whoever opens one closes it."""
 
@@ -99,7 +100,8 @@ class Engine(ABC):
     ) -> DataFrame:
         """The rows that a function makes of each partition's batches, in worker processes.
 
-        isolated: it runs its work in child processes of its own (udfs.isolation). resources: of gpu_resources()."""
+        isolated: it runs its work in child processes of its own (udfs.children.isolation). resources: of
+        gpu_resources()."""
 
     @abstractmethod
     def map_together(

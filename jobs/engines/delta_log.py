@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from jobs.engines.base import Table
 from jobs.errors import LakeError
-from udfs import objects, s3, uris
+from udfs.stores import objects, s3, uris
 
 LOG = "_delta_log"
 # Of tables that this writer may change: others change what a row, a file or a commit means.

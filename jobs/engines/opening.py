@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from jobs import interrupts
 from jobs.config import Config
+from jobs.engines import interrupts
 from jobs.engines.base import Engine
 from jobs.engines.choice import SAIL, Choice, choose
 from jobs.errors import MachineError

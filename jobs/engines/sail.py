@@ -1,7 +1,7 @@
 """The engine Sail, embedded: a server process beside this one, Parquet by Sail, Delta's log by delta-rs.
 
-What Sail does in silence is looked for here: types that come out of functions (udfs.in_child), files that are not
-there, rows that a table's log counts otherwise, orders that a plan drops, CHECKs and nulls before a commit."""
+What Sail does in silence is looked for here: types that come out of functions (udfs.children.in_child), files that are
+not there, rows that a table's log counts otherwise, orders that a plan drops, CHECKs and nulls before a commit."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from jobs.engines import delta_log, sorted_files
 from jobs.engines.base import CALL_SITES, Counter, Engine, MapBatches, Table
 from jobs.engines.sail_server import Server
 from jobs.errors import ContractError, LakeError, MachineError
-from udfs import fetch, in_child, objects, ranges, s3, uris
 from udfs.arrow import Place
+from udfs.children import in_child
 from udfs.groups import of_each_group
+from udfs.stores import fetch, objects, ranges, s3, uris
 
 ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
 ORDERED_ROWS = 8192  # in a batch of the files that are merged

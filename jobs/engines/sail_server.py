@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from udfs import forks, isolation
+from udfs.children import forks, isolation
 
 START_S = 60.0
 LOG_SHOWN = 300  # characters of the log in an error
@@ -134,7 +134,7 @@ def _prepare() -> None:
         import pyspark.worker  # noqa: F401
 
         import udfs.arrow
-        import udfs.in_child  # noqa: F401
+        import udfs.children.in_child  # noqa: F401
 
 
 def serve() -> None:

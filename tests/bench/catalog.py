@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from emr.stage_work import STAGES
+from emr.costs.stage_work import STAGES
 from tests.bench import many, peers, process_tree
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,7 +3,8 @@
     python -m tests.bench.cell_search --photos DIR --others DIR [--work DIR]
 
 prints one JSON line. The vectors are those of tests.bench.many_vectors, of 256 numbers and turned into a space of
-1,280, which leaves their cosines as they are. One thread in one process, without Spark: udfs.search.nearest_among.
+1,280, which leaves their cosines as they are. One thread in one process, without Spark:
+udfs.vectors.search.nearest_among.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import numpy as np
 from tests.bench import many_vectors
 from tests.bench.many import image_files
 from tests.bench.neighbours import real_vectors
-from udfs.search import nearest_among
+from udfs.vectors.search import nearest_among
 
 SIZES = (20_000, 50_000)  # of 50,000 images of 1,280 numbers, all probes counted, is a cell of the default layout
 DIMENSIONS = (256, 1280)

@@ -34,11 +34,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from jobs.copies import ORDER, SQUEEZED
+from jobs.duplicates.copies import ORDER, SQUEEZED
 from tests.bench import damage
 from tests.bench.edits import EDITS, QUALITY
 from tests.bench.many import photographs
-from udfs import compression
+from udfs.images import compression
 
 ROOT = Path(__file__).parents[2]
 OLD = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC).timestamp()

@@ -5,12 +5,12 @@
 prints one JSON line. All seconds and milliseconds are CPU time of all processes that take part. DIR: photographs.
 
 - edit_recall, edit_recall_by_kind, false_pair_share, false_pairs: of tests.bench.planted, by the table `duplicates`.
-- group_levels: the same by udfs.similarity.group of the vectors of that lake, for each name of a threshold.
+- group_levels: the same by udfs.vectors.similarity.group of the vectors of that lake, for each name of a threshold.
 - group_ms: the median of GROUP_TRIES calls of group for 2,000 vectors of 512 numbers (250 pictures and seven edits of
   each) in a process with one thread; group_ms_by_album: also where no two are alike, and where all are one cluster.
 - group_same_as_pipeline: whether the stage `clusters`, on these vectors under the same rule, finds the same keepers.
-- components_s: of udfs.components for a random graph of N vertices and 0.6 N edges. components_spark_s: with the way
-  from and to Spark; components_graphframes_s: by the other engine; components_same: whether they agree.
+- components_s: of udfs.vectors.components for a random graph of N vertices and 0.6 N edges. components_spark_s: with
+  the way from and to Spark; components_graphframes_s: by the other engine; components_same: whether they agree.
 - chain_s, star_s, giant_s: both engines for a chain of N / 10 images, a star of as many leaves, and a graph of N
   vertices of which 90 % are one component; graphs_same: whether they agree on each.
 """
@@ -34,9 +34,9 @@ from deltalake import DeltaTable
 from tests.bench import many, process_tree
 from tests.bench.edits import EDITS
 from tests.vectors import unit
-from udfs.components import label_components
-from udfs.cosine import Ids, Vectors
-from udfs.similarity import MAX_ROWS, THRESHOLDS, group
+from udfs.vectors.components import label_components
+from udfs.vectors.cosine import Ids, Vectors
+from udfs.vectors.similarity import MAX_ROWS, THRESHOLDS, group
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -182,7 +182,7 @@ def graphs(vertices: int) -> dict[str, tuple[Ids, Ids]]:
 
 
 def components(spark: "SparkSession", vertices: int, work: Path) -> dict[str, Any]:
-    from jobs.components import connected_components
+    from jobs.duplicates.components import connected_components
 
     found: dict[str, Any] = {}
     same = {}

@@ -31,9 +31,12 @@ from jobs.tables import TABLES
 from tests.bench import peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.neighbours import ROOT, TIMEOUT_S
-from udfs import concepts, content, decode, embedding, models, networks, topics
-from udfs.cosine import Vectors
+from udfs import content
 from udfs.image_pass import ANALYSIS_SIDE
+from udfs.images import decode
+from udfs.networks import concepts, embedding, formats, models
+from udfs.vectors import topics
+from udfs.vectors.cosine import Vectors
 
 MODEL = models.find(models.DEFAULT)
 NORM = 15.0  # about the mean of photographs
@@ -58,7 +61,7 @@ def said_by_network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, classes) the softmax of the whole network in torch."""
     import torch
 
-    net = networks.load(MODEL, models.weights_file(MODEL, model_cache()))
+    net = formats.load(MODEL, models.weights_file(MODEL, model_cache()))
     parts = []
     with torch.inference_mode():
         for at in range(0, len(pixels), 32):

@@ -1,4 +1,5 @@
-"""How well the embedding pairs edited copies with their originals: behind the near-duplicate rule of udfs.models.
+"""How well the embedding pairs edited copies with their originals: behind the near-duplicate rule of
+udfs.networks.models.
 
     python -m tests.bench.edits --photos DIR [--others DIR] [--sheet FILE]
 
@@ -7,10 +8,11 @@ decoding, fitting and embedding of the pipeline. Pairs of an edit and its origin
 different photos, edits included, are false. `recommended`: for a limit on the share of false ones among the flagged
 pairs, the lowest threshold that keeps it and the recall there.
 
-`rules` compares a threshold alone with udfs.near_rule.NearRule (margin and alignment), where the photos, their edits
-and the images of --others are one lake. All pairs of --others count as false: give it many images of few subjects,
-where a threshold that serves for the photos flags nearly everything. The recall is also given for two halves of the
-photographs: numbers chosen on one are to be judged on the other. tests.bench.planted tells what clusters make of it.
+`rules` compares a threshold alone with udfs.vectors.near_rule.NearRule (margin and alignment), where the photos, their
+edits and the images of --others are one lake. All pairs of --others count as false: give it many images of few
+subjects, where a threshold that serves for the photos flags nearly everything. The recall is also given for two halves
+of the photographs: numbers chosen on one are to be judged on the other. tests.bench.planted tells what clusters make of
+it.
 
 Every other way to make a square input is measured too, and cosines of vectors with the mean vector of the originals
 taken off. --sheet writes the false pairs of highest cosine side by side, to be looked at.
@@ -30,11 +32,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
 from jobs import config
-from jobs.near_rules import near_rule
+from jobs.duplicates.near_rules import near_rule
 from tests.bench.many import image_files
-from udfs import alignment, embedding, models
-from udfs.decode import decode
-from udfs.near_rule import BACKGROUND_RANK, NearRule
+from udfs.images import alignment
+from udfs.images.decode import decode
+from udfs.networks import embedding, models
+from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -175,7 +178,7 @@ def measure(vectors: Vectors) -> dict[str, Any]:
 
 def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.Model) -> list[dict[str, Any]]:
     """Recall and false pairs of several rules. vectors: as for `measure`; others: (n, d), rows of norm 1; thumbnails:
-    (len(vectors) + n, side, side) of udfs.alignment."""
+    (len(vectors) + n, side, side) of udfs.images.alignment."""
     kinds = 1 + len(EDITS)
     count = len(vectors)
     together = np.concatenate([vectors, others])

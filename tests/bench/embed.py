@@ -42,7 +42,7 @@ from deltalake import DeltaTable
 from jobs.embed import model_cache
 from tests import s3_server
 from tests.bench import many, process_tree
-from udfs import models
+from udfs.networks import models
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "lake"
@@ -219,7 +219,8 @@ def workers(paths: list[Path], program: str | None, work: Path) -> dict[str, Any
 
 def against_torch(photos: list[Path]) -> dict[str, Any]:
     """The default runtime and torch in float32 on the same decoded photographs."""
-    from udfs import decode, embedding
+    from udfs.images import decode
+    from udfs.networks import embedding
 
     model = models.find(models.DEFAULT)
     fast = models.prepare(model, model_cache())

@@ -45,7 +45,7 @@ from jobs.embed import model_cache
 from tests.bench import many_vectors, peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.many_vectors import Vectors
-from udfs import embedding, models
+from udfs.networks import embedding, models
 
 Ids = NDArray[np.int64]
 

@@ -6,8 +6,8 @@ prints one JSON line. In each draw 1 % of pictures from elsewhere (textures, scr
 tests.bench.foreign, all kinds or one at a time; photographs among drawings of the demo, and among the images of
 --labelled) are planted in a folder, and all images are ranked by their outlier score: `ap` is the mean of the average
 precision over the draws, `plain_ap` that of the mean cosine to the five nearest, `found` and `flagged` the shares of
-planted and of other images below the default limit. The score is computed with numpy by the formula of jobs.outliers,
-with which a test compares it; no two images of a folder may be duplicates.
+planted and of other images below the default limit. The score is computed with numpy by the formula of
+jobs.findings.outliers, with which a test compares it; no two images of a folder may be duplicates.
 """
 
 import argparse
@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from jobs import config
-from jobs.outliers import FIRST_RANK, HALF_AT, LAST_RANK, LEAST_SPREAD, SAMPLE
+from jobs.findings.outliers import FIRST_RANK, HALF_AT, LAST_RANK, LEAST_SPREAD, SAMPLE
 from tests.bench import foreign
 from tests.bench.edits import Vectors, embedded
 from tests.bench.many import image_files
 from tests.demo import scenes
-from udfs import embedding, models
-from udfs.cosine import Values
-from udfs.outliers import learn
+from udfs.networks import embedding, models
+from udfs.vectors.cosine import Values
+from udfs.vectors.outliers import learn
 
 EACH = 60  # pictures of a kind that draws are made from
 SHARE = 0.01
@@ -45,7 +45,7 @@ def cosines_of(vectors: Vectors) -> NDArray[np.float32]:
 
 
 def deviations(values: Values, name: str) -> Values:
-    """Robust standard deviations below the median, at least 0. name: in jobs.outliers.LEAST_SPREAD."""
+    """Robust standard deviations below the median, at least 0. name: in jobs.findings.outliers.LEAST_SPREAD."""
     away = 1.4826 * np.median(np.abs(values - np.median(values)))
     return np.asarray(np.maximum(np.median(values) - values, 0) / max(away, LEAST_SPREAD[name]), np.float64)
 

@@ -3,9 +3,9 @@
     python -m tests.bench.quality --photos DIR [--half tuning] [--peers] [--work DIR]
 
 prints one JSON line. Each photograph is spoilt in graded steps (tests.bench.damage), saved as a JPEG or PNG file, and
-read as the embed stage reads it; all files together are a lake, whose scores and issues are those of jobs.scores under
-the default settings. The thresholds were chosen on every other photograph by name, `tuning`; the others, `measured`,
-are what is reported by default.
+read as the embed stage reads it; all files together are a lake, whose scores and issues are those of
+jobs.findings.scores under the default settings. The thresholds were chosen on every other photograph by name, `tuning`;
+the others, `measured`, are what is reported by default.
 
 By kind of damage: `rank_within`: Spearman's correlation of the score with the step, none being step 0, negated, the
 mean over the photographs; `rank_pooled`: over all photographs and steps at once. `recall`: share of the strongly spoilt
@@ -32,8 +32,8 @@ import pandas as pd
 
 from tests.bench import damage, peers, process_tree
 from tests.bench.damage import KINDS, Kind
-from udfs import decode, quality
 from udfs.image_pass import ANALYSIS_SIDE
+from udfs.images import decode, quality
 
 UNHARMED = "unharmed"
 HALVES = ("tuning", "measured", "all")
@@ -94,7 +94,7 @@ def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
 def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns of `scores`, and `issues`, the set of the names of each image's issues."""
     from jobs import config
-    from jobs.scores import QUALITY, quality_issues, quality_scores
+    from jobs.findings.scores import QUALITY, quality_issues, quality_scores
 
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
@@ -202,7 +202,7 @@ def cleanvision(table: pd.DataFrame, folder: Path, work: Path) -> dict[str, Any]
 def measure(photos: Path, work: Path, spark: Any, half: str = "measured", peer: bool = False) -> dict[str, Any]:
     """photos: a folder of JPEG photographs. work: an empty folder for the spoilt ones. half: one of HALVES.
     peer: whether cleanvision is measured too. Returns what the module's docstring says."""
-    from jobs.scores import QUALITY
+    from jobs.findings.scores import QUALITY
     from jobs.tables import GRAYSCALE, ODD_ASPECT_RATIO, ODD_SIZE
 
     files = damage.photographs(photos)

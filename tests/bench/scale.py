@@ -2,19 +2,19 @@
 
     python -m tests.bench.scale
 
-prints docs/scale.md. The arithmetic is that of the code (udfs.cells.layout, udfs.recall.expected); the CPU times are
-those of conf/measured.yaml. Nothing is run.
+prints docs/scale.md. The arithmetic is that of the code (udfs.vectors.cells.layout, udfs.vectors.recall.expected); the
+CPU times are those of conf/measured.yaml. Nothing is run.
 """
 
 import sys
 from pathlib import Path
 
-from emr import prices as price_file
-from emr import stage_work
-from emr.prices import Prices
-from emr.stage_work import DIMENSION, Measured
+from emr.costs import prices as price_file
+from emr.costs import stage_work
+from emr.costs.prices import Prices
+from emr.costs.stage_work import DIMENSION, Measured
 from jobs import config
-from udfs import cells, recall, search
+from udfs.vectors import cells, recall, search
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs" / "scale.md"

@@ -17,8 +17,8 @@ from pyspark.sql.pandas.types import to_arrow_schema
 from jobs import __version__
 from jobs.tables import LAKE_FORMAT, MARKER, TABLES
 from tests.bench.many_vectors import Vectors
-from udfs.alignment import SIDE
-from udfs.image_rows import PROPERTIES
+from udfs.images.alignment import SIDE
+from udfs.images.rows import PROPERTIES
 
 MODEL = "bench@1"
 THRESHOLD = 0.88  # cosine from which two of its vectors are near-duplicates

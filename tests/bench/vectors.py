@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from jobs.embed import model_cache
 from tests.bench.edits import EDITS, copies
 from tests.bench.many import image_files
-from udfs import embedding, models, networks
-from udfs.decode import decode
+from udfs.images.decode import decode
+from udfs.networks import embedding, formats, models
 
 Vectors = NDArray[np.float64]
 Transform = Callable[[Vectors], Vectors]
@@ -169,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     ours = models.find(models.DEFAULT)
     prepared = models.prepare(ours, model_cache())
     net = embedding.open_runtime(prepared.kind, ours, prepared.files)
-    classes = class_subspace(networks.load(ours, models.weights_file(ours, model_cache())))
+    classes = class_subspace(formats.load(ours, models.weights_file(ours, model_cache())))
     side = ours.input_side
     paths = image_files(given.photos)
     edits = pooled([data for path in paths for data in copies(path)], net, side).reshape(len(paths), KINDS, POOLED)

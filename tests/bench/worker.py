@@ -16,7 +16,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from udfs import arrow, fetch, image_rows, isolation, models
+from udfs import arrow
+from udfs.children import isolation
+from udfs.images import rows as image_rows
+from udfs.networks import models
+from udfs.stores import fetch
 
 BATCH = 64  # rows that Spark sends at once
 

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from jobs.command import main
 from jobs.tables import TABLES
 from tests.s3_server import S3Server
-from udfs import uris
+from udfs.stores import uris
 
 ROOT = Path(__file__).resolve().parents[2]
 Row = tuple[Any, ...]

@@ -11,7 +11,8 @@ from pyspark.sql import SparkSession
 
 from tests.e2e import images, lakes
 from tests.e2e.lakes import Commands
-from udfs import errors, uris
+from udfs import errors
+from udfs.stores import uris
 
 TOO_MANY_FAILURES, LAKE = 6, 4
 HOSTILE_BAD = "<img src=x onerror=alert(2)>.jpg"

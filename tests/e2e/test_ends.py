@@ -27,7 +27,7 @@ FAULT = """
 import importlib.abc, importlib.machinery, os, signal, sys
 class Fault(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def find_spec(self, name, path, target=None):
-        if name == "udfs.alignment":
+        if name == "udfs.images.alignment":
             found = importlib.machinery.PathFinder.find_spec(name, path)
             self.real, found.loader = found.loader, self
             return found

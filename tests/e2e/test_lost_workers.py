@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emr.package import build_zip
+from emr.packages.package import build_zip
 from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
 from tests.e2e import images, lakes

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 from jobs import tables
-from jobs.scores import QUALITY
+from jobs.findings.scores import QUALITY
 from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
 

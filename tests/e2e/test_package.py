@@ -10,7 +10,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from emr.package import PACKAGES, build_zip
+from emr.packages.package import PACKAGES, build_zip
 from jobs.engines.spark_versions import RELEASE
 from tests.conftest import spark_only
 from tests.e2e import images, lakes

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from emr import command, manifest
+from emr import command
+from emr.packages import manifest
 from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
 from tests.demo import judge
@@ -49,7 +50,7 @@ from typing import Any
 from pyspark.sql import SparkSession
 from jobs.embed import choose_runtime
 from jobs.engines.spark import SparkEngine
-from udfs import arrow, fetch, models
+from udfs import arrow; from udfs.networks import models; from udfs.stores import fetch
 
 spark = SparkSession.builder.getOrCreate()
 engine = SparkEngine(spark)

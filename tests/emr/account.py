@@ -9,7 +9,7 @@ from typing import Any
 
 import boto3
 
-from emr import manifest
+from emr.packages import manifest
 from jobs import __version__
 from tests import s3_server
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
-from emr import hardware
+from emr.costs import hardware
+from emr.costs.stage_work import STAGES
 from emr.plan import Job, Places, Plan
-from emr.stage_work import STAGES
 from tests.emr import account
 
 PACKAGE = "s3://lake/packages/imagesieve-1.2.3"

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from emr import hardware
-from emr.hardware import Executor, Instance
+from emr.costs import hardware
+from emr.costs.hardware import Executor, Instance
 from jobs.config import conf_text
 from jobs.errors import ConfigError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from emr import manifest, upload
+from emr.packages import manifest, upload
 from jobs.errors import ConfigError, InputError
 from tests.s3_server import S3Server
 from tests.unit.test_emr_package import small_package

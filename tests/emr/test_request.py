@@ -13,7 +13,8 @@ import pytest
 from botocore.session import Session
 from botocore.validate import ParamValidator
 
-from emr import cluster, hardware, prices, serverless
+from emr import cluster, serverless
+from emr.costs import hardware, prices
 from tests.emr import plans
 
 GOLDEN = Path(__file__).parent / "golden"

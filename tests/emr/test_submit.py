@@ -8,9 +8,9 @@ import urllib.parse
 import pytest
 
 from emr import command
+from emr.costs.stage_work import STAGES
 from emr.errors import AwsError
 from emr.plan import TAG, TAG_LAKE, lake_tag
-from emr.stage_work import STAGES
 from jobs import lease
 from jobs.command import main
 from tests.emr.account import BUCKET, IMAGES, INPUT, LAKE, PACKAGE, Account

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from emr import prices, watch
+from emr import watch
+from emr.costs import prices
 from emr.errors import AwsError
 from emr.watch import Step
 from jobs.command import main

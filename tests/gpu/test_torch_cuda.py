@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs import embedding, models
+from udfs.networks import embedding, models
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -17,13 +17,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import config, lease, pipeline
-from jobs.copies import SQUEEZED
+from jobs.duplicates.copies import SQUEEZED
 from jobs.engines.frames import frame_of
 from jobs.progress import Reporter
 from jobs.stage import Context
 from jobs.tables import TABLES, Lake
-from udfs import alignment, models, search
-from udfs.image_rows import PROPERTIES
+from udfs.images import alignment
+from udfs.images.rows import PROPERTIES
+from udfs.networks import models
+from udfs.vectors import search
 
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 

@@ -19,16 +19,17 @@ import pytest
 from deltalake import write_deltalake
 from pyspark.sql import functions as F
 
-from jobs import catalog, members
+from jobs import catalog
 from jobs.catalog import LISTED, Inputs, Source
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
+from jobs.inputs import members
 from jobs.stage import Context
 from jobs.tables import TABLES
 from tests.s3_server import S3Server
 from tests.spark import small_lake
-from udfs import fetch
 from udfs.errors import ImageError
+from udfs.stores import fetch
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

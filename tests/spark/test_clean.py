@@ -15,14 +15,15 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import catalog, clean, clean_rules
+from jobs import catalog, clean
+from jobs.cleaning import rules
 from jobs.engines.frames import frame_of
 from jobs.errors import ConfigError
 from jobs.tables import TABLES
 from tests import s3_server
 from tests.spark import small_lake
 from tests.spark.small_lake import SOME_DAY
-from udfs import objects
+from udfs.stores import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,7 +157,7 @@ def lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def outcome(lake: Context, *overrides: str) -> tuple[dict[str, str], dict[str, str]]:
     """(name -> issue of what goes, name -> corrected label)."""
     context = small_lake.with_settings(lake, *RULES, *overrides)
-    rows = clean_rules.judged(context.lake, context.config.clean).where(~F.col("is_shard")).collect()
+    rows = rules.judged(context.lake, context.config.clean).where(~F.col("is_shard")).collect()
     assert len(rows) == len(LAKE) - 1
     gone = {row["uri"][4:]: row["issue"] for row in rows if row["issue"]}
     return gone, {row["uri"][4:]: row["new_label"] for row in rows if row["new_label"]}

@@ -17,9 +17,9 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs.cosine import Vectors
-from udfs.near_rule import NearRule
-from udfs.similarity import group
+from udfs.vectors.cosine import Vectors
+from udfs.vectors.near_rule import NearRule
+from udfs.vectors.similarity import group
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pyspark.sql.types import LongType, StructField, StructType
 
-from jobs import components
+from jobs.duplicates import components
 from jobs.engines.frames import frame_of
 from tests import graphs
 from tests.conftest import spark_only

@@ -18,8 +18,8 @@ from tests.conftest import spark_only
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture, rows_of
 from tests.vectors import unit
-from udfs import concepts
-from udfs.concepts import Classifier
+from udfs.networks import concepts
+from udfs.networks.concepts import Classifier
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

@@ -6,10 +6,10 @@ import datetime
 import random
 from typing import TYPE_CHECKING
 
-from jobs.copies import find_copies
+from jobs.duplicates.copies import find_copies
 from tests.spark import small_lake
 from tests.spark.small_lake import SOME_DAY, Picture
-from udfs import models
+from udfs.networks import models
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import clusters, issues, neighbours, scores, tables
+from jobs import clusters, issues, neighbours, tables
 from jobs.engines.frames import frame_of
+from jobs.findings import scores
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from jobs import keepers
-from jobs.copies import BEST_FIRST, best_first
+from jobs.duplicates import keepers
+from jobs.duplicates.copies import BEST_FIRST, best_first
 from jobs.engines.frames import frame_of
 from tests.conftest import spark_only
 from tests.vectors import unit
-from udfs.alignment import SIDE
-from udfs.cosine import Vectors
-from udfs.keepers import around_keepers
-from udfs.near_rule import NearRule
+from udfs.images.alignment import SIDE
+from udfs.vectors.cosine import Vectors
+from udfs.vectors.keepers import around_keepers
+from udfs.vectors.near_rule import NearRule
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession

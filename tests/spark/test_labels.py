@@ -13,15 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import catalog, label_issues, labels
-from jobs.copies import content_key
+from jobs import catalog, labels
+from jobs.duplicates.copies import content_key
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
+from jobs.findings import label_issues
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs import label_rows
+from udfs.vectors import label_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -283,7 +284,7 @@ def test_a_sample_judges_all(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_long_vectors_are_shortened(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from udfs import label_model
+    from udfs.vectors import label_model
 
     monkeypatch.setattr(label_model, "MOST_DIMENSIONS", 12)
     with stage(spark, tmp_path, relabelled(animals(), {0: "dog"})) as (context, _):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from jobs import leaks
 from jobs.engines.frames import frame_of
+from jobs.findings import leaks
 from jobs.tables import TABLES
 from tests.vectors import unit
 

@@ -17,7 +17,7 @@ from tests.conftest import spark_only
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import families
-from udfs import packs
+from udfs.vectors import packs
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

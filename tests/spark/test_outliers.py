@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from jobs import outliers
 from jobs.engines.frames import frame_of
+from jobs.findings import outliers
 from jobs.tables import TABLES
 from tests.bench.outliers import outlier_scores
 from tests.spark import small_lake
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import DataFrame, SparkSession
 
-    from udfs.cosine import Vectors
+    from udfs.vectors.cosine import Vectors
 
 SIDE = 40  # images of a class
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs import report, report_classes, report_pages, report_rows
+from jobs import report
 from jobs.engines.frames import frame_of
-from jobs.report_values import OTHER_SPLITS, Class, Leaks, LeftOut, Topic, Vote
+from jobs.pages import classes as report_classes
+from jobs.pages import render
+from jobs.pages import rows as report_rows
+from jobs.pages.values import OTHER_SPLITS, Class, Leaks, LeftOut, Topic, Vote
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -95,14 +98,14 @@ def test_what_the_report_shows(spark: SparkSession, tmp_path: Path, monkeypatch:
         Picture(i, None if i == 11 else (1.0, 0.0), split=f"split {i:02}", size_bytes=1000 + i) for i in range(12)
     ]
     told: dict[str, Any] = {}
-    write_report = report_pages.write_report
+    write_report = render.write_report
 
     def write(folder: Path, *values: Any, **settings: Any) -> Path:
         names = ("summary", "galleries", "clusters", "failures", "topics", "classes")
         told.update(zip(names, values, strict=True))
         return write_report(folder, *values, **settings)
 
-    monkeypatch.setattr(report_pages, "write_report", write)
+    monkeypatch.setattr(render, "write_report", write)
     monkeypatch.setattr(report, "make_thumbnails", lambda context, ids: {i: b"webp" for i in ids if i != 9})
     with small_lake.in_memory(
         spark, tmp_path / "lake", pictures, "report.topics=4", "report.topic_images=2"

@@ -9,7 +9,7 @@ import pytest
 
 from jobs import config, tables
 from jobs.engines.frames import frame_of
-from jobs.scores import HIDDEN_BY, QUALITY, TECHNICAL, quality_issues, quality_scores
+from jobs.findings.scores import HIDDEN_BY, QUALITY, TECHNICAL, quality_issues, quality_scores
 from jobs.tables import SCORES
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from pyspark.sql import SparkSession
 
-from jobs import vectors
 from jobs.errors import InputError
+from jobs.inputs import vectors
 from tests.s3_server import S3Server
-from udfs.models import Model
+from udfs.networks.models import Model
 
 ROWS = {"/images/a.jpg": [1.0, 2.0, 3.0], "/images/b c.jpg": [0.5, 0.0, -1.0]}
 

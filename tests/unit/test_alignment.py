@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from udfs.alignment import SIDE, Thumbnail, alignment, common_detail, thumbnail
+from udfs.images.alignment import SIDE, Thumbnail, alignment, common_detail, thumbnail
 
 Pixels = NDArray[np.uint8]
 

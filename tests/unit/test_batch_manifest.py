@@ -4,8 +4,8 @@ from urllib.parse import unquote_plus
 
 import pytest
 
-from jobs import batch_manifest
-from jobs.batch_manifest import Bucket
+from jobs.cleaning import batch_manifest
+from jobs.cleaning.batch_manifest import Bucket
 from jobs.errors import ConfigError
 
 PRICES = """

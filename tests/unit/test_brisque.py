@@ -1,11 +1,11 @@
-"""udfs.brisque: the package `brisque` as the oracle, and pictures to which the model does not apply."""
+"""udfs.images.brisque: the package `brisque` as the oracle, and pictures to which the model does not apply."""
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from udfs.brisque import WORST, brisque
+from udfs.images.brisque import WORST, brisque
 
 
 def drawn(seed: int) -> NDArray[np.uint8]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.vectors import families
-from udfs import cells
+from udfs.vectors import cells
 
 
 @pytest.mark.parametrize("dimension", [256, 1280])

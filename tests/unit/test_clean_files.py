@@ -9,9 +9,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from jobs import clean_files
-from jobs.clean_files import ROWS
-from udfs import objects
+from jobs.cleaning import files
+from jobs.cleaning.files import ROWS
+from udfs.stores import objects
 
 SCHEMA = pa.schema([("uri", pa.string()), ("label", pa.string()), ("size_bytes", pa.int64())])
 TEXTS = ["plain", 'a,"b"\n', "", None, "=1+1", "naïve 猫", " spaces ", "back\\slash", "\r\n", "\u2028"]
@@ -32,15 +32,15 @@ def stage(folder: Path, rows: list[dict[str, Any]], sizes: list[int]) -> str:
     return str(folder)
 
 
-@pytest.mark.parametrize("ending", clean_files.ENDINGS)
+@pytest.mark.parametrize("ending", files.ENDINGS)
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row groups that begin where Spark's files or batches do, a row that is lost or there twice at a seam."""
-    monkeypatch.setattr(clean_files, "ROWS", 100)
+    monkeypatch.setattr(files, "ROWS", 100)
     rows = [{"uri": f"/{n:04}", "label": TEXTS[n % len(TEXTS)], "size_bytes": n if n % 3 else None} for n in range(450)]
     written = []
     for number, sizes in enumerate(([450], [0, 99, 1, 101, 249, 0], [200, 250], [13] * 34 + [8])):
         out = tmp_path / f"{number}{ending}"
-        assert clean_files.write(str(out), stage(tmp_path / str(number), rows, sizes), SCHEMA) == 450
+        assert files.write(str(out), stage(tmp_path / str(number), rows, sizes), SCHEMA) == 450
         written.append(out.read_bytes())
     assert len(set(written)) == 1
     if ending == ".parquet":
@@ -59,11 +59,11 @@ def test_the_same_rows_give_the_same_bytes(tmp_path: Path, ending: str, monkeypa
         assert "猫" in lines[5]
 
 
-@pytest.mark.parametrize("ending", clean_files.ENDINGS)
+@pytest.mark.parametrize("ending", files.ENDINGS)
 def test_no_rows(tmp_path: Path, ending: str) -> None:
     """A crash, or no file, where nothing is removed."""
     out = tmp_path / f"none{ending}"
-    assert clean_files.write(str(out), stage(tmp_path / "staged", [], [0]), SCHEMA) == 0
+    assert files.write(str(out), stage(tmp_path / "staged", [], [0]), SCHEMA) == 0
     assert out.exists()
     if ending == ".parquet":
         assert pq.read_table(out).schema.names == SCHEMA.names
@@ -90,7 +90,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 def test_names() -> None:
     """A file beside the manifest that is the manifest itself, and an ending that nobody reads again."""
-    assert clean_files.beside("/a.b/set.csv", "removed") == "/a.b/set.removed.csv"
-    assert clean_files.ending_of("s3://b/SET.JSONL") == ".jsonl"
-    assert clean_files.ending_of("/a/set.csv.gz") is None
+    assert files.beside("/a.b/set.csv", "removed") == "/a.b/set.removed.csv"
+    assert files.ending_of("s3://b/SET.JSONL") == ".jsonl"
+    assert files.ending_of("/a/set.csv.gz") is None
     assert ROWS == 65_536  # another number gives other bytes for the same lake

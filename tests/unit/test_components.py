@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests import graphs
-from udfs.components import label_components
+from udfs.vectors.components import label_components
 
 
 @pytest.mark.parametrize("seed", range(graphs.COUNT))

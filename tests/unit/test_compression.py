@@ -1,4 +1,4 @@
-"""udfs.compression: a quality that is not the one a file was written with, or a header that brings it down."""
+"""udfs.images.compression: a quality that is not the one a file was written with, or a header that brings it down."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from udfs.compression import BEST, jpeg_quality
+from udfs.images.compression import BEST, jpeg_quality
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import networks as small
-from udfs import concepts, embedding, models, networks
+from udfs.networks import concepts, embedding, formats, models
 
 MODEL = models.find(models.DEFAULT)
 
@@ -36,7 +36,7 @@ def test_the_network_says_the_same(classifier: concepts.Classifier, cache: Path)
     found, confidences = concepts.likeliest(classifier.logits(stored, embedded.norms), 5)
     normal = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MODEL.mean[0]) / MODEL.std[0]
     with torch.inference_mode():
-        said = torch.softmax(networks.load(MODEL, files[0])(normal), dim=1).numpy()
+        said = torch.softmax(formats.load(MODEL, files[0])(normal), dim=1).numpy()
     np.testing.assert_allclose(confidences, np.take_along_axis(said, found, axis=1), atol=1e-3)
     assert (found[:, 0] == said.argmax(axis=1)).all()
     assert confidences[:, 0].max() > 0.05, "pictures of which it knows nothing prove nothing"
@@ -68,7 +68,7 @@ def test_names_are_timms() -> None:
 def test_it_is_kept(classifier: concepts.Classifier, cache: Path) -> None:
     """A run that imports torch for a few numbers of the weights."""
     code = (
-        "import sys; from pathlib import Path; from udfs import concepts, models; "
+        "import sys; from pathlib import Path; from udfs.networks import concepts, models; "
         "found = concepts.prepare(models.find(models.DEFAULT), Path(sys.argv[1])); "
         "print(found.weights.sum(), found.names[-1], {'torch', 'timm'} & set(sys.modules))"
     )

@@ -11,7 +11,7 @@ import yaml
 
 from jobs import config
 from jobs.errors import ConfigError
-from udfs import models
+from udfs.networks import models
 
 # Keys with no rule beyond their type, and why.
 FREE = {

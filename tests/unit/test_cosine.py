@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.vectors import unit
-from udfs.cosine import Vectors, cosine_pairs
+from udfs.vectors.cosine import Vectors, cosine_pairs
 
 
 def random_vectors(seed: int, count: int, dimension: int = 16) -> Vectors:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from emr import cost, cost_page, prices, stage_work
 from emr.command import main
+from emr.costs import cost, cost_page, prices, stage_work
 from jobs.errors import ConfigError
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cost.md"

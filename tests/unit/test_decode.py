@@ -1,4 +1,4 @@
-"""udfs.decode against Pillow's own full decoding, on pictures made from a seed."""
+"""udfs.images.decode against Pillow's own full decoding, on pictures made from a seed."""
 
 import io
 import struct
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from udfs import errors
-from udfs.decode import Decoded, decode, sniff
 from udfs.errors import ImageError
+from udfs.images.decode import Decoded, decode, sniff
 
 Pixels = NDArray[np.uint8]
 LIMIT = 10_000_000
@@ -351,7 +351,7 @@ def test_bombs_take_little_memory(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(data)
     script = """
 import pathlib, resource, sys
-from udfs.decode import decode
+from udfs.images.decode import decode
 from udfs.errors import ImageError
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 for path in sorted(pathlib.Path(sys.argv[1]).iterdir()):

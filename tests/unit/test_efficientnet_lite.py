@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs import efficientnet_lite, embedding, models, networks, state_dict
+from udfs.networks import efficientnet_lite, embedding, formats, models, state_dict
 
 MODEL = models.find(models.DEFAULT)
 Floats = NDArray[np.float32]
@@ -64,7 +64,7 @@ class Oracle:
 def test_the_network_is_what_numpy_says(tensors: state_dict.Tensors, side: int) -> None:
     """A stride, a padding, a residual, a normalisation or a layer that is not this network's: at sides whose maps are
     even and odd."""
-    openvino = networks.import_openvino()
+    openvino = formats.import_openvino()
     net = efficientnet_lite.build(openvino, tensors, side)
     compiled = openvino.Core().compile_model(net, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     for pixels in small.pictures(2, side):
@@ -84,9 +84,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]
 
         def converted(model: models.Model, openvino: Any, weights: Path) -> Any:
             side = model.input_side
-            return networks._from_torch(model, openvino, networks.load(model, weights), [1, 3, side, side])
+            return formats._from_torch(model, openvino, formats.load(model, weights), [1, 3, side, side])
 
-        patch.setattr(networks, "_build", converted)
+        patch.setattr(formats, "_build", converted)
         of_timm = models.prepare(MODEL, folder / "timm").files
     return {"timm": of_timm, "built": models.prepare(MODEL, folder / "built").files}
 
@@ -123,7 +123,7 @@ def test_the_vectors_are_those_of_torch(both: dict[str, tuple[Path, ...]], tmp_p
 
 def test_the_weights_have_the_bits_of_the_conversion(both: dict[str, tuple[Path, ...]]) -> None:
     """A normalisation that is folded in another order: in bf16 weights would round otherwise."""
-    openvino = networks.import_openvino()
+    openvino = formats.import_openvino()
 
     def weights(files: tuple[Path, ...]) -> list[bytes]:
         nodes = openvino.Core().read_model(files[0]).get_ordered_ops()
@@ -150,7 +150,7 @@ def test_other_tensors_are_refused(tensors: state_dict.Tensors, change: str) -> 
     else:
         changed = {}
     with pytest.raises(ValueError, match=told):
-        efficientnet_lite.build(networks.import_openvino(), changed, 32)
+        efficientnet_lite.build(formats.import_openvino(), changed, 32)
 
 
 def test_the_classifier_is_the_last_layer(tensors: state_dict.Tensors) -> None:
@@ -172,8 +172,8 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(state_dict, "read", read)
     weights = models.weights_file(MODEL, tmp_path)
     for use in (
-        lambda: networks.convert(MODEL, weights, tmp_path / "a.xml"),
-        lambda: networks.classifier(MODEL, weights),
+        lambda: formats.convert(MODEL, weights, tmp_path / "a.xml"),
+        lambda: formats.classifier(MODEL, weights),
     ):
         with pytest.raises(
             models.ModelError, match=r"^efficientnet-lite0@imagenet-2: .*no weights of its network \(a b\)$"

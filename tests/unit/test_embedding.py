@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs import embedding, models
+from udfs.networks import embedding, models
 
 MODEL = models.find(models.DEFAULT)
 SIDE = MODEL.input_side
@@ -155,13 +155,13 @@ def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Pa
 
 def test_openvino_gives_the_same_bits_in_two_processes_without_torch(prepared: models.Prepared) -> None:
     code = (
-        "import sys, hashlib, pathlib, numpy as np; from udfs import embedding, models; "
+        "import sys, hashlib, pathlib, numpy as np; from udfs.networks import embedding, models; "
         "files = tuple(map(pathlib.Path, sys.argv[1:])); "
         "runtime = embedding.open_runtime('openvino', models.find(models.DEFAULT), files); "
         "rows = runtime.embed((np.arange(3 * 224 * 224 * 3) % 251).astype(np.uint8).reshape(3, 224, 224, 3)); "
         "print(hashlib.sha256(rows.tobytes()).hexdigest(), 'torch' in sys.modules)"
     )
-    root = Path(embedding.__file__).parents[1]
+    root = Path(embedding.__file__).parents[2]
     command = [sys.executable, "-c", code, *map(str, prepared.files)]
     there = {subprocess.run(command, capture_output=True, text=True, cwd=root, check=True).stdout for _ in range(2)}
     images = (np.arange(3 * 224 * 224 * 3) % 251).astype(np.uint8).reshape(3, 224, 224, 3)
@@ -256,13 +256,13 @@ def test_a_script_is_embedded_without_torch(tmp_path: Path) -> None:
     model = small.script_model(tmp_path)
     files = models.prepare(model, tmp_path / "cache").files
     code = (
-        "import sys, pickle, pathlib, numpy as np; from udfs import embedding; "
+        "import sys, pickle, pathlib, numpy as np; from udfs.networks import embedding; "
         "model = pickle.loads(bytes.fromhex(sys.argv[1])); "
         "runtime = embedding.open_runtime('openvino', model, tuple(map(pathlib.Path, sys.argv[2:]))); "
         "print(runtime.embed(np.zeros((1, 32, 32, 3), np.uint8)).shape, 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, pickle.dumps(model).hex(), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(embedding.__file__).parents[1], check=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(embedding.__file__).parents[2], check=True)
     assert done.stdout == "(1, 16) False\n"
 
 
@@ -280,13 +280,13 @@ def test_norms_are_those_of_the_network(runtime: embedding.Runtime, cache: Path)
     """A norm of the rows that have norm 1 already, or of another image."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("timm")
-    from udfs import networks
+    from udfs.networks import formats
 
     images = pictures(5)
-    net = networks.load(MODEL, models.weights_file(MODEL, cache))
+    net = formats.load(MODEL, models.weights_file(MODEL, cache))
     normal = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MODEL.mean[0]) / MODEL.std[0]
     with torch.inference_mode():
-        expected = networks.run(MODEL, net, normal).norm(dim=1).numpy()
+        expected = formats.run(MODEL, net, normal).norm(dim=1).numpy()
     norms = runtime.submit(images)().norms
     assert norms.dtype == np.float32
     assert np.allclose(norms, expected, rtol=1e-4 if runtime.device.endswith("f32") else 0.02)

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from emr import archive, jars, manifest, package
+from emr.packages import archive, jars, manifest, package
 from jobs.errors import ConfigError, InputError, MachineError
-from udfs import models
+from udfs.networks import models
 
 MODEL = models.find(models.DEFAULT)
 
@@ -131,7 +131,9 @@ def test_the_zip_has_the_data_of_the_package(tmp_path: Path) -> None:
     """A node that lacks the list of classes, or any other file that setup.py installs."""
     package.build_zip(tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as made:
-        assert {"udfs/imagenet_classes.txt", "udfs/brisque.npz", "conf/defaults.yaml"} <= set(made.namelist())
+        assert {"udfs/networks/imagenet_classes.txt", "udfs/images/brisque.npz", "conf/defaults.yaml"} <= set(
+            made.namelist()
+        )
 
 
 def test_uv_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

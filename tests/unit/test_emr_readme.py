@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from emr import command, hardware
+from emr import command
+from emr.costs import hardware
 from jobs import command as jobs_command
 from jobs import config
 from tests.unit.test_templates import FOLDER, template

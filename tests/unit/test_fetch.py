@@ -16,9 +16,9 @@ from urllib.parse import unquote
 import pytest
 
 from tests import s3_server
-from udfs import fetch, objects, s3, uris
 from udfs.errors import ImageError
-from udfs.fetch import Limits, Reference
+from udfs.stores import fetch, objects, s3, uris
+from udfs.stores.fetch import Limits, Reference
 
 LIMITS = Limits(max_bytes=1000, timeout_s=4.0, retries=3)
 STRANGE_KEYS = [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from udfs import forks
+from udfs.children import forks
 
 pytestmark = pytest.mark.skipif(not forks.can_fork(), reason="children are not forked on this system")
 
@@ -19,7 +19,7 @@ PROGRAM = """
 import json, os, pickle, signal, sys
 from pyspark import cloudpickle
 import pyarrow as pa
-from udfs import forks, in_child, isolation
+from udfs.children import forks, in_child, isolation
 
 SCHEMA = pa.schema([("n", pa.int64())])
 

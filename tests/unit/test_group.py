@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.vectors import families, unit
-from udfs import similarity
-from udfs.cosine import Vectors, cosine_pairs
-from udfs.keepers import SMALL
-from udfs.similarity import Groups, group
+from udfs.vectors import similarity
+from udfs.vectors.cosine import Vectors, cosine_pairs
+from udfs.vectors.keepers import SMALL
+from udfs.vectors.similarity import Groups, group
 
 
 def expected(vectors: Vectors, threshold: float, slack: float, order: list[int]) -> list[int]:

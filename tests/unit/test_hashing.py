@@ -1,4 +1,4 @@
-"""udfs.hashing: known digests, what must and what must not change a hash."""
+"""udfs.images.hashing: known digests, what must and what must not change a hash."""
 
 import hashlib
 
@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from udfs import hashing
-from udfs.alignment import thumbnail
-from udfs.hashing import pixel_hash, sha256
+from udfs.images import hashing
+from udfs.images.alignment import thumbnail
+from udfs.images.hashing import pixel_hash, sha256
 
 Pixels = NDArray[np.uint8]
 

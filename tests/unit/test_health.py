@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from emr import health
+from emr.costs.stage_work import STAGES
 from emr.health import Answers, sample, wrong_answers
-from emr.stage_work import STAGES
 from jobs.errors import ConfigError, InputError, LakeError
 from jobs.tables import ISSUES
 from udfs.errors import CODES

@@ -11,8 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e import images
-from udfs import arrow, fetch, image_pass, image_rows, isolation, models
-from udfs.isolation import ROW, Board
+from udfs import arrow, image_pass
+from udfs.children import isolation
+from udfs.children.isolation import ROW, Board
+from udfs.images import rows as image_rows
+from udfs.networks import models
+from udfs.stores import fetch
 
 MODEL = models.find(models.DEFAULT)
 PICTURES = {f"{number:02d}.jpg": images.jpeg(images.picture(number)) for number in range(9)}
@@ -42,7 +46,7 @@ def task(files: tuple[Path, ...], kind: str = "openvino", decode_threads: int = 
 
 
 def given(references: list[tuple[str, str | None, int | None, int | None]], vector: Any = None) -> Iterator[Any]:
-    """Batches of 4, numbered as udfs.isolation does."""
+    """Batches of 4, numbered as udfs.children.isolation does."""
     for start in range(0, len(references), 4):
         rows = [
             {"uri": uri, "shard": shard, "shard_offset": offset, "size_bytes": size, "image_id": 100 + start + at,
@@ -130,7 +134,7 @@ def test_given_vectors_take_the_place_of_a_network(folder: Path, board: Board) -
 
 
 def test_the_whole_way_through_a_child(openvino: tuple[Path, ...], folder: Path, board: Board) -> None:
-    """What the child of udfs.isolation says, as Spark sees it: without the numbers of rows, and counted."""
+    """What the child of udfs.children.isolation says, as Spark sees it: without the numbers of rows, and counted."""
     plain = rows(task(openvino), given(files_of(folder)), board)
     counted: list[int] = []
     without = (batch.select(image_rows.PENDING.names) for batch in given(files_of(folder)))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from udfs import in_child
+from udfs.children import in_child
 
 SCHEMA = pa.schema([("n", pa.int64()), ("v", pa.list_(pa.float32()))])
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from udfs import isolation
-from udfs.isolation import ROW, Batches, Board
+from udfs.children import isolation
+from udfs.children.isolation import ROW, Batches, Board
 
 IN = pa.schema([("n", pa.int64())])
 OUT = pa.schema([("n", pa.int64()), ("twice", pa.int64()), ("how", pa.string())])

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from tests.vectors import unit
-from udfs.alignment import SIDE
-from udfs.cosine import DECIMALS, Vectors
-from udfs.keepers import SMALL, around_keepers, in_components
-from udfs.near_rule import NearRule
+from udfs.images.alignment import SIDE
+from udfs.vectors.cosine import DECIMALS, Vectors
+from udfs.vectors.keepers import SMALL, around_keepers, in_components
+from udfs.vectors.near_rule import NearRule
 
 
 def at_angles(*degrees: float) -> Vectors:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.bench.labels import average_precision, most_alike, spoilt
 from tests.vectors import unit
-from udfs import label_model, label_rows
-from udfs.label_model import NOBODY, Examples
+from udfs.vectors import label_model, label_rows
+from udfs.vectors.label_model import NOBODY, Examples
 
 FOLDS = 4
 

@@ -16,14 +16,14 @@ import pytest
 
 from jobs import lease
 from tests import s3_server
-from udfs import objects, s3, uris
+from udfs.stores import objects, s3, uris
 
 ROOT = Path(__file__).parents[2]
 # Takes the lake, says so, and keeps it until it is killed or its input ends.
 HOLD = """
 import sys
 from jobs import lease
-from udfs import s3, uris
+from udfs.stores import s3, uris
 lake, run_id, ttl_s = sys.argv[1:]
 if uris.is_s3(lake):
     s3.client()

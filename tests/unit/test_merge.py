@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from udfs.merge import Pairs, merged
+from udfs.vectors.merge import Pairs, merged
 
 
 def test_merged_is_a_plain_sort() -> None:

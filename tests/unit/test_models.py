@@ -15,15 +15,15 @@ import pytest
 
 from tests import networks as small
 from tests.s3_server import S3Server
-from udfs import models, networks
 from udfs.errors import ImageError
+from udfs.networks import formats, models
 
 MODEL = models.find(models.DEFAULT)
 
 
 def python(code: str, *arguments: str) -> str:
     """What a fresh interpreter prints."""
-    root = Path(models.__file__).parents[1]
+    root = Path(models.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=root, check=False
     )
@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     # Two processes at once: both must end well, and one result stays.
     code = (
-        "import sys, pathlib; from udfs import models; "
+        "import sys, pathlib; from udfs.networks import models; "
         "print(models.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])).files[0])"
     )
     with ThreadPoolExecutor(2) as pool:
@@ -138,7 +138,7 @@ def test_two_processes_leave_one_result(cache: Path) -> None:
 def test_the_second_time_needs_neither_torch_nor_openvino(cache: Path) -> None:
     """A driver that takes seconds for what lies ready."""
     code = (
-        "import sys, pathlib; from udfs import models; "
+        "import sys, pathlib; from udfs.networks import models; "
         "models.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])); "
         "print([m for m in ('torch', 'timm', 'openvino') if m in sys.modules])"
     )
@@ -159,7 +159,7 @@ def test_an_incomplete_folder_is_named(cache: Path, tmp_path: Path) -> None:
 def test_openvino_is_imported_without_its_telemetry() -> None:
     """A worker that tells its maker's server of each import."""
     code = (
-        "import sys; from udfs import networks; networks.import_openvino(); "
+        "import sys; from udfs.networks import formats; formats.import_openvino(); "
         "print(sys.modules.get('openvino_telemetry'), 'torch' in sys.modules)"
     )
     assert python(code) == "None False"
@@ -168,7 +168,7 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
 def test_the_network_keeps_its_classifier(tmp_path: Path) -> None:
     """A network without the head that gives it names for what it sees."""
     pytest.importorskip("timm")
-    net = networks.load(MODEL, models.weights_file(MODEL, tmp_path))
+    net = formats.load(MODEL, models.weights_file(MODEL, tmp_path))
     assert not net.training
     assert net.state_dict()["classifier.weight"].shape == (1000, 1280)
 

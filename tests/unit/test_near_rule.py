@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jobs import config
-from jobs.near_rules import UNCALIBRATED, near_rule, uncalibrated_line
-from udfs import models
-from udfs.near_rule import NearRule
+from jobs.duplicates.near_rules import UNCALIBRATED, near_rule, uncalibrated_line
+from udfs.networks import models
+from udfs.vectors.near_rule import NearRule
 
 CARD = {"format": "vectors", "weights": "/v.parquet", "dimension": 64, "licence": "ours", "source": "the team"}
 OWN = {

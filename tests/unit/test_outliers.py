@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.vectors import unit
-from udfs.outliers import COMPONENTS, IMAGES_PER_COMPONENT, class_cosines, direction, learn
+from udfs.vectors.outliers import COMPONENTS, IMAGES_PER_COMPONENT, class_cosines, direction, learn
 
 
 def lake(seed: int, count: int, dimension: int = 64) -> np.ndarray:

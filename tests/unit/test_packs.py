@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tests.vectors import families
-from udfs import packs
+from udfs.vectors import packs
 
 
 @pytest.mark.parametrize("pack_bytes", [1, 1000, 10**6])

@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from jobs import lease
-from udfs import isolation
-from udfs.isolation import FunctionTask
+from udfs.children import isolation
+from udfs.children.isolation import FunctionTask
 
 UV = Path(sys.executable).with_name("uv")
 SDIST_ONLY = {"pyspark-client", "pyspark", "antlr4-python3-runtime"}  # pure Python, built anywhere

@@ -1,4 +1,4 @@
-"""udfs.quality: values that can be checked by hand, and numpy as the oracle."""
+"""udfs.images.quality: values that can be checked by hand, and numpy as the oracle."""
 
 import io
 import math
@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from udfs import decode
-from udfs.image_rows import PROPERTIES
-from udfs.quality import BLOCK, SHARPNESS_SIDE, of_file, properties
+from udfs.images import decode
+from udfs.images.quality import BLOCK, SHARPNESS_SIDE, of_file, properties
+from udfs.images.rows import PROPERTIES
 
 Pixels = NDArray[np.uint8]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pyspark.sql import Row
 
-from jobs.recall import _found as found_of
-from udfs import recall
+from jobs.duplicates.recall import _found as found_of
+from udfs.vectors import recall
 
 
 def test_interval_holds_the_truth() -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import report_format, tables
-from jobs import report_pages as pages
-from jobs.report_pages import write_report
-from jobs.report_steps import clean_command, next_steps
-from jobs.report_texts import ISSUES, SCORES, THEMES
-from jobs.report_values import (
+from jobs import tables
+from jobs.pages import format
+from jobs.pages import render as pages
+from jobs.pages.render import write_report
+from jobs.pages.steps import clean_command, next_steps
+from jobs.pages.texts import ISSUES, SCORES, THEMES
+from jobs.pages.values import (
     Class,
     Classes,
     Clusters,
@@ -161,9 +162,9 @@ def test_what_cannot_be_seen_is_written_out(tmp_path: Path) -> None:
 
 
 def test_an_escape_differs_from_a_name_that_spells_it_out() -> None:
-    assert report_format.marked("\n") != report_format.marked(r"\n")
-    assert report_format.marked("<\n>") == '&lt;<span class="esc">\\n</span>&gt;'
-    assert report_format.marked("Übung 猫 ‑ é") == "Übung 猫 ‑ é"
+    assert format.marked("\n") != format.marked(r"\n")
+    assert format.marked("<\n>") == '&lt;<span class="esc">\\n</span>&gt;'
+    assert format.marked("Übung 猫 ‑ é") == "Übung 猫 ‑ é"
 
 
 def test_policy_allows_our_style_and_nothing_else(tmp_path: Path) -> None:
@@ -442,32 +443,32 @@ def test_the_command_for_the_clean_set_can_be_pasted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (report_format.number(1234567890), "1,234,567,890"),
-        (report_format.count(1, "image"), "1 image"),
-        (report_format.count(0, "image"), "0 images"),
-        (report_format.count(2, "entry", "entries"), "2 entries"),
-        (report_format.share(1, 10**9), "<0.1 %"),
-        (report_format.share(10**9 - 1, 10**9), ">99.9 %"),
-        (report_format.share(1, 8), "12.5 %"),
-        (report_format.share(5, 5), "100 %"),
-        (report_format.share(0, 5), "0 %"),
-        (report_format.share(0, 0), "–"),
-        (report_format.share(1, 3, 0), "33 %"),
-        (report_format.share(1, 300, 0), "<1 %"),
-        (report_format.share(299, 300, 0), ">99 %"),
-        (report_format.size(999), "999 bytes"),
-        (report_format.size(1_250_000_000), "1.2 GB"),
-        (report_format.size(999_960), "1.0 MB"),
-        (report_format.duration(0.44), "0.4 s"),
-        (report_format.duration(59.97), "1 min 0 s"),
-        (report_format.duration(7500), "2 h 5 min"),
-        (report_format.ratio(None), "–"),
-        (report_format.ratio(float("nan")), "–"),
-        (report_format.ratio(0.98765, 4), "0.9877"),
-        (report_format.shown(60, 1234, "image", "worst"), "The 60 worst of 1,234 images"),
-        (report_format.shown(12, 3120, "image", "first"), "The first 12 of 3,120 images"),
-        (report_format.shown(3, 3, "image", "worst"), "All 3 images"),
-        (report_format.shown(1, 1, "image", "worst"), "1 image"),
+        (format.number(1234567890), "1,234,567,890"),
+        (format.count(1, "image"), "1 image"),
+        (format.count(0, "image"), "0 images"),
+        (format.count(2, "entry", "entries"), "2 entries"),
+        (format.share(1, 10**9), "<0.1 %"),
+        (format.share(10**9 - 1, 10**9), ">99.9 %"),
+        (format.share(1, 8), "12.5 %"),
+        (format.share(5, 5), "100 %"),
+        (format.share(0, 5), "0 %"),
+        (format.share(0, 0), "–"),
+        (format.share(1, 3, 0), "33 %"),
+        (format.share(1, 300, 0), "<1 %"),
+        (format.share(299, 300, 0), ">99 %"),
+        (format.size(999), "999 bytes"),
+        (format.size(1_250_000_000), "1.2 GB"),
+        (format.size(999_960), "1.0 MB"),
+        (format.duration(0.44), "0.4 s"),
+        (format.duration(59.97), "1 min 0 s"),
+        (format.duration(7500), "2 h 5 min"),
+        (format.ratio(None), "–"),
+        (format.ratio(float("nan")), "–"),
+        (format.ratio(0.98765, 4), "0.9877"),
+        (format.shown(60, 1234, "image", "worst"), "The 60 worst of 1,234 images"),
+        (format.shown(12, 3120, "image", "first"), "The first 12 of 3,120 images"),
+        (format.shown(3, 3, "image", "worst"), "All 3 images"),
+        (format.shown(1, 1, "image", "worst"), "1 image"),
     ],
 )
 def test_numbers_read_well(text: str, expected: str) -> None:
@@ -515,17 +516,21 @@ def test_a_wrong_call_writes_nothing(tmp_path: Path, change: dict[str, object], 
 
 def test_templates_are_found_in_a_zip(tmp_path: Path) -> None:
     """The package goes to a cluster as a zip on sys.path: templates must load from inside it."""
-    root = Path(pages.__file__).parent
+    root = Path(pages.__file__).parents[2]
     archive = tmp_path / "suite.zip"
     with zipfile.ZipFile(archive, "w") as bundle:
-        marker = root.parent / "udfs" / "__init__.py"
-        modules = (root / "__init__.py", *sorted(root.glob("report_*.py")))
-        for path in (marker, *modules, *sorted((root / "templates").iterdir())):
-            bundle.write(path, path.relative_to(root.parent))
+        modules = (
+            root / "udfs" / "__init__.py",
+            root / "jobs" / "__init__.py",
+            *(root / "jobs" / "pages").glob("*.py"),
+        )
+        for path in (*modules, *(root / "jobs" / "pages" / "templates").iterdir()):
+            bundle.write(path, path.relative_to(root))
     program = (
         f"import sys; sys.path.insert(0, {str(archive)!r})\n"
-        "from datetime import UTC, datetime; from pathlib import Path; from jobs import report_pages as r\n"
-        "from jobs.report_values import Summary\n"
+        "from datetime import UTC, datetime; from pathlib import Path\n"
+        "from jobs.pages import render as r\n"
+        "from jobs.pages.values import Summary\n"
         "assert 'suite.zip' in r.__file__, r.__file__\n"
         "s = Summary('/lake', datetime(2026, 1, 2, tzinfo=UTC), '0.1.0', 0, 0, 0)\n"
         f"print(r.write_report(Path({str(tmp_path / 'out')!r}), s, []))\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from emr import prices, stage_work
+from emr.costs import prices, stage_work
 from jobs import config
 from tests.bench import scale
 

@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pytest
 
 from tests.vectors import families, unit
-from udfs import search
-from udfs.cosine import DECIMALS, Vectors
-from udfs.search import Found, nearest_among
+from udfs.vectors import search
+from udfs.vectors.cosine import DECIMALS, Vectors
+from udfs.vectors.search import Found, nearest_among
 
 K = 10
 

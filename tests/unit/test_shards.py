@@ -16,10 +16,10 @@ import pytest
 
 from tests.unit import range_server
 from tests.unit.range_server import Store
-from udfs import fetch, parquet_rows, ranges, shards, tar
 from udfs.errors import ImageError
-from udfs.fetch import Limits, Reference
-from udfs.tar import Member
+from udfs.stores import fetch, parquet_rows, ranges, shards, tar
+from udfs.stores.fetch import Limits, Reference
+from udfs.stores.tar import Member
 
 LIMITS = Limits(max_bytes=1_000_000, timeout_s=5.0, retries=1)
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]

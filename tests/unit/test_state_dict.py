@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from udfs import models, state_dict
+from udfs.networks import models, state_dict
 
 MODEL = models.find(models.DEFAULT)
 KINDS = {"<f4": "FloatStorage", "<i8": "LongStorage", "<f8": "DoubleStorage"}

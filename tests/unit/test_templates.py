@@ -13,7 +13,9 @@ import pytest
 import yaml
 from pyspark.sql.types import DateType, LongType, StructField, StructType
 
-from emr import glue, hardware, manifest, plan, serverless
+from emr import glue, plan, serverless
+from emr.costs import hardware
+from emr.packages import manifest
 from jobs import config, pipeline
 from jobs.command import parser
 from jobs.tables import TABLES

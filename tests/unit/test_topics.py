@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.vectors import unit
-from udfs import content, topics
-from udfs.concepts import Classifier
+from udfs import content
+from udfs.networks.concepts import Classifier
+from udfs.vectors import topics
 
 DIMENSION = 24
 

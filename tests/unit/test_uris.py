@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from udfs import uris
+from udfs.stores import uris
 
 NAMES = [
     "a b.jpg",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import networks as small
-from udfs import embedding, models, networks
+from udfs.networks import embedding, formats, models
 
 MODEL = models.find(models.DEFAULT)
 WITHOUT = "import sys; sys.modules['torch'] = sys.modules['timm'] = sys.modules['safetensors'] = None; "
@@ -18,7 +18,7 @@ WITHOUT = "import sys; sys.modules['torch'] = sys.modules['timm'] = sys.modules[
 
 def without_torch(code: str, *arguments: str) -> str:
     """What a fresh interpreter prints in which torch, timm and safetensors cannot be imported."""
-    root = Path(models.__file__).parents[1]
+    root = Path(models.__file__).parents[2]
     command = [sys.executable, "-c", WITHOUT + code, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=False)
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,8 @@ def hide(patch: pytest.MonkeyPatch, *names: str) -> None:
 def test_the_default_model_needs_none(tmp_path: Path) -> None:
     """A default path that imports torch or timm somewhere, or gives another vector without them."""
     code = (
-        "import hashlib; from pathlib import Path; import numpy as np; from udfs import concepts, embedding, models; "
+        "import hashlib; from pathlib import Path; import numpy as np\n"
+        "from udfs.networks import concepts, embedding, models\n"
         "model, cache = models.find(models.DEFAULT), Path(sys.argv[1]); "
         "runtime = embedding.open_runtime('openvino', model, models.prepare(model, cache).files); "
         "done = runtime.submit(np.full((1, 224, 224, 3), 99, np.uint8))(); "
@@ -52,7 +53,7 @@ def test_the_default_model_needs_none(tmp_path: Path) -> None:
 def test_two_conversions_have_the_same_bytes(tmp_path: Path) -> None:
     """Workers of one run with other files than its driver, or an archive whose digest cannot be compared."""
     code = (
-        "from pathlib import Path; from udfs import models; "
+        "from pathlib import Path; from udfs.networks import models; "
         "[models.prepare(models.find(models.DEFAULT), Path(folder)) for folder in sys.argv[1:]]"
     )
     without_torch(code, str(tmp_path / "a"), str(tmp_path / "b"))
@@ -83,7 +84,7 @@ def test_a_card_of_torch_says_what_to_install(
     model = small.model(tmp_path / "a.pt", form, architecture="test_resnet")
     with pytest.raises(models.ModelError) as caught:
         models.prepare(model, tmp_path / "cache", kind)
-    missing = name if name == "torch" else networks.missing_torch()  # both may be
+    missing = name if name == "torch" else formats.missing_torch()  # both may be
     assert str(caught.value) == f'small@1: {missing} is not installed: pip install "imagesieve[torch]"'
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
 
@@ -124,7 +125,7 @@ def test_a_gpu_without_torch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     here, cluster = SimpleNamespace(offers_gpus=lambda: None), SimpleNamespace(offers_gpus=lambda: False)
 
-    missing = name if name == "torch" else networks.missing_torch()
+    missing = name if name == "torch" else formats.missing_torch()
     line = f'nvidia-smi is here and {missing} is not: pip install "imagesieve[torch]" would embed on the GPU'
     assert embed.choose_runtime(here, "auto") == "openvino"
     assert embed.unused_gpu(here, "auto") == line

@@ -1,0 +1,1 @@
+"""What goes to the nodes: the environment, the zip, the model, and their upload."""

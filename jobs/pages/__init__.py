@@ -1,0 +1,1 @@
+"""The pages of the report: plain values, their words, their templates."""

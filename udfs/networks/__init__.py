@@ -1,0 +1,1 @@
+"""Embedding networks: which there are, what they need, and how they run."""

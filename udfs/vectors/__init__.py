@@ -1,0 +1,1 @@
+"""Arithmetic on vectors: cells, search, neighbours, groups, topics, labels."""

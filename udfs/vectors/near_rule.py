@@ -1,0 +1,46 @@
+"""When two images are near-duplicates: the cosine of their vectors, what is around them, and their pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.vectors.cosine import Values
+
+ALIGNMENT_WEIGHT = 0.5  # 0.3 and 0.7 told copies from look-alikes no better
+BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
+
+
+@dataclass(frozen=True)
+class NearRule:
+    """When two images are near-duplicates.
+
+    The margin of a pair is its cosine above the mean of the two backgrounds, an image's background its cosine with its
+    BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
+    Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
+    near-duplicates where margin + half the alignment (of udfs.images.alignment) make `evidence`; beyond its margin a
+    cosine tells no more. From a cosine of `certain` on nothing else is asked."""
+
+    threshold: float
+    margin: float
+    certain: float
+    evidence: float = 0.0
+
+    def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
+        """Candidates for which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
+        above = cosines - (left + right) / 2 >= self.margin
+        return (cosines < self.certain) & (cosines >= self.threshold) & above
+
+    def matches(
+        self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
+    ) -> NDArray[np.bool_]:
+        """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
+        evidence = cosines - (left + right) / 2 + ALIGNMENT_WEIGHT * alignments
+        return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
+
+    def looser(self, slack: float) -> NearRule:
+        """The rule as if all cosines and alignments were higher by slack; what is certain stays."""
+        evidence = self.evidence - (1 + ALIGNMENT_WEIGHT) * slack
+        return NearRule(self.threshold - slack, self.margin - slack, self.certain, evidence)
