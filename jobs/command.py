@@ -22,7 +22,7 @@ from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, Lak
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.stage import Context
-from udfs.networks import models
+from udfs.networks import models, preparation, weight_files
 from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
 
@@ -249,10 +249,10 @@ def _check_model(model: models.Model, runtime: str) -> None:
         vectors.find_table(model)
         return
     cache = embed.model_cache()
-    if runtime in ("auto", "openvino") and models.is_converted(model, cache):
+    if runtime in ("auto", "openvino") and preparation.is_converted(model, cache):
         return
     try:
-        models.weights_file(model, cache)
+        weight_files.weights_file(model, cache)
     except OSError as error:
         told = f"{cache}: cannot be written ({error.strerror}): name another folder with IMAGESIEVE_CACHE"
         raise ConfigError(told) from error

@@ -11,9 +11,9 @@ from typing import Any, get_args, get_type_hints
 
 import yaml
 
-from jobs.cards import read_card
 from jobs.errors import ConfigError
 from jobs.tables import ISSUES, SOURCE_OVERLAP
+from udfs.networks.cards import read_card
 from udfs.networks.models import Model
 
 

@@ -21,7 +21,7 @@ from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import Lake
 from udfs import arrow, errors
 from udfs.images import rows as image_rows
-from udfs.networks import formats, models
+from udfs.networks import formats, models, preparation
 from udfs.stores import fetch
 
 JOB = "embed"
@@ -180,7 +180,7 @@ def _changed_settings(context: Context) -> set[str]:
 def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Model) -> None:
     lake, settings, engine = context.lake, context.config.embed, context.lake.engine
     try:
-        prepared = models.prepare(model, model_cache(), choose_runtime(engine, settings.runtime, model.format))
+        prepared = preparation.prepare(model, model_cache(), choose_runtime(engine, settings.runtime, model.format))
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
     line = unused_gpu(engine, settings.runtime, model.format)

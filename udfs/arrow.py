@@ -13,7 +13,7 @@ from udfs import errors
 from udfs.children import isolation
 from udfs.children.isolation import Batches, Board
 from udfs.images.rows import EMBEDDED, HANDED_ON, THUMBNAILS
-from udfs.networks import models
+from udfs.networks import models, preparation
 from udfs.stores import fetch
 
 
@@ -21,8 +21,8 @@ from udfs.stores import fetch
 class EmbedTask:
     """Batches of PENDING to EMBEDDED: of each image its features and vector, or an error.
 
-    kind, files: of models.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside the
-    one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
+    kind, files: of preparation.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside
+    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
 
     model: models.Model
     kind: str
@@ -65,7 +65,7 @@ class Place:
 
 
 def task_maker(
-    prepared: models.Prepared,
+    prepared: preparation.Prepared,
     model: models.Model,
     limits: fetch.Limits,
     fetch_threads: int,

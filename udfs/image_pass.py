@@ -24,6 +24,7 @@ from udfs.images import alignment, decode, hashing, quality
 from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
 from udfs.networks import embedding, models
 from udfs.stores import fetch
+from udfs.vectors import foreign
 
 if TYPE_CHECKING:
     from udfs.arrow import EmbedTask, ThumbnailTask
@@ -108,7 +109,7 @@ def _with_given_vectors(task: EmbedTask, fetched: Fetched, board: Board) -> Iter
         row = _row(given, done)
         if isinstance(done, Prepared):
             try:
-                row = _with_vector(given, done, models.check_vector(given[GIVEN_VECTOR], task.model.dimension))
+                row = _with_vector(given, done, foreign.check_vector(given[GIVEN_VECTOR], task.model.dimension))
             except ImageError as error:
                 row = _row(given, error)
         yield row

@@ -15,7 +15,7 @@ from emr.packages import archive, jars, manifest
 from jobs import __version__, config
 from jobs.engines.spark_versions import JARS
 from jobs.errors import ConfigError, MachineError
-from udfs.networks import concepts, models
+from udfs.networks import concepts, models, preparation, weight_files
 from udfs.stores import uris
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,9 +136,9 @@ def pack_model(target: Path, kind: str, model: models.Model, openvino: str) -> N
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".model-") as temporary:
         cache = Path(temporary)
         if kind == "gpu" and model.package:
-            models.weights_file(model, cache)  # which the nodes have; this machine needs no torch
+            weight_files.weights_file(model, cache)  # which the nodes have; this machine needs no torch
         else:
-            models.prepare(model, cache, "openvino" if kind == "cpu" else "torch")
+            preparation.prepare(model, cache, "openvino" if kind == "cpu" else "torch")
         concepts.prepare(model, cache)
         archive.pack(target, dict(archive.files_below(cache)))
 

@@ -37,7 +37,7 @@ def read_vectors(spark: SparkSession, model: Model) -> DataFrame:
     """The vectors of a card of format `vectors`, URIs in canonical form like those of a manifest: a relative one starts
     at the folder of the Parquet file, or at the Delta table.
 
-    Returns READ, each uri once; nothing is known of the vectors themselves, see udfs.networks.models.check_vector.
+    Returns READ, each uri once; nothing is known of the vectors themselves, see udfs.vectors.foreign.check_vector.
     Raises InputError: not readable, no column uri or vector, of another type than text and an array of float or double,
     a uri that is none or stands twice."""
     source = find_table(model)

@@ -34,7 +34,7 @@ from tests.bench.neighbours import ROOT, TIMEOUT_S
 from udfs import content
 from udfs.image_pass import ANALYSIS_SIDE
 from udfs.images import decode
-from udfs.networks import concepts, embedding, formats, models
+from udfs.networks import concepts, embedding, formats, models, preparation, weight_files
 from udfs.vectors import topics
 from udfs.vectors.cosine import Vectors
 
@@ -51,7 +51,7 @@ def squares(paths: list[Path]) -> NDArray[np.uint8]:
 
 def stored(paths: list[Path]) -> tuple[Vectors, NDArray[np.float32], NDArray[np.uint8]]:
     """Vectors and norms as the lake stores them, and the squares that they are of."""
-    runtime = embedding.open_runtime("openvino", MODEL, models.prepare(MODEL, model_cache()).files)
+    runtime = embedding.open_runtime("openvino", MODEL, preparation.prepare(MODEL, model_cache()).files)
     pixels = squares(paths)
     found = runtime.submit(pixels)()
     return found.vectors.astype(np.float16).astype(np.float32), found.norms, pixels
@@ -61,7 +61,7 @@ def said_by_network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, classes) the softmax of the whole network in torch."""
     import torch
 
-    net = formats.load(MODEL, models.weights_file(MODEL, model_cache()))
+    net = formats.load(MODEL, weight_files.weights_file(MODEL, model_cache()))
     parts = []
     with torch.inference_mode():
         for at in range(0, len(pixels), 32):

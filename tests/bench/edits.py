@@ -36,7 +36,7 @@ from jobs.duplicates.near_rules import near_rule
 from tests.bench.many import image_files
 from udfs.images import alignment
 from udfs.images.decode import decode
-from udfs.networks import embedding, models
+from udfs.networks import embedding, models, preparation
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 Pixels = NDArray[np.uint8]
@@ -266,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
 
     model = models.find(models.DEFAULT)
-    prepared = models.prepare(model, options.cache, options.kind)
+    prepared = preparation.prepare(model, options.cache, options.kind)
     runtime = embedding.open_runtime(options.kind, model, prepared.files)
     paths = image_files(options.photos)
     thumbnails: list[Pixels] = []

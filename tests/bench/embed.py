@@ -42,7 +42,7 @@ from deltalake import DeltaTable
 from jobs.embed import model_cache
 from tests import s3_server
 from tests.bench import many, process_tree
-from udfs.networks import models
+from udfs.networks import models, preparation
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "lake"
@@ -81,7 +81,7 @@ def rows_of(lake: Path, table: str) -> int:
 
 def network() -> list[str]:
     """What tells a worker to use the default model."""
-    prepared = models.prepare(models.find(models.DEFAULT), model_cache())
+    prepared = preparation.prepare(models.find(models.DEFAULT), model_cache())
     return ["--model", *map(str, prepared.files)]
 
 
@@ -223,8 +223,8 @@ def against_torch(photos: list[Path]) -> dict[str, Any]:
     from udfs.networks import embedding
 
     model = models.find(models.DEFAULT)
-    fast = models.prepare(model, model_cache())
-    exact = models.prepare(model, model_cache(), "torch-fp32")
+    fast = preparation.prepare(model, model_cache())
+    exact = preparation.prepare(model, model_cache(), "torch-fp32")
     squares = [embedding.fit(decode.decode(path.read_bytes(), 224, 10**9).pixels, model.input_side) for path in photos]
     pixels = np.stack(squares)
     mine, reference = (embedding.open_runtime(one.kind, model, one.files).embed(pixels) for one in (fast, exact))

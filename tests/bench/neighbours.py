@@ -45,7 +45,7 @@ from jobs.embed import model_cache
 from tests.bench import many_vectors, peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.many_vectors import Vectors
-from udfs.networks import embedding, models
+from udfs.networks import embedding, models, preparation
 
 Ids = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def real_vectors(paths: Sequence[Path], cache: Path | None) -> Vectors:
         return np.asarray(np.load(kept), np.float32)
     from tests.bench.vectors import pooled
 
-    prepared = models.prepare(model, model_cache())
+    prepared = preparation.prepare(model, model_cache())
     net = embedding.open_runtime(prepared.kind, model, prepared.files)
     found = pooled([path.read_bytes() for path in paths], net, model.input_side).astype(np.float32)
     if kept:

@@ -26,7 +26,7 @@ from tests.bench import foreign
 from tests.bench.edits import Vectors, embedded
 from tests.bench.many import image_files
 from tests.demo import scenes
-from udfs.networks import embedding, models
+from udfs.networks import embedding, models, preparation
 from udfs.vectors.cosine import Values
 from udfs.vectors.outliers import learn
 
@@ -87,7 +87,7 @@ def measure(photos: Path, labelled: Path | None, cache: Path, draws: int = DRAWS
     """photos: a folder of photographs. labelled: one of small images in folders, or None. Returns the results by mix,
     and as outlier_ap that of all kinds of foreign pictures among the photographs."""
     model = models.find(models.DEFAULT)
-    runtime = embedding.open_runtime("openvino", model, models.prepare(model, cache).files)
+    runtime = embedding.open_runtime("openvino", model, preparation.prepare(model, cache).files)
 
     def vectors_of(pictures: list[foreign.Pixels]) -> Vectors:
         squares = [embedding.fit(pixels, model.input_side) for pixels in pictures]

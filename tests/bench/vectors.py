@@ -31,7 +31,7 @@ from jobs.embed import model_cache
 from tests.bench.edits import EDITS, copies
 from tests.bench.many import image_files
 from udfs.images.decode import decode
-from udfs.networks import embedding, formats, models
+from udfs.networks import embedding, formats, models, preparation, weight_files
 
 Vectors = NDArray[np.float64]
 Transform = Callable[[Vectors], Vectors]
@@ -167,9 +167,9 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
 
     ours = models.find(models.DEFAULT)
-    prepared = models.prepare(ours, model_cache())
+    prepared = preparation.prepare(ours, model_cache())
     net = embedding.open_runtime(prepared.kind, ours, prepared.files)
-    classes = class_subspace(formats.load(ours, models.weights_file(ours, model_cache())))
+    classes = class_subspace(formats.load(ours, weight_files.weights_file(ours, model_cache())))
     side = ours.input_side
     paths = image_files(given.photos)
     edits = pooled([data for path in paths for data in copies(path)], net, side).reshape(len(paths), KINDS, POOLED)

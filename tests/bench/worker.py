@@ -26,7 +26,7 @@ BATCH = 64  # rows that Spark sends at once
 
 
 def task(files: list[Path]) -> arrow.EmbedTask:
-    """The task of the default settings on a CPU. files: of models.Prepared, none for no network."""
+    """The task of the default settings on a CPU. files: of preparation.Prepared, none for no network."""
     model = models.find(models.DEFAULT)
     return arrow.EmbedTask(model, "openvino" if files else "", tuple(files), None, fetch.Limits(), 16, 0, 178_956_970)
 

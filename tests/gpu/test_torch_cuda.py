@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs.networks import embedding, models
+from udfs.networks import embedding, models, preparation
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -27,7 +27,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", params=["torch", "torch-fp32"])
 def runtime(request: pytest.FixtureRequest, cache: Path) -> embedding.Runtime:
-    files = models.prepare(MODEL, cache, request.param).files
+    files = preparation.prepare(MODEL, cache, request.param).files
     return embedding.open_runtime(request.param, MODEL, files, device=0)
 
 
@@ -51,7 +51,9 @@ def test_a_row_depends_on_its_image_alone(runtime: embedding.Runtime) -> None:
 def test_it_agrees_with_the_reference_on_the_cpu(runtime: embedding.Runtime, cache: Path) -> None:
     """A wrong normalisation, or memory layout on the device."""
     images = pictures(8)
-    reference = embedding.open_runtime("torch-fp32", MODEL, models.prepare(MODEL, cache, "torch").files).embed(images)
+    reference = embedding.open_runtime("torch-fp32", MODEL, preparation.prepare(MODEL, cache, "torch").files).embed(
+        images
+    )
     limit = 0.99999 if runtime.device.endswith("f32") else 0.98
     assert (runtime.embed(images) * reference).sum(axis=1).min() > limit
 
@@ -85,7 +87,7 @@ def test_cards_run_on_the_device(tmp_path: Path, form: str) -> None:
     model = small.timm_model(tmp_path) if form == "timm" else small.script_model(tmp_path)
     images = small.pictures(70)
     for kind, limit in {"torch": 0.99, "torch-fp32": 0.99999}.items():
-        files = models.prepare(model, tmp_path / "cache", kind).files
+        files = preparation.prepare(model, tmp_path / "cache", kind).files
         reference = embedding.open_runtime("torch-fp32", model, files).embed(images)
         runtime = embedding.open_runtime(kind, model, files, device=0)
         rows = runtime.embed(images)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import networks as small
-from udfs.networks import concepts, embedding, formats, models
+from udfs.networks import concepts, embedding, formats, models, preparation
 
 MODEL = models.find(models.DEFAULT)
 
@@ -30,7 +30,7 @@ def test_the_network_says_the_same(classifier: concepts.Classifier, cache: Path)
     torch = pytest.importorskip("torch")
     pytest.importorskip("timm")
     images = small.pictures(6, MODEL.input_side)
-    files = models.prepare(MODEL, cache, "torch-fp32").files
+    files = preparation.prepare(MODEL, cache, "torch-fp32").files
     embedded = embedding.open_runtime("torch-fp32", MODEL, files).submit(images)()
     stored = embedded.vectors.astype(np.float16).astype(np.float32)
     found, confidences = concepts.likeliest(classifier.logits(stored, embedded.norms), 5)

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs.networks import efficientnet_lite, embedding, formats, models, state_dict
+from udfs.networks import efficientnet_lite, embedding, formats, models, preparation, state_dict, weight_files
 
 MODEL = models.find(models.DEFAULT)
 Floats = NDArray[np.float32]
@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 @pytest.fixture(scope="module")
 def tensors(tmp_path_factory: pytest.TempPathFactory) -> state_dict.Tensors:
-    return state_dict.read(models.weights_file(MODEL, tmp_path_factory.mktemp("models")))
+    return state_dict.read(weight_files.weights_file(MODEL, tmp_path_factory.mktemp("models")))
 
 
 class Oracle:
@@ -87,8 +87,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]
             return formats._from_torch(model, openvino, formats.load(model, weights), [1, 3, side, side])
 
         patch.setattr(formats, "_build", converted)
-        of_timm = models.prepare(MODEL, folder / "timm").files
-    return {"timm": of_timm, "built": models.prepare(MODEL, folder / "built").files}
+        of_timm = preparation.prepare(MODEL, folder / "timm").files
+    return {"timm": of_timm, "built": preparation.prepare(MODEL, folder / "built").files}
 
 
 def photographs() -> NDArray[np.uint8]:
@@ -114,7 +114,7 @@ def test_the_vectors_are_those_of_the_converted_network(both: dict[str, tuple[Pa
 def test_the_vectors_are_those_of_torch(both: dict[str, tuple[Path, ...]], tmp_path: Path) -> None:
     """A network that OpenVINO runs as timm's, both of them wrongly."""
     images = photographs()
-    files = models.prepare(MODEL, tmp_path, "torch-fp32").files
+    files = preparation.prepare(MODEL, tmp_path, "torch-fp32").files
     expected = embedding.open_runtime("torch-fp32", MODEL, files).submit(images)()
     found = embedding.open_runtime("openvino-fp32", MODEL, both["built"]).submit(images)()
     assert np.linalg.norm(found.vectors.astype(np.float64) - expected.vectors, axis=1).max() < 1e-4
@@ -170,7 +170,7 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, monkeypatch: pytes
         raise ValueError("a\nb")
 
     monkeypatch.setattr(state_dict, "read", read)
-    weights = models.weights_file(MODEL, tmp_path)
+    weights = weight_files.weights_file(MODEL, tmp_path)
     for use in (
         lambda: formats.convert(MODEL, weights, tmp_path / "a.xml"),
         lambda: formats.classifier(MODEL, weights),

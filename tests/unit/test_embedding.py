@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests import networks as small
-from udfs.networks import embedding, models
+from udfs.networks import embedding, models, preparation, weight_files
 
 MODEL = models.find(models.DEFAULT)
 SIDE = MODEL.input_side
@@ -30,15 +30,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def prepared(cache: Path) -> models.Prepared:
-    return models.prepare(MODEL, cache)
+def prepared(cache: Path) -> preparation.Prepared:
+    return preparation.prepare(MODEL, cache)
 
 
 @pytest.fixture(scope="module", params=models.KINDS)
 def runtime(request: pytest.FixtureRequest, cache: Path) -> embedding.Runtime:
     if request.param.startswith("torch"):
         pytest.importorskip("timm")
-    return embedding.open_runtime(request.param, MODEL, models.prepare(MODEL, cache, request.param).files)
+    return embedding.open_runtime(request.param, MODEL, preparation.prepare(MODEL, cache, request.param).files)
 
 
 # --- fit ---
@@ -145,7 +145,9 @@ def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Pa
     """A wrong normalisation, channel order, or padding in the converted network."""
     pytest.importorskip("timm")
     images = pictures(4)
-    reference = embedding.open_runtime("torch-fp32", MODEL, models.prepare(MODEL, cache, "torch").files).embed(images)
+    reference = embedding.open_runtime("torch-fp32", MODEL, preparation.prepare(MODEL, cache, "torch").files).embed(
+        images
+    )
     limit = 0.99999 if runtime.device.endswith("f32") else 0.98
     assert (runtime.embed(images) * reference).sum(axis=1).min() > limit
 
@@ -153,7 +155,7 @@ def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Pa
 # --- OpenVINO ---
 
 
-def test_openvino_gives_the_same_bits_in_two_processes_without_torch(prepared: models.Prepared) -> None:
+def test_openvino_gives_the_same_bits_in_two_processes_without_torch(prepared: preparation.Prepared) -> None:
     code = (
         "import sys, hashlib, pathlib, numpy as np; from udfs.networks import embedding, models; "
         "files = tuple(map(pathlib.Path, sys.argv[1:])); "
@@ -169,13 +171,13 @@ def test_openvino_gives_the_same_bits_in_two_processes_without_torch(prepared: m
     assert there == {f"{hashlib.sha256(here.tobytes()).hexdigest()} False\n"}
 
 
-def test_openvino_opens_soon(prepared: models.Prepared) -> None:
+def test_openvino_opens_soon(prepared: preparation.Prepared) -> None:
     started = time.process_time()
     embedding.open_runtime("openvino", MODEL, prepared.files)
     assert time.process_time() - started < 2
 
 
-def test_a_broken_graph_is_named(prepared: models.Prepared, tmp_path: Path) -> None:
+def test_a_broken_graph_is_named(prepared: preparation.Prepared, tmp_path: Path) -> None:
     graph = tmp_path / "broken.xml"
     graph.write_bytes(prepared.files[0].read_bytes()[:5000])
     with pytest.raises(models.ModelError, match=r"OpenVINO cannot load .*broken\.xml") as caught:
@@ -183,14 +185,14 @@ def test_a_broken_graph_is_named(prepared: models.Prepared, tmp_path: Path) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_cut_weights_file_is_named(prepared: models.Prepared, tmp_path: Path) -> None:
+def test_a_cut_weights_file_is_named(prepared: preparation.Prepared, tmp_path: Path) -> None:
     weights = tmp_path / "cut.bin"
     weights.write_bytes(prepared.files[1].read_bytes()[:100_000])
     with pytest.raises(models.ModelError, match="OpenVINO cannot load"):
         embedding.open_runtime("openvino", MODEL, (prepared.files[0], weights))
 
 
-def test_an_unknown_kind_is_refused(prepared: models.Prepared) -> None:
+def test_an_unknown_kind_is_refused(prepared: preparation.Prepared) -> None:
     with pytest.raises(ValueError, match="kind must be one of openvino"):
         embedding.open_runtime("tpu", MODEL, prepared.files)
 
@@ -199,7 +201,7 @@ def test_a_missing_cuda_device_is_named(cache: Path) -> None:
     """A traceback of torch on an executor without its GPU."""
     pytest.importorskip("timm")
     with pytest.raises(models.ModelError, match="no CUDA device 99"):
-        embedding.open_runtime("torch", MODEL, models.prepare(MODEL, cache, "torch").files, device=99)
+        embedding.open_runtime("torch", MODEL, preparation.prepare(MODEL, cache, "torch").files, device=99)
 
 
 # --- networks of a user's cards ---
@@ -231,7 +233,7 @@ def test_every_format_gives_what_its_network_gives(card: models.Model, tmp_path:
     told_apart = np.linalg.norm(expected - small.oracle(card)(images[..., ::-1]), axis=1).min()
     assert told_apart > 0.02, "the test sees nothing"
     for kind in kinds_of(card):
-        files = models.prepare(card, tmp_path, kind).files
+        files = preparation.prepare(card, tmp_path, kind).files
         found = embedding.open_runtime(kind, card, files).embed(images)
         assert found.shape == (6, card.dimension)
         away = np.linalg.norm(found - expected, axis=1).max()
@@ -244,7 +246,7 @@ def test_every_format_gives_rows_that_depend_on_their_image_alone(card: models.M
     """A transformer or a script whose kernels change with the place in the batch or after some calls."""
     images = small.pictures(7)
     for kind in kinds_of(card):
-        runtime = embedding.open_runtime(kind, card, models.prepare(card, tmp_path, kind).files)
+        runtime = embedding.open_runtime(kind, card, preparation.prepare(card, tmp_path, kind).files)
         rows = runtime.embed(images)
         assert all(np.array_equal(runtime.embed(images), rows) for _ in range(4)), kind
         assert np.array_equal(runtime.embed(images[::-1])[::-1], rows), kind
@@ -254,7 +256,7 @@ def test_every_format_gives_rows_that_depend_on_their_image_alone(card: models.M
 def test_a_script_is_embedded_without_torch(tmp_path: Path) -> None:
     """A CPU worker that imports torch because a card's format is torch's."""
     model = small.script_model(tmp_path)
-    files = models.prepare(model, tmp_path / "cache").files
+    files = preparation.prepare(model, tmp_path / "cache").files
     code = (
         "import sys, pickle, pathlib, numpy as np; from udfs.networks import embedding; "
         "model = pickle.loads(bytes.fromhex(sys.argv[1])); "
@@ -283,7 +285,7 @@ def test_norms_are_those_of_the_network(runtime: embedding.Runtime, cache: Path)
     from udfs.networks import formats
 
     images = pictures(5)
-    net = formats.load(MODEL, models.weights_file(MODEL, cache))
+    net = formats.load(MODEL, weight_files.weights_file(MODEL, cache))
     normal = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MODEL.mean[0]) / MODEL.std[0]
     with torch.inference_mode():
         expected = formats.run(MODEL, net, normal).norm(dim=1).numpy()
@@ -316,7 +318,7 @@ def test_a_runtime_tells_its_batch(runtime: embedding.Runtime) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux where a thread may run")
 def test_computing_is_bound_to_no_core(cache: Path) -> None:
     """A network that takes the first core in every worker of a machine, and leaves the others idle."""
-    net = embedding.open_runtime("openvino", MODEL, models.prepare(MODEL, cache, "openvino").files)
+    net = embedding.open_runtime("openvino", MODEL, preparation.prepare(MODEL, cache, "openvino").files)
     own, seen, done = threading.get_native_id(), set(), threading.Event()
 
     def watch() -> None:

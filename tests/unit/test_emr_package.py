@@ -16,7 +16,7 @@ import pytest
 
 from emr.packages import archive, jars, manifest, package
 from jobs.errors import ConfigError, InputError, MachineError
-from udfs.networks import models
+from udfs.networks import models, preparation
 
 MODEL = models.find(models.DEFAULT)
 
@@ -176,14 +176,14 @@ def test_model_of_gpu_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_converted_model_needs_no_weights(tmp_path: Path) -> None:
     """A driver that stops because a package of weights is missing which it does not need."""
-    assert not models.is_converted(MODEL, tmp_path)
-    folder, files = models._converted(MODEL, tmp_path)
+    assert not preparation.is_converted(MODEL, tmp_path)
+    folder, files = preparation._converted(MODEL, tmp_path)
     folder.mkdir()
     with pytest.raises(models.ModelError, match="incomplete"):
-        models.is_converted(MODEL, tmp_path)
+        preparation.is_converted(MODEL, tmp_path)
     for file in files:
         file.touch()
-    assert models.is_converted(MODEL, tmp_path)
+    assert preparation.is_converted(MODEL, tmp_path)
 
 
 def small_package(folder: Path, version: str = "0.1.0", kind: str = "cpu", zipped: bytes = b"zip") -> manifest.Package:

@@ -15,7 +15,7 @@ from udfs import arrow, image_pass
 from udfs.children import isolation
 from udfs.children.isolation import ROW, Board
 from udfs.images import rows as image_rows
-from udfs.networks import models
+from udfs.networks import models, preparation, weight_files
 from udfs.stores import fetch
 
 MODEL = models.find(models.DEFAULT)
@@ -26,7 +26,7 @@ ALL = dict(sorted({**PICTURES, **BAD}.items()))
 
 @pytest.fixture(scope="module")
 def openvino(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    return models.prepare(MODEL, tmp_path_factory.mktemp("models")).files
+    return preparation.prepare(MODEL, tmp_path_factory.mktemp("models")).files
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_threads_change_nothing(decode_threads: int, openvino: tuple[Path, ...],
 
 def test_batches_of_a_gpu_change_nothing(folder: Path, board: Board) -> None:
     """The path of a GPU, several images a call and two calls in flight, against one image at a time."""
-    files = (models.weights_file(MODEL, folder),)
+    files = (weight_files.weights_file(MODEL, folder),)
     pytest.importorskip("torch")
     plain = rows(task(files, "torch-fp32"), given(files_of(folder)), board)
     assert rows(task(files, "torch-fp32", 2), given(files_of(folder)), board) == plain

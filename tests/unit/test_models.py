@@ -16,7 +16,8 @@ import pytest
 from tests import networks as small
 from tests.s3_server import S3Server
 from udfs.errors import ImageError
-from udfs.networks import formats, models
+from udfs.networks import formats, models, preparation, weight_files
+from udfs.vectors import foreign
 
 MODEL = models.find(models.DEFAULT)
 
@@ -34,7 +35,7 @@ def python(code: str, *arguments: str) -> str:
 def refusal(model: models.Model, cache: Path, kind: str = "openvino") -> str:
     """The one line with which a model is refused, once it is sure that it left no graph in the cache."""
     with pytest.raises(models.ModelError) as caught:
-        models.prepare(model, cache, kind)
+        preparation.prepare(model, cache, kind)
     assert "\n" not in str(caught.value)
     left = [path.name for path in cache.iterdir()] if cache.exists() else []
     assert [name for name in left if not name.endswith(".weights")] == []
@@ -47,7 +48,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Two processes at once: both must end well, and one result stays.
     code = (
         "import sys, pathlib; from udfs.networks import models; "
-        "print(models.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])).files[0])"
+        "print(preparation.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])).files[0])"
     )
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: python(code, str(folder)), range(2))
@@ -106,7 +107,7 @@ def test_what_changes_no_vector_keeps_the_fingerprint() -> None:
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
     """A traceback instead of what to install."""
     with pytest.raises(models.ModelError, match="install no-such-package"):
-        models.weights_file(dataclasses.replace(MODEL, package="no-such-package"), tmp_path)
+        weight_files.weights_file(dataclasses.replace(MODEL, package="no-such-package"), tmp_path)
 
 
 @pytest.mark.parametrize("kind", models.KINDS)
@@ -123,13 +124,13 @@ def test_wrong_weights_are_refused(tmp_path: Path, kind: str) -> None:
 def test_an_unknown_kind_is_refused(tmp_path: Path) -> None:
     """A misspelt runtime that becomes another."""
     with pytest.raises(ValueError, match="kind must be one of openvino"):
-        models.prepare(MODEL, tmp_path, "tpu")
+        preparation.prepare(MODEL, tmp_path, "tpu")
 
 
 def test_two_processes_leave_one_result(cache: Path) -> None:
     """A half-written graph, or two of them; a name that does not tell the preprocessing and the OpenVINO version."""
     (folder,) = (path for path in cache.iterdir() if path.suffix != ".npy")
-    prepared = models.prepare(MODEL, cache)
+    prepared = preparation.prepare(MODEL, cache)
     assert sorted(folder.iterdir()) == sorted(prepared.files)
     version = importlib.metadata.version("openvino")
     assert all(MODEL.fingerprint[:16] in file.name and version in file.name for file in prepared.files)
@@ -139,7 +140,7 @@ def test_the_second_time_needs_neither_torch_nor_openvino(cache: Path) -> None:
     """A driver that takes seconds for what lies ready."""
     code = (
         "import sys, pathlib; from udfs.networks import models; "
-        "models.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])); "
+        "preparation.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])); "
         "print([m for m in ('torch', 'timm', 'openvino') if m in sys.modules])"
     )
     assert python(code, str(cache)) == "[]"
@@ -147,12 +148,12 @@ def test_the_second_time_needs_neither_torch_nor_openvino(cache: Path) -> None:
 
 def test_an_incomplete_folder_is_named(cache: Path, tmp_path: Path) -> None:
     """A worker that fails on a file that is not there."""
-    whole = models.prepare(MODEL, cache).files[0]
+    whole = preparation.prepare(MODEL, cache).files[0]
     folder = tmp_path / whole.parent.name
     folder.mkdir()
     (folder / whole.name).write_bytes(whole.read_bytes())  # the .bin is missing
     with pytest.raises(models.ModelError, match="is incomplete, remove it"):
-        models.prepare(MODEL, tmp_path)
+        preparation.prepare(MODEL, tmp_path)
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -168,7 +169,7 @@ def test_openvino_is_imported_without_its_telemetry() -> None:
 def test_the_network_keeps_its_classifier(tmp_path: Path) -> None:
     """A network without the head that gives it names for what it sees."""
     pytest.importorskip("timm")
-    net = formats.load(MODEL, models.weights_file(MODEL, tmp_path))
+    net = formats.load(MODEL, weight_files.weights_file(MODEL, tmp_path))
     assert not net.training
     assert net.state_dict()["classifier.weight"].shape == (1000, 1280)
 
@@ -179,9 +180,9 @@ def test_the_network_keeps_its_classifier(tmp_path: Path) -> None:
 def test_weights_are_copied_once(tmp_path: Path) -> None:
     """A run that reads again what it has, or that depends on a file which may change under it."""
     model = small.onnx_model(tmp_path)
-    first = models.weights_file(model, tmp_path / "cache")
+    first = weight_files.weights_file(model, tmp_path / "cache")
     Path(model.weights).unlink()
-    assert models.weights_file(model, tmp_path / "cache") == first
+    assert weight_files.weights_file(model, tmp_path / "cache") == first
     assert list((tmp_path / "cache").iterdir()) == [first]
 
 
@@ -204,7 +205,7 @@ def test_other_bytes_than_the_card_says_are_refused(tmp_path: Path, kind: str, s
 def test_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
     """A cache that others can write to."""
     model = small.onnx_model(tmp_path)
-    copy = models.weights_file(model, tmp_path / "cache")
+    copy = weight_files.weights_file(model, tmp_path / "cache")
     copy.write_bytes(b"something else")
     assert f"{copy} has SHA-256" in refusal(model, tmp_path / "cache")
 
@@ -212,7 +213,7 @@ def test_a_copy_that_was_changed_is_refused(tmp_path: Path) -> None:
 def test_too_many_bytes_are_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong URI that fills the disk."""
     model = small.onnx_model(tmp_path)
-    monkeypatch.setattr(models, "MAX_WEIGHTS_BYTES", 1000)
+    monkeypatch.setattr(weight_files, "MAX_WEIGHTS_BYTES", 1000)
     assert "holds more than 1000 bytes" in refusal(model, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -232,7 +233,7 @@ def test_weights_on_s3(tmp_path: Path, s3: S3Server) -> None:
     data = Path(model.weights).read_bytes()
     s3.client().put_object(Bucket=s3.bucket, Key="models/a b.onnx", Body=data)
     there = dataclasses.replace(model, weights=f"s3://{s3.bucket}/models/a b.onnx")
-    assert models.weights_file(there, tmp_path / "cache").read_bytes() == data
+    assert weight_files.weights_file(there, tmp_path / "cache").read_bytes() == data
     other = dataclasses.replace(there, sha256="0" * 64)
     assert "s3://lake/models/a b.onnx has SHA-256" in refusal(other, tmp_path / "other")
     missing = dataclasses.replace(there, weights=f"s3://{s3.bucket}/models/none.onnx")
@@ -345,7 +346,7 @@ def test_another_side_than_the_networks_is_refused(tmp_path: Path, kind: str) ->
     file = tmp_path / "sided.pt"
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 8, 8), torch.nn.Flatten(), torch.nn.Linear(16, small.DIMENSION))
     torch.jit.trace(net, torch.zeros(1, 3, 32, 32)).save(str(file))
-    models.prepare(small.model(file, "torchscript"), tmp_path / "fits", kind)
+    preparation.prepare(small.model(file, "torchscript"), tmp_path / "fits", kind)
     told = refusal(small.model(file, "torchscript", input_side=64), tmp_path / "cache", kind)
     assert "does not take (1, 3, 64, 64)" in told
 
@@ -377,7 +378,7 @@ def test_onnx_that_wants_more_than_images_is_refused(tmp_path: Path) -> None:
 def test_vectors_need_no_files(tmp_path: Path) -> None:
     """A driver that looks for weights where there are none."""
     model = models.Model("mine", "1", "vectors", 224, 4, "none", "me", "/data/vectors.parquet")
-    assert models.prepare(model, tmp_path / "cache", "torch") == models.Prepared("mine@1", "torch", ())
+    assert preparation.prepare(model, tmp_path / "cache", "torch") == preparation.Prepared("mine@1", "torch", ())
     assert not (tmp_path / "cache").exists()
 
 
@@ -392,7 +393,7 @@ def test_vectors_need_no_files(tmp_path: Path) -> None:
 def test_unusable_vectors(values: object, detail: str) -> None:
     """A vector that is no direction in the table `embeddings`."""
     with pytest.raises(ImageError) as caught:
-        models.check_vector(values, 3)
+        foreign.check_vector(values, 3)
     assert (caught.value.code, caught.value.detail) == ("no_vector", detail)
 
 
@@ -403,6 +404,6 @@ def test_usable_vectors_get_norm_one(scale: float, kind: type) -> None:
     if kind is np.float32 and scale > 1e38:
         return
     values = [scale * value for value in (3.0, 0.0, -4.0)]
-    found = models.check_vector(values if kind is list else np.array(values, kind), 3)
+    found = foreign.check_vector(values if kind is list else np.array(values, kind), 3)
     assert found.dtype == np.float32
     assert np.allclose(found, [0.6, 0.0, -0.8], atol=1e-6)

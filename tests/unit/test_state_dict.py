@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from udfs.networks import models, state_dict
+from udfs.networks import models, state_dict, weight_files
 
 MODEL = models.find(models.DEFAULT)
 KINDS = {"<f4": "FloatStorage", "<i8": "LongStorage", "<f8": "DoubleStorage"}
@@ -192,7 +192,7 @@ def test_too_many_bytes_are_not_read(tmp_path: Path) -> None:
 def test_our_weights(tmp_path: Path) -> None:
     """A file that torch reads otherwise: against torch."""
     torch = pytest.importorskip("torch")
-    file = models.weights_file(MODEL, tmp_path)
+    file = weight_files.weights_file(MODEL, tmp_path)
     found, expected = read(file), torch.load(file, weights_only=True)
     assert list(found) == list(expected)
     assert all(np.array_equal(found[name], value.numpy()) for name, value in expected.items())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import networks as small
-from udfs.networks import embedding, formats, models
+from udfs.networks import embedding, formats, models, preparation, weight_files
 
 MODEL = models.find(models.DEFAULT)
 WITHOUT = "import sys; sys.modules['torch'] = sys.modules['timm'] = sys.modules['safetensors'] = None; "
@@ -36,14 +36,14 @@ def test_the_default_model_needs_none(tmp_path: Path) -> None:
         "import hashlib; from pathlib import Path; import numpy as np\n"
         "from udfs.networks import concepts, embedding, models\n"
         "model, cache = models.find(models.DEFAULT), Path(sys.argv[1]); "
-        "runtime = embedding.open_runtime('openvino', model, models.prepare(model, cache).files); "
+        "runtime = embedding.open_runtime('openvino', model, preparation.prepare(model, cache).files); "
         "done = runtime.submit(np.full((1, 224, 224, 3), 99, np.uint8))(); "
         "known = concepts.prepare(model, cache); "
         "print(hashlib.sha256(done.vectors).hexdigest(), known.logits(done.vectors, done.norms).argmax(), "
         "[name for name in sys.modules if name.split('.')[0] in ('torch', 'timm') and sys.modules[name]])"
     )
     digest, known, imported = without_torch(code, str(tmp_path / "there")).split(" ")
-    runtime = embedding.open_runtime("openvino", MODEL, models.prepare(MODEL, tmp_path / "here").files)
+    runtime = embedding.open_runtime("openvino", MODEL, preparation.prepare(MODEL, tmp_path / "here").files)
     vectors = runtime.embed(np.full((1, 224, 224, 3), 99, np.uint8))
     assert digest == hashlib.sha256(vectors.tobytes()).hexdigest()
     assert 0 <= int(known) < 1000
@@ -54,11 +54,11 @@ def test_two_conversions_have_the_same_bytes(tmp_path: Path) -> None:
     """Workers of one run with other files than its driver, or an archive whose digest cannot be compared."""
     code = (
         "from pathlib import Path; from udfs.networks import models; "
-        "[models.prepare(models.find(models.DEFAULT), Path(folder)) for folder in sys.argv[1:]]"
+        "[preparation.prepare(models.find(models.DEFAULT), Path(folder)) for folder in sys.argv[1:]]"
     )
     without_torch(code, str(tmp_path / "a"), str(tmp_path / "b"))
     without_torch(code, str(tmp_path / "c"))
-    files = [models.prepare(MODEL, tmp_path / name).files for name in "abc"]
+    files = [preparation.prepare(MODEL, tmp_path / name).files for name in "abc"]
     for alike in zip(*files, strict=True):
         assert len({hashlib.sha256(file.read_bytes()).hexdigest() for file in alike}) == 1
 
@@ -67,9 +67,9 @@ def test_a_network_that_torch_was_traced_for_is_not_taken(tmp_path: Path) -> Non
     """Two networks of other bytes under one name, one of an older imagesieve."""
     version = models.importlib.metadata.version("openvino")  # type: ignore[attr-defined]
     (tmp_path / f"{models.stem(MODEL)}-openvino-{version}").mkdir()
-    assert not models.is_converted(MODEL, tmp_path)
-    models.prepare(MODEL, tmp_path)
-    assert models.is_converted(MODEL, tmp_path)
+    assert not preparation.is_converted(MODEL, tmp_path)
+    preparation.prepare(MODEL, tmp_path)
+    assert preparation.is_converted(MODEL, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["torch", "timm"])
@@ -83,7 +83,7 @@ def test_a_card_of_torch_says_what_to_install(
     (tmp_path / "a.pt").write_bytes(b"weights")
     model = small.model(tmp_path / "a.pt", form, architecture="test_resnet")
     with pytest.raises(models.ModelError) as caught:
-        models.prepare(model, tmp_path / "cache", kind)
+        preparation.prepare(model, tmp_path / "cache", kind)
     missing = name if name == "torch" else formats.missing_torch()  # both may be
     assert str(caught.value) == f'small@1: {missing} is not installed: pip install "imagesieve[torch]"'
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
@@ -97,9 +97,9 @@ def test_the_default_model_on_torch_says_what_to_install(
     hide(monkeypatch, "torch")
     told = r'^efficientnet-lite0@imagenet-2: torch is not installed: pip install "imagesieve\[torch\]"$'
     with pytest.raises(models.ModelError, match=told):
-        models.prepare(MODEL, tmp_path, kind)
+        preparation.prepare(MODEL, tmp_path, kind)
     with pytest.raises(models.ModelError, match=told):
-        embedding.open_runtime(kind, MODEL, (models.weights_file(MODEL, tmp_path),))
+        embedding.open_runtime(kind, MODEL, (weight_files.weights_file(MODEL, tmp_path),))
 
 
 def test_onnx_and_vectors_need_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,11 +107,11 @@ def test_onnx_and_vectors_need_none(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     pytest.importorskip("onnx")
     hide(monkeypatch, "torch", "timm", "safetensors")
     model = small.onnx_model(tmp_path)
-    runtime = embedding.open_runtime("openvino-fp32", model, models.prepare(model, tmp_path / "cache").files)
+    runtime = embedding.open_runtime("openvino-fp32", model, preparation.prepare(model, tmp_path / "cache").files)
     images = small.pictures(3)
     assert (runtime.embed(images) * small.oracle(model)(images)).sum(axis=1).min() > 0.99999
     imported = models.Model("mine", "1", "vectors", 224, 4, "none", "me", "/data/vectors.parquet")
-    assert models.prepare(imported, tmp_path / "cache").files == ()
+    assert preparation.prepare(imported, tmp_path / "cache").files == ()
 
 
 @pytest.mark.parametrize("name", ["torch", "timm"])

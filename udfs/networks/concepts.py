@@ -11,7 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.networks.models import Model, ModelError, stem, weights_file
+from udfs.networks.models import Model, ModelError, stem
+from udfs.networks.weight_files import weights_file
 from udfs.vectors.cosine import Vectors
 
 IMAGENET = "imagenet-1k"

@@ -85,8 +85,8 @@ def fit(pixels: NDArray[np.uint8], side: int, how: str = "stretch") -> NDArray[n
 
 
 def open_runtime(kind: str, model: Model, files: tuple[Path, ...], device: int | None = None) -> Runtime:
-    """Loads a model in this process. kind, files: of udfs.networks.models.prepare. device: index of the CUDA device for
-    torch, None: the CPU.
+    """Loads a model in this process. kind, files: of udfs.networks.preparation.prepare. device: index of the CUDA
+    device for torch, None: the CPU.
 
     - openvino: one thread; bf16 where the processor has it, else f32. Opens in 0.5 s and imports no torch.
     - openvino-fp32: the same in f32.

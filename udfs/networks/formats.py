@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.networks import efficientnet_lite, state_dict
-from udfs.networks.models import Model, ModelError, check_digest
+from udfs.networks.models import Model, ModelError
+from udfs.networks.weight_files import check_digest
 
 if TYPE_CHECKING:
     import torch

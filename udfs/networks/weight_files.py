@@ -1,0 +1,94 @@
+"""Weights files on this machine: found in a package or copied into the cache, and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from udfs.networks.models import Model, ModelError
+from udfs.stores import s3, uris
+
+MAX_WEIGHTS_BYTES = 4 << 30  # of one weights file: the largest networks that make sense here have 2 GB
+
+_CHUNK_BYTES = 1 << 20
+
+
+def weights_file(model: Model, cache: Path) -> Path:
+    """The weights of a network on this machine, of the right SHA-256: the file of an installed package, found without
+    an import of it, or a copy in cache, which is made the first time.
+
+    Raises ModelError: the package is not installed or lacks the file, the URI cannot be read, it holds more than
+    MAX_WEIGHTS_BYTES, or other bytes. OSError where the cache cannot be written."""
+    if model.package:
+        try:
+            path = Path(str(importlib.metadata.distribution(model.package).locate_file(model.weights)))
+        except importlib.metadata.PackageNotFoundError:
+            raise ModelError(f"{model.key}: install {model.package}, which carries its weights") from None
+        if not path.is_file():
+            raise ModelError(f"{model.key}: {model.package} has no file {path}")
+        check_digest(model, path)
+        return path
+    # A copy also of a local file: what was checked is what is read, whatever happens to the original.
+    path = cache / f"{model.name}-{model.revision}-{model.sha256[:16]}.weights"
+    if path.exists():
+        check_digest(model, path)
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    draft = cache / f".fetching-{secrets.token_hex(8)}"
+    try:
+        _copy(model, draft)
+        check_digest(model, draft, model.weights)
+        draft.replace(path)
+    finally:
+        with suppress(FileNotFoundError):
+            draft.unlink()
+    return path
+
+
+def check_digest(model: Model, weights: Path, called: str | None = None) -> None:
+    """Raises ModelError where the file, named as called, is not the model's: asked before anything parses it."""
+    with weights.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != model.sha256:
+        raise ModelError(f"{model.key}: {called or weights} has SHA-256 {digest}, expected {model.sha256}")
+
+
+def _copy(model: Model, draft: Path) -> None:
+    """Streams the weights from their URI into draft."""
+    try:
+        with draft.open("xb") as sink:
+            copied = 0
+            for chunk in _chunks(model.weights):
+                copied += len(chunk)
+                if copied > MAX_WEIGHTS_BYTES:
+                    raise ModelError(f"{model.key}: {model.weights} holds more than {MAX_WEIGHTS_BYTES} bytes")
+                sink.write(chunk)
+    except s3.StoreError as error:
+        raise ModelError(f"{model.key}: {error}") from error
+
+
+def _chunks(uri: str) -> Iterator[bytes]:
+    """The bytes of a file or an object, piece by piece. Raises StoreError."""
+    try:
+        if uris.is_s3(uri):
+            bucket, key = uris.split_s3(uri)
+            with closing(s3.client(timeout_s=60.0).get_object(Bucket=bucket, Key=key)["Body"]) as body:
+                yield from body.iter_chunks(_CHUNK_BYTES)
+            return
+        path = Path(os.fsdecode(uris.local_path(uri)))
+        if not path.is_file():  # opening a pipe would hang
+            raise s3.StoreError(f"{uri}: {'is not a file' if path.exists() else 'it does not exist'}")
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+    except s3.StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or s3.is_aws_error(error):
+            raise s3.store_error(uri, error) from error
+        raise
