@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from udfs import errors
 from udfs.children import isolation
-from udfs.children.isolation import Batches, Board
+from udfs.children.messages import Batches, Board
 from udfs.images.rows import EMBEDDED, HANDED_ON, THUMBNAILS
 from udfs.networks import models, preparation
 from udfs.stores import fetch

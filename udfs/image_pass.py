@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udfs.children.isolation import ROW, Batches, Board
+from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
 from udfs.images import alignment, decode, hashing, quality
 from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def embed(task: EmbedTask) -> Callable[[Batches, Board], Batches]:
-    """Opens the network of the task and returns what embeds with it: see arrow.EmbedTask and isolation.Task."""
+    """Opens the network of the task and returns what embeds with it: see arrow.EmbedTask and messages.Task."""
     cv2.setNumThreads(1)  # Spark runs one worker a core
     net = embedding.open_runtime(task.kind, task.model, task.files, task.device) if task.kind else None
 
@@ -64,7 +64,7 @@ def embed(task: EmbedTask) -> Callable[[Batches, Board], Batches]:
 
 
 def thumbnails(task: ThumbnailTask) -> Callable[[Batches, Board], Batches]:
-    """What makes the thumbnails of a report: see arrow.ThumbnailTask and isolation.Task."""
+    """What makes the thumbnails of a report: see arrow.ThumbnailTask and messages.Task."""
     cv2.setNumThreads(1)
 
     def rows(fetched: Fetched, board: Board) -> Iterator[Row]:

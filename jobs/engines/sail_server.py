@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from udfs.children import forks, isolation
+from udfs.children import forks, pool
 
 START_S = 60.0
 LOG_SHOWN = 300  # characters of the log in an error
@@ -50,7 +50,7 @@ class Server:
             # Its allocator, and PyArrow's in the children of its functions, give back at once what they need no more:
             # else each holds the most that it ever had, half of all memory with 50,000 images.
             "MIMALLOC_PURGE_DELAY": "0",
-            **isolation.MALLOC,
+            **pool.MALLOC,
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         with self.log.open("wb") as log:
@@ -60,7 +60,7 @@ class Server:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**isolation.ONE_THREAD, **os.environ, **settings, **environment},
+                env={**pool.ONE_THREAD, **os.environ, **settings, **environment},
                 start_new_session=True,
             )
         self._said: IO[bytes] | None = self._process.stdout
@@ -141,7 +141,7 @@ def serve() -> None:
     """The process's whole life: starts the server, says where, and waits until the parent has gone."""
     folder = Path(sys.argv[1])
     if forks.can_fork():
-        isolation.start_by(forks.ForkServer())
+        pool.start_by(forks.ForkServer())
     from pysail.spark import SparkConnectServer
 
     server = SparkConnectServer("127.0.0.1", 0)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from udfs import arrow
-from udfs.children import isolation
+from udfs.children import pool
 from udfs.images import rows as image_rows
 from udfs.networks import models
 from udfs.stores import fetch
@@ -72,8 +72,8 @@ def measure(references: list[dict[str, object]], files: list[Path]) -> dict[str,
         images += done.num_rows
         failed += done.num_rows - done.column("error").null_count
     # Not ru_maxrss: a process that was just forked has its parent's.
-    peaks = [reached_kb(process) for process in (os.getpid(), *isolation.children())]
-    isolation.close()
+    peaks = [reached_kb(process) for process in (os.getpid(), *pool.children())]
+    pool.close()
     own, child = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "images": images,

@@ -68,7 +68,7 @@ def test_names_are_timms() -> None:
 def test_it_is_kept(classifier: concepts.Classifier, cache: Path) -> None:
     """A run that imports torch for a few numbers of the weights."""
     code = (
-        "import sys; from pathlib import Path; from udfs.networks import concepts, models; "
+        "import sys; from pathlib import Path; from udfs.networks import concepts, models, preparation; "
         "found = concepts.prepare(models.find(models.DEFAULT), Path(sys.argv[1])); "
         "print(found.weights.sum(), found.names[-1], {'torch', 'timm'} & set(sys.modules))"
     )

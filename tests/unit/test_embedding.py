@@ -157,7 +157,7 @@ def test_runtimes_agree_with_the_reference(runtime: embedding.Runtime, cache: Pa
 
 def test_openvino_gives_the_same_bits_in_two_processes_without_torch(prepared: preparation.Prepared) -> None:
     code = (
-        "import sys, hashlib, pathlib, numpy as np; from udfs.networks import embedding, models; "
+        "import sys, hashlib, pathlib, numpy as np; from udfs.networks import embedding, models, preparation; "
         "files = tuple(map(pathlib.Path, sys.argv[1:])); "
         "runtime = embedding.open_runtime('openvino', models.find(models.DEFAULT), files); "
         "rows = runtime.embed((np.arange(3 * 224 * 224 * 3) % 251).astype(np.uint8).reshape(3, 224, 224, 3)); "

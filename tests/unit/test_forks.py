@@ -19,7 +19,7 @@ PROGRAM = """
 import json, os, pickle, signal, sys
 from pyspark import cloudpickle
 import pyarrow as pa
-from udfs.children import forks, in_child, isolation
+from udfs.children import forks, in_child, isolation, pool
 
 SCHEMA = pa.schema([("n", pa.int64())])
 
@@ -43,8 +43,8 @@ def result(body, count=5):
 
 
 def main():
-    os.environ.update(isolation.MALLOC)
-    isolation.start_by(forks.ForkServer())
+    os.environ.update(pool.MALLOC)
+    pool.start_by(forks.ForkServer())
 {body}
 
 
@@ -72,7 +72,7 @@ DOUBLE = (
 
 
 def test_rows_come_back_and_children_are_kept(tmp_path: Path) -> None:
-    said = ran(tmp_path, f"for _ in range(2): print(result({DOUBLE!r}), len(isolation.children()))")
+    said = ran(tmp_path, f"for _ in range(2): print(result({DOUBLE!r}), len(pool.children()))")
     assert said == ["[0, 2, 4, 6, 8] 1"] * 2
 
 
@@ -110,7 +110,7 @@ def test_it_reads_nothing_of_its_parent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_none_is_left_when_its_parent_goes(tmp_path: Path, number: signal.Signals) -> None:
     script = tmp_path / "script.py"
-    body = f"result({DOUBLE!r})\nprint(*isolation.children(), flush=True)\nimport time\ntime.sleep(60)"
+    body = f"result({DOUBLE!r})\nprint(*pool.children(), flush=True)\nimport time\ntime.sleep(60)"
     script.write_text(PROGRAM.replace("{body}", textwrap.indent(body, "    ")), encoding="utf-8")
     root = str(Path(__file__).resolve().parents[2])
     with subprocess.Popen(

@@ -12,8 +12,8 @@ import pytest
 
 from tests.e2e import images
 from udfs import arrow, image_pass
-from udfs.children import isolation
-from udfs.children.isolation import ROW, Board
+from udfs.children import pool
+from udfs.children.messages import ROW, Board
 from udfs.images import rows as image_rows
 from udfs.networks import models, preparation, weight_files
 from udfs.stores import fetch
@@ -142,7 +142,7 @@ def test_the_whole_way_through_a_child(openvino: tuple[Path, ...], folder: Path,
     for batch in arrow.embed_batches(lambda: task(openvino), 60, counted.append)(without):
         assert batch.schema == image_rows.EMBEDDED
         found |= {row["image_id"]: row for row in batch.to_pylist()}
-    isolation.close()
+    pool.close()
     assert found == plain
     assert sum(counted) == len(ALL)
 
@@ -153,6 +153,6 @@ def test_thumbnails(folder: Path) -> None:
     batches = [batch.select(references.names) for batch in given(files_of(folder))]
     made = arrow.thumbnail_batches(arrow.ThumbnailTask(fetch.Limits(), 4, 10**8, 48), 60)(iter(batches))
     webp = {row["image_id"]: row["webp"] for batch in made for row in batch.to_pylist()}
-    isolation.close()
+    pool.close()
     assert [data is None for _, data in sorted(webp.items())] == [name in BAD for name in ALL]
     assert all(data[8:12] == b"WEBP" for data in webp.values() if data is not None)

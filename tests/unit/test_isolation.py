@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from udfs.children import isolation
-from udfs.children.isolation import ROW, Batches, Board
+from udfs.children import isolation, pool
+from udfs.children.messages import ROW, Batches, Board
 
 IN = pa.schema([("n", pa.int64())])
 OUT = pa.schema([("n", pa.int64()), ("twice", pa.int64()), ("how", pa.string())])
@@ -71,7 +71,7 @@ class Doubling:
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
     yield
-    isolation.close()
+    pool.close()
 
 
 def batches(count: int, size: int = 5) -> Iterator[pa.RecordBatch]:
@@ -111,7 +111,7 @@ def test_all_rows_go_through_another_process_which_is_kept() -> None:
 def test_a_child_that_is_kept_takes_other_tasks() -> None:
     """A child for each task, of which each would hold its model, or one that goes on with the task before."""
     (child,) = {how for _, how in ran(Doubling(), 3).values()}
-    assert set(isolation.children()) == {int(child)}
+    assert set(pool.children()) == {int(child)}
     other = ran(Doubling(crash=frozenset({1})), 2)
     assert other[0] == (0, child)
     assert other[1][1].startswith("killed by SIGSEGV")
@@ -188,13 +188,13 @@ def test_a_call_that_is_given_up_leaves_no_child() -> None:
 def test_an_idle_child_ends_and_another_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory of a model that is held through all stages that follow; rows lost to a child that has just ended."""
     first = {how for _, how in ran(Doubling(), 3).values()}
-    ((child,),) = isolation._idle.values()
+    ((child,),) = pool._idle.values()
     assert child.is_there()
     child.kill()  # as if it had been idle
     second = ran(Doubling(), 5)
     assert twice(second) == {n: 2 * n for n in range(5)}
     assert {how for _, how in second.values()} != first
-    ((child,),) = isolation._idle.values()
+    ((child,),) = pool._idle.values()
     monkeypatch.setattr(child, "is_there", lambda: True)  # it ends between the question and the first row
     child.kill()
     assert twice(ran(Doubling(), 5)) == {n: 2 * n for n in range(5)}

@@ -47,7 +47,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     # Two processes at once: both must end well, and one result stays.
     code = (
-        "import sys, pathlib; from udfs.networks import models; "
+        "import sys, pathlib; from udfs.networks import models, preparation; "
         "print(preparation.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])).files[0])"
     )
     with ThreadPoolExecutor(2) as pool:
@@ -139,7 +139,7 @@ def test_two_processes_leave_one_result(cache: Path) -> None:
 def test_the_second_time_needs_neither_torch_nor_openvino(cache: Path) -> None:
     """A driver that takes seconds for what lies ready."""
     code = (
-        "import sys, pathlib; from udfs.networks import models; "
+        "import sys, pathlib; from udfs.networks import models, preparation; "
         "preparation.prepare(models.find(models.DEFAULT), pathlib.Path(sys.argv[1])); "
         "print([m for m in ('torch', 'timm', 'openvino') if m in sys.modules])"
     )

@@ -13,8 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from jobs import lease
-from udfs.children import isolation
-from udfs.children.isolation import FunctionTask
+from udfs.children import isolation, pool
+from udfs.children.messages import FunctionTask
 
 UV = Path(sys.executable).with_name("uv")
 SDIST_ONLY = {"pyspark-client", "pyspark", "antlr4-python3-runtime"}  # pure Python, built anywhere
@@ -69,7 +69,7 @@ def test_a_lake_is_taken_and_released_without_proc(tmp_path: Path) -> None:
 
 def test_children_start_without_files_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "memfd_create", raising=False)
-    isolation.close()
+    pool.close()
     batch = pa.record_batch([pa.array([1, 2])], names=["n"])
     assert list(isolation.stream(iter([batch]), FunctionTask(pickle.dumps(iter), "same"))) == [batch]
 

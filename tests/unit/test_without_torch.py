@@ -1,6 +1,7 @@
 """What runs where torch and timm are not installed, and the one line where they are needed."""
 
 import hashlib
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -34,7 +35,7 @@ def test_the_default_model_needs_none(tmp_path: Path) -> None:
     """A default path that imports torch or timm somewhere, or gives another vector without them."""
     code = (
         "import hashlib; from pathlib import Path; import numpy as np\n"
-        "from udfs.networks import concepts, embedding, models\n"
+        "from udfs.networks import concepts, embedding, models, preparation\n"
         "model, cache = models.find(models.DEFAULT), Path(sys.argv[1]); "
         "runtime = embedding.open_runtime('openvino', model, preparation.prepare(model, cache).files); "
         "done = runtime.submit(np.full((1, 224, 224, 3), 99, np.uint8))(); "
@@ -53,7 +54,7 @@ def test_the_default_model_needs_none(tmp_path: Path) -> None:
 def test_two_conversions_have_the_same_bytes(tmp_path: Path) -> None:
     """Workers of one run with other files than its driver, or an archive whose digest cannot be compared."""
     code = (
-        "from pathlib import Path; from udfs.networks import models; "
+        "from pathlib import Path; from udfs.networks import models, preparation; "
         "[preparation.prepare(models.find(models.DEFAULT), Path(folder)) for folder in sys.argv[1:]]"
     )
     without_torch(code, str(tmp_path / "a"), str(tmp_path / "b"))
@@ -65,7 +66,7 @@ def test_two_conversions_have_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_network_that_torch_was_traced_for_is_not_taken(tmp_path: Path) -> None:
     """Two networks of other bytes under one name, one of an older imagesieve."""
-    version = models.importlib.metadata.version("openvino")  # type: ignore[attr-defined]
+    version = importlib.metadata.version("openvino")
     (tmp_path / f"{models.stem(MODEL)}-openvino-{version}").mkdir()
     assert not preparation.is_converted(MODEL, tmp_path)
     preparation.prepare(MODEL, tmp_path)

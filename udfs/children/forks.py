@@ -10,7 +10,7 @@ import threading
 from multiprocessing import forkserver, reduction
 from typing import Any
 
-from udfs.children import isolation
+from udfs.children import pool, serving
 
 PRELOADED = "udfs.children.preloaded"
 
@@ -30,16 +30,16 @@ def _detached(handle: Any) -> Inherited:
 
 
 class ForkServer:
-    """See isolation.Forks. Linux only: elsewhere the system's own libraries may not be forked."""
+    """See pool.Forks. Linux only: elsewhere the system's own libraries may not be forked."""
 
     def __init__(self) -> None:
-        """Starts it and returns at once. Its environment is this process's, which must have isolation.MALLOC."""
+        """Starts it and returns at once. Its environment is this process's, which must have pool.MALLOC."""
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([PRELOADED])
         self._lock = threading.Lock()  # multiprocessing looks after all children whenever it starts one
         forkserver.ensure_running()
 
-    def started(self, connection: int, board: int, alive: int, said: int) -> isolation.Process:
+    def started(self, connection: int, board: int, alive: int, said: int) -> pool.Process:
         given = tuple(map(Inherited, (connection, board, alive, said)))
         process = self._context.Process(target=_serve, args=given, daemon=True)
         with self._lock:
@@ -78,4 +78,4 @@ def _serve(connection: Inherited, board: Inherited, alive: Inherited, said: Inhe
         os.dup2(number, place)
     os.close(nothing)
     os.close(said.number)
-    isolation.serve(connection.number, board.number, alive.number)
+    serving.serve(connection.number, board.number, alive.number)

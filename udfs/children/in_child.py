@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from udfs.children import isolation
+from udfs.children import isolation, messages
 
 NUMBER = "_number"  # a column by which the engine puts rows into an order; no function sees it
 
@@ -32,7 +32,7 @@ class Function:
             run = pickle.loads(self.payload)  # noqa: S301 (of the driver)
             found = run(source)
         else:
-            found = isolation.stream(source, isolation.FunctionTask(self.payload, self.name))
+            found = isolation.stream(source, messages.FunctionTask(self.payload, self.name))
         for batch in found:
             yield checked(batch, self.schema, self.name)
 
