@@ -25,7 +25,7 @@ from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
 
 if TYPE_CHECKING:
-    from jobs.tables import Lake
+    from jobs.lakes import Lake
 
 IMAGES = "images"
 ANSWERS = "answers.json"
@@ -338,15 +338,15 @@ def _make(folder: str) -> int:
 
 
 def _check(lake_uri: str, answers_uri: str, overrides: list[str]) -> int:
-    from jobs import config, tables
+    from jobs import config, lakes
     from jobs.engines.opening import open_engine
 
     settings = config.load((), overrides)
     expected = read_answers(answers_uri)
-    if tables.read_marker(lake_uri) is None:
+    if lakes.read_marker(lake_uri) is None:
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve run` on the sample first")
     with open_engine(settings, uris.is_s3(lake_uri)) as engine:
-        lake = tables.Lake(engine.spark, lake_uri, time.strftime("%Y%m%dT%H%M%SZ"))
+        lake = lakes.Lake(engine.spark, lake_uri, time.strftime("%Y%m%dT%H%M%SZ"))
         lines = wrong_answers(expected, answers_of(lake))
     return told(lines, lake_uri)
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from emr.clients import Clients, asking
 from jobs.errors import InputError
-from udfs.stores import fetch, inventory, shards, uris
+from udfs.stores import fetch, inventory, listing, shards, uris
 
 PAGES = 20  # of 1,000 keys each: a few seconds
 SAMPLE_BYTES = 64 << 20  # of an inventory's file that is read here, at most
@@ -55,7 +55,7 @@ def _listing(clients: Clients, uri: str, endings: Sequence[str]) -> Count:
         for number, page in enumerate(pages, start=1):
             for item in page.get("Contents", ()):
                 name = item["Key"]
-                if fetch.is_marker(name, item["Size"]) or fetch.is_hidden(name):
+                if listing.is_marker(name, item["Size"]) or listing.is_hidden(name):
                     continue
                 kind = shards.ending(name)
                 if kind in endings:

@@ -14,15 +14,16 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.catalog import OPTIONAL_COLUMNS
 from jobs.cleaning import batch_manifest, files
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
+from jobs.inputs.manifests import OPTIONAL_COLUMNS
+from jobs.lakes import Lake
 from jobs.progress import say
 from jobs.stage import Context, submitted
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES
 from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
 

@@ -22,8 +22,9 @@ from jobs.duplicates.copies import ordered_images
 from jobs.duplicates.keepers import keepers_of, thumbnails_of
 from jobs.duplicates.near_rules import near_rule, uncalibrated_line
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
+from jobs.lakes import dense_ids
 from jobs.stage import Context, Counts, Stage, submitted
-from jobs.tables import TABLES, dense_ids
+from jobs.tables import TABLES
 from udfs.images import alignment
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 

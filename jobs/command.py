@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import SparkSession
 
-from jobs import __version__, config, tables
+from jobs import __version__, config, lakes
 from jobs.engines import interrupts
 from jobs.engines.base import of
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
 from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
+from jobs.inputs import manifests, sources
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.stage import Context
@@ -27,7 +28,7 @@ from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
 
 if TYPE_CHECKING:
-    from jobs import catalog, clean
+    from jobs import clean
 
 EMR = "emr"
 AGAIN = "interrupted; run the same command again to go on"
@@ -160,14 +161,14 @@ class _Plan:
 
     lake: str
     report: str
-    inputs: catalog.Inputs | None
+    inputs: sources.Inputs | None
     targets: clean.Targets | None
     read_by_engine: tuple[str, ...]  # URIs that the engine itself reads or writes
 
 
 def _plan(arguments: argparse.Namespace, settings: config.Config) -> _Plan:
     """Looks at all that was given. Raises ConfigError, InputError, LakeError, ModelError."""
-    from jobs import catalog, clean, embed  # while the engine starts
+    from jobs import clean, embed  # while the engine starts
 
     targets = None
     if arguments.command == clean.JOB:
@@ -183,11 +184,11 @@ def _plan(arguments: argparse.Namespace, settings: config.Config) -> _Plan:
         raise ConfigError(str(error)) from error
     try:
         objects.check_access(lake_uri, must_exist=False)
-        is_lake = tables.read_marker(lake_uri) is not None
+        is_lake = lakes.read_marker(lake_uri) is not None
     except StoreError as error:
         raise LakeError(str(error)) from error
     given = getattr(arguments, "inputs", [])
-    inputs = catalog.check_inputs(settings, given, arguments.layout, (lake_uri, report_uri)) if given else None
+    inputs = sources.check_inputs(settings, given, arguments.layout, (lake_uri, report_uri)) if given else None
     if inputs is None and not is_lake:
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve run` or `imagesieve catalog` first")
     manifests = [source.uri for source in inputs.manifests] if inputs else []
@@ -201,13 +202,13 @@ def _work(
     """Does what was planned, in a session."""
     from jobs import catalog, clean, pipeline, report
 
-    references = catalog.read_manifests(spark, plan.inputs) if plan.inputs else None
+    references = manifests.read_manifests(spark, plan.inputs) if plan.inputs else None
     run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
     if plan.targets is not None and arguments.dry_run:
-        clean.run(Context(tables.Lake(spark, plan.lake, run_id), settings, reporter), plan.targets, dry_run=True)
+        clean.run(Context(lakes.Lake(spark, plan.lake, run_id), settings, reporter), plan.targets, dry_run=True)
         return
     with acquire(plan.lake, run_id, settings.lease.ttl_s) as lease:
-        lake = tables.Lake(spark, plan.lake, run_id, lease)
+        lake = lakes.Lake(spark, plan.lake, run_id, lease)
         lake.open()
         given: dict[str, Any] = {report.JOB: plan.report}
         if plan.inputs:

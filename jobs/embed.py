@@ -17,8 +17,8 @@ from jobs.engines.base import Engine, MapBatches, of
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.inputs import vectors
+from jobs.lakes import Lake
 from jobs.stage import Context, Counts, Stage, submitted
-from jobs.tables import Lake
 from udfs import arrow, errors
 from udfs.images import rows as image_rows
 from udfs.networks import formats, models, preparation

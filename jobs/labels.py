@@ -19,10 +19,11 @@ from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, Struc
 from jobs.config import Labels
 from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
 from jobs.findings.label_issues import has_label
+from jobs.lakes import Lake
 from jobs.neighbours import step
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES
 from udfs.vectors import label_model, label_rows
 from udfs.vectors.label_model import LabelModel
 

@@ -32,8 +32,9 @@ from jobs.engines.frames import (
     to_arrow,
     write_parquet,
 )
+from jobs.lakes import Lake, difference
 from jobs.stage import Context, Counts, Stage, submitted
-from jobs.tables import TABLES, Lake, difference
+from jobs.tables import TABLES
 from udfs.vectors import cell_packs, cells, packs
 from udfs.vectors.cell_packs import Images, Repeated
 from udfs.vectors.cosine import Ids, Vectors

@@ -18,8 +18,9 @@ from jobs import __version__, metrics
 from jobs.config import Config
 from jobs.engines.frames import frame_of
 from jobs.errors import ContractError, RunError
+from jobs.lakes import Lake
 from jobs.progress import Reporter
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES
 
 Counts = dict[str, Any]
 

@@ -16,7 +16,7 @@ from jobs import config, tables
 from jobs.duplicates.copies import ascending, with_order
 from jobs.findings.rows import unlike
 from jobs.inputs.members import is_broken_shard
-from jobs.tables import Lake
+from jobs.lakes import Lake
 
 GROUPED = (tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE, tables.LEAK)  # what goes depends on the other images
 REMOVAL = ("image_id", "issue", "score", "evidence_id")

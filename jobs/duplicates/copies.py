@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs.tables import Lake
+from jobs.lakes import Lake
 
 # The rule by which one image is better than another, best first, so that an original comes before its edits: more
 # pixels; not squeezed; older, for an edit is made after its original; more bytes; the shorter name, for "a (1).jpg" and

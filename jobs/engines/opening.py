@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from jobs.config import Config
-from jobs.engines import interrupts
+from jobs.engines import interrupts, sail_start
 from jobs.engines.base import Engine
 from jobs.engines.choice import SAIL, Choice, choose
 from jobs.errors import MachineError
@@ -26,17 +26,13 @@ class Opening:
         self._server: Server | None = None
         self._engine: Engine | None = None
         if choice.engine == SAIL:
-            from jobs.engines import sail
-
-            self._server = sail.launch(uses_s3=mentions_s3)
+            self._server = sail_start.launch(uses_s3=mentions_s3)
             interrupts.at_once(self._server.kill)
 
     def check_lake(self, uri: str) -> None:
         """Raises LakeError where the engine cannot write a lake of that name."""
         if self._server is not None:
-            from jobs.engines import sail
-
-            sail.check_lake(uri)
+            sail_start.check_lake(uri)
 
     def engine(self, uses_s3: bool) -> Engine:
         """The engine, open. uses_s3: whether it is itself to read or write there. Raises MachineError."""

@@ -5,75 +5,34 @@ not there, rows that a table's log counts otherwise, orders that a plan drops, C
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import secrets
-import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
-from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructField, StructType, TimestampType
+from pyspark.sql.types import StructType
 
 from jobs.config import Config
-from jobs.engines import delta_log, sorted_files
+from jobs.engines import delta_log
 from jobs.engines.base import CALL_SITES, Counter, Engine, MapBatches, Table
+from jobs.engines.sail_files import Files, parquet_files, written
 from jobs.engines.sail_server import Server
+from jobs.engines.sail_start import usable_cores
+from jobs.engines.sail_types import arrow_of_text, arrow_schema, ddl
 from jobs.errors import ContractError, LakeError, MachineError
 from udfs.arrow import Place
 from udfs.children import in_child
 from udfs.groups import of_each_group
-from udfs.stores import fetch, objects, ranges, s3, uris
+from udfs.stores import objects, uris
 
 ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
-ORDERED_ROWS = 8192  # in a batch of the files that are merged
 STRETCH = 1 << 26  # of the second column of map_in_order's near: so much of a shard stays in one task
-_PATTERN = re.compile(r"[\[\]{}*?\\]")  # Sail takes these for a pattern, whatever is said to it
-
-
-def launch(uses_s3: bool) -> Server:
-    """Starts the server and returns at once. Raises MachineError where Sail is missing, or its client another's."""
-    check_installed()
-    return Server(_s3_environment() if uses_s3 else {}, usable_cores())
-
-
-def usable_cores() -> int:
-    """Those that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_installed() -> None:
-    """Raises MachineError where pysail, delta-rs or the client of Spark 4 is missing."""
-    import importlib.metadata
-
-    found: dict[str, str] = {}
-    for name in ("pysail", "deltalake", "pyspark-client", "pyspark"):
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    missing = [name for name in ("pysail", "deltalake") if name not in found]
-    if missing:
-        raise MachineError(f"the embedded engine needs {' and '.join(missing)}: pip install imagesieve again")
-    clients = {found[name] for name in ("pyspark-client", "pyspark") if name in found}
-    if not clients:
-        raise MachineError("the embedded engine needs pyspark-client: pip install imagesieve again")
-    if len(clients) > 1:
-        told = f"pyspark {found['pyspark']} and pyspark-client {found['pyspark-client']} share their files"
-        raise MachineError(f"{told}: install both of one version")
-    if not next(iter(clients)).startswith("4."):
-        raise MachineError(
-            f"the embedded engine speaks to the client of Spark 4, not {next(iter(clients))}: --set spark.engine=spark"
-        )
 
 
 def open_sail(server: Server, config: Config) -> SailEngine:
@@ -109,22 +68,6 @@ def open_sail(server: Server, config: Config) -> SailEngine:
     return SailEngine(spark, server, config.embed.batch)
 
 
-def check_lake(uri: str) -> None:
-    """Raises LakeError where delta-rs or Sail cannot write a lake of that name; asked before anything is written."""
-    odd = re.search(r"[%\\\x00-\x1f\x7f#?*\[\]{}^`]" if uris.is_s3(uri) else r"[%\\\x00-\x1f\x7f]", uri)
-    if odd or not (uri.startswith("/") or uris.is_s3(uri)):
-        what = repr(odd[0]) if odd else "bytes that are no UTF-8"
-        raise LakeError(
-            f"{uri}: the embedded engine cannot write to a path with {what} in it: name another --lake, or "
-            "--set spark.engine=spark"
-        )
-
-
-def ddl(schema: StructType) -> str:
-    """A schema as text. The object carries metadata that later aggregates of structs fail by (Sail 0.7)."""
-    return ", ".join(f"`{column.name}` {column.dataType.simpleString()}" for column in schema)
-
-
 class SailEngine(Engine):
     """See Engine."""
 
@@ -133,10 +76,10 @@ class SailEngine(Engine):
     def __init__(self, spark: SparkSession, server: Server, rows: int) -> None:
         super().__init__(spark)
         self._server = server
+        self._files = Files(spark, server.folder)
         self._rows = rows
         self._cores = usable_cores()
         self._seen: dict[str, tuple[int | None, list[str]]] = {}
-        self._old_times: dict[str, bool] = {}  # by file; see _alike
         self._closed = False
 
     @property
@@ -147,7 +90,7 @@ class SailEngine(Engine):
 
     def rows(self, values: Iterable[Any], schema: StructType | str) -> DataFrame:
         given = list(values)
-        kind = _arrow_schema(schema) if isinstance(schema, StructType) else _arrow_of_text(schema)
+        kind = arrow_schema(schema) if isinstance(schema, StructType) else arrow_of_text(schema)
         columns = [
             [row.get(field.name) if isinstance(row, dict) else row[place] for row in given]
             for place, field in enumerate(kind)
@@ -156,20 +99,12 @@ class SailEngine(Engine):
             if not column.nullable and any(value is None for value in found):
                 raise ValueError(f"the column {column.name} may not be null")
         arrays = [pa.array(found, field.type) for found, field in zip(columns, kind, strict=True)]
-        return self._through_file(pa.table(arrays, schema=kind), schema)
+        return self._files.through_file(pa.table(arrays, schema=kind), schema)
 
     def from_arrow(self, table: pa.Table, schema: StructType) -> DataFrame:
         if any(column.null_count for column in table.columns):
             raise ValueError("a table with nulls cannot be handed to the engine")
-        return self._through_file(table.cast(_arrow_schema(schema)), schema)
-
-    def _through_file(self, table: pa.Table, schema: StructType | str) -> DataFrame:
-        """Not by createDataFrame: see ddl."""
-        file = self._server.folder / f"rows-{secrets.token_hex(8)}.parquet"
-        pq.write_table(table, file)
-        if isinstance(schema, str):
-            return self.spark.read.schema(schema).parquet(str(file))
-        return _told(self.spark.read.schema(ddl(schema)).parquet(str(file)), schema)
+        return self._files.through_file(table.cast(arrow_schema(schema)), schema)
 
     def to_arrow(self, frame: DataFrame) -> pa.Table:
         return frame.toArrow()
@@ -209,7 +144,7 @@ class SailEngine(Engine):
 
         dumps: Callable[[Any], bytes] = cloudpickle.dumps
         name = getattr(run, "__qualname__", type(run).__name__).replace(".<locals>.run", "").replace(".<locals>", "")
-        inside = in_child.Function(dumps(run), name, _arrow_schema(schema), rows, isolated)
+        inside = in_child.Function(dumps(run), name, arrow_schema(schema), rows, isolated)
         return frame.mapInArrow(inside, ddl(schema))
 
     def map_together(
@@ -243,78 +178,16 @@ class SailEngine(Engine):
     # --- files and workers ---
 
     def read_parquet(self, folder: str, schema: StructType) -> DataFrame:
-        return self._read([file.uri for file in _parquet_files(folder)], schema)
-
-    def _read(self, files: Sequence[str], schema: StructType) -> DataFrame:
-        if not files:
-            return self.rows([], schema)
-        reader = self.spark.read.schema(ddl(schema))
-        parts = [_told(reader.parquet(*map(self._spelled, alike)), schema) for alike in self._alike(files, schema)]
-        return reduce(DataFrame.unionByName, parts)
-
-    def _alike(self, files: Sequence[str], schema: StructType) -> list[list[str]]:
-        """The files, those with times as INT96 apart: Sail reads these without a zone, and takes them for another type
-        than those with one. Spark wrote them, as long as nobody told it otherwise."""
-        if len(files) < 2 or not any(isinstance(column.dataType, TimestampType) for column in schema):
-            return [list(files)]
-        for file in files:
-            if file not in self._old_times:
-                with ranges.open_file(file, None, fetch.Limits()) as (stream, _):
-                    footer = pq.read_metadata(stream).schema
-                self._old_times[file] = any(footer.column(n).physical_type == "INT96" for n in range(len(footer)))
-        parts = [[file for file in files if self._old_times[file] is old] for old in (True, False)]
-        return [part for part in parts if part]
+        return self._files.read([file.uri for file in parquet_files(folder)], schema)
 
     def write_parquet(self, frame: DataFrame, folder: str) -> None:
-        objects.delete_below(folder)
-        self._write(frame, folder)
-
-    def _write(self, frame: DataFrame, folder: str) -> None:
-        if not uris.is_s3(folder):
-            # Sail makes none for no rows, and what is not there is to be told from what is empty.
-            os.makedirs(uris.local_path(folder), exist_ok=True)  # noqa: PTH103 (bytes)
-        frame.write.mode("append").parquet(self._spelled(folder))
+        self._files.replace(frame, folder)
 
     def write_in_order(self, frame: DataFrame, key: str, folder: str) -> None:
-        # Sail deals the batches of a sorted frame to four files in turn.
-        parts = self._server.folder / f"sorted-{secrets.token_hex(8)}"
-        self.write_parquet(frame.orderBy(key), str(parts))
-        objects.delete_below(folder)
-        sources = (pq.ParquetFile(file).iter_batches(ORDERED_ROWS) for file in sorted(parts.glob("*.parquet")))
-        with objects.replacing(uris.join(folder, "part-000000.parquet")) as file:
-            writer: pq.ParquetWriter | None = None
-            for table in sorted_files.merged(sources, key):
-                writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
-                writer.write_table(table)
-            if writer is None:  # no row
-                writer = pq.ParquetWriter(file, to_arrow_schema(frame.schema), compression="zstd")
-            writer.close()
-        shutil.rmtree(parts)
+        self._files.write_in_order(frame, key, folder)
 
     def read_source(self, uri: str, kind: str) -> DataFrame:
-        if kind == "delta":
-            return self._foreign_delta(uri)
-        reader, path = self.spark.read, self._spelled(uri)
-        if not objects.exists(uri) and not objects.has_any(uri):
-            raise FileNotFoundError(uri)
-        if kind == "csv":
-            frame = reader.option("header", True).option("multiLine", True).option("escape", '"').csv(path)
-        else:
-            frame = reader.format(kind).load(path)
-        _ = frame.schema  # what cannot be read is said now
-        return frame
-
-    def _foreign_delta(self, uri: str) -> DataFrame:
-        """A user's Delta table as Parquet of this run: only delta-rs knows its partitions and deletion vectors."""
-        from deltalake import DeltaTable
-
-        source = DeltaTable(delta_log.spelled(uri), storage_options=delta_log.storage_options(uri))
-        reader = source.to_pyarrow_dataset().scanner(batch_size=8192).to_reader()
-        file = self._server.folder / f"table-{secrets.token_hex(4)}.parquet"
-        with pq.ParquetWriter(file, reader.schema, compression="zstd") as writer:
-            for batch in reader:
-                writer.write_batch(batch)
-        return self.spark.read.parquet(str(file))
+        return self._files.read_source(uri, kind)
 
     def workers(self, files: Sequence[Path]) -> Callable[[], Place]:
         place = Place(tuple(files), None, 1)
@@ -341,7 +214,7 @@ class SailEngine(Engine):
         if seen != version:
             files = self._looked_at(path, table, set(files))
             self._seen[path] = version, files
-        return self._read(files, table.schema)
+        return self._files.read(files, table.schema)
 
     def _looked_at(self, path: str, table: Table, known: set[str]) -> list[str]:
         """The files of a table. Raises LakeError where one of those not known yet is lost or damaged."""
@@ -352,7 +225,7 @@ class SailEngine(Engine):
             raise LakeError(f"{path} has lost {lost}, which its log names: restore it, or make a new --lake")
         counted = [number for number in new.values() if number is not None]
         if new and len(counted) == len(new):
-            found = self._read(list(new), table.schema).count()
+            found = self._files.read(list(new), table.schema).count()
             if found != sum(counted):
                 told = f"{found:,} rows where its log tells of {sum(counted):,}"
                 raise LakeError(f"{path} has {told}: its files are damaged")
@@ -373,9 +246,9 @@ class SailEngine(Engine):
         there = delta_log.delta_table(path)
         part = f"part-{secrets.token_hex(8)}"
         folder = uris.join(path, part)
-        self._write(rows, folder)
+        self._files.write(rows, folder)
         try:
-            files = list(_written(folder, part))
+            files = list(written(folder, part))
             self._check(table, [uris.join(path, *file.path.split("/")) for file in files], sum(f.rows for f in files))
         except BaseException:
             objects.delete_below(folder)
@@ -396,7 +269,7 @@ class SailEngine(Engine):
         wrong = {column.name: F.col(column.name).isNull() for column in table.schema if not column.nullable}
         wrong |= {name: ~F.coalesce(F.expr(condition), F.lit(False)) for name, condition in table.checks.items()}
         broken = [F.count_if(condition).alias(f"c{number}") for number, condition in enumerate(wrong.values())]
-        row = self._read(files, table.schema).agg(F.count("*").alias("rows"), *broken).collect()[0]
+        row = self._files.read(files, table.schema).agg(F.count("*").alias("rows"), *broken).collect()[0]
         for number, name in enumerate(wrong):
             if row[f"c{number}"]:
                 raise ContractError(f"{table.name}: {row[f'c{number}']} rows break {name}: not written")
@@ -445,85 +318,9 @@ class SailEngine(Engine):
             with suppress(Exception):  # the client tells a server that is gone that it goes
                 session.client.close()
 
-    def _spelled(self, uri: str) -> str:
-        """A canonical URI as Sail reads it: by a link of a plain name where it would take the name for a pattern."""
-        if uris.is_s3(uri) or not _PATTERN.search(uri):
-            return uri
-        parts = uri.split("/")
-        last = max(number for number, part in enumerate(parts) if _PATTERN.search(part))
-        odd, rest = "/".join(parts[: last + 1]), parts[last + 1 :]
-        suffix = "".join(Path(_PATTERN.sub("_", odd)).suffixes)
-        link = self._server.folder / f"link-{hashlib.sha256(odd.encode()).hexdigest()[:16]}{suffix}"
-        if not link.is_symlink():
-            link.symlink_to(odd)
-        return "/".join([str(link), *rest])
-
-
-def _told(frame: DataFrame, schema: StructType) -> DataFrame:
-    """The frame, whose schema is known: the client would ask the server for it, 3 ms at a time."""
-    known: Any = frame
-    known._cached_schema = StructType([StructField(column.name, column.dataType) for column in schema])
-    return frame
-
 
 def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> DataFrame:
     """Rows with the same keys in one partition, one after another, in this order. The plan drops a sort before a
     function without a word; that of a window it needs, as long as somebody reads the window's column."""
     number = F.row_number().over(Window.partitionBy(*keys).orderBy(*order))
     return frame.withColumn(in_child.NUMBER, number)
-
-
-def _arrow_schema(schema: StructType) -> pa.Schema:
-    """All nullable, and without PySpark's metadata; see ddl."""
-    return pa.schema([pa.field(field.name, _bare(field.type)) for field in to_arrow_schema(schema)])
-
-
-_TYPES = {
-    "bigint": pa.int64(), "long": pa.int64(), "int": pa.int32(), "string": pa.string(), "boolean": pa.bool_(),
-    "double": pa.float64(), "float": pa.float32(), "binary": pa.binary(), "timestamp": pa.timestamp("us", "UTC"),
-}  # fmt: skip
-
-
-def _arrow_of_text(schema: str) -> pa.Schema:
-    """Of names and simple types, or arrays of them, as callers write them for frames of few rows. Raises KeyError for
-    other types."""
-    fields = []
-    for column in schema.split(","):
-        name, kind = column.split()
-        inner = kind.lower().removeprefix("array<").removesuffix(">")
-        fields.append(pa.field(name, _TYPES[inner] if inner == kind.lower() else pa.list_(_TYPES[inner])))
-    return pa.schema(fields)
-
-
-def _bare(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_list(kind):
-        return pa.list_(_bare(kind.value_type))
-    if pa.types.is_struct(kind):
-        return pa.struct([pa.field(field.name, _bare(field.type)) for field in kind])
-    return kind
-
-
-def _written(folder: str, part: str) -> Iterator[delta_log.File]:
-    """The Parquet files of a folder that was written, by their footers. part: its place in its table."""
-    for file in _parquet_files(folder):
-        with ranges.open_file(file.uri, file.size_bytes, fetch.Limits()) as (stream, _):
-            rows = pq.read_metadata(stream).num_rows
-        modified = int(file.modified_at.timestamp() * 1000) if file.modified_at else 0
-        yield delta_log.File(f"{part}/{file.relative}", file.size_bytes, modified, rows)
-
-
-def _parquet_files(folder: str) -> Iterator[fetch.Listed]:
-    """Raises StoreError where a local folder is not there. On S3 there is none without a file."""
-    if uris.is_s3(folder) and not objects.has_any(folder):
-        return
-    for batch in fetch.list_files(folder):
-        yield from (file for file in batch if file.uri.endswith(".parquet"))
-
-
-def _s3_environment() -> dict[str, str]:
-    """What Sail finds S3 by, from the same places as all else. Credentials that renew themselves (a role's) are left to
-    it; others are handed over as they are now."""
-    try:
-        return {f"AWS_{name.upper()}": value for name, value in s3.object_store_settings().items()}
-    except s3.StoreError:  # said by whoever looks at the lake and the inputs, with the URI
-        return {}

@@ -10,10 +10,10 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, DoubleType, FloatType, StringType, StructField, StructType
 
-from jobs.catalog import Source
 from jobs.engines.base import of
 from jobs.engines.frames import map_batches
 from jobs.errors import InputError
+from jobs.inputs.sources import Source
 from udfs.networks.models import Model
 from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError

@@ -9,8 +9,8 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.engines.frames import frame_of, small
+from jobs.lakes import Lake
 from jobs.pages.values import OTHER_SPLITS, Class, Classes, Confusion, Finding, LeftOut, Picture
-from jobs.tables import Lake
 
 LARGEST = 100  # classes shown with their counts, and of the smallest
 SMALLEST = 20

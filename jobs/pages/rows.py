@@ -16,10 +16,10 @@ from jobs import __version__, tables
 from jobs.config import Config
 from jobs.engines.frames import frame_of, small
 from jobs.findings.scores import QUALITY as QUALITY_SCORES
+from jobs.lakes import Lake
 from jobs.pages.texts import COPIES, LABELS
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.values import OTHER_SPLITS, Leaks, Picture, Stage, Summary, Vote
-from jobs.tables import Lake
 
 ALL_SCORES = (*tables.SCORES, *tables.OUTLIER_SCORES)
 BINS = 20  # of a histogram of scores

@@ -9,8 +9,8 @@ from pyspark.sql import Row
 from pyspark.sql import functions as F
 
 from jobs.engines.frames import frame_of, small
+from jobs.lakes import Lake
 from jobs.pages.values import Picture, Topic, Topics
-from jobs.tables import Lake
 
 NAMES = 3  # concepts of a topic, and labels
 

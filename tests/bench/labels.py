@@ -97,7 +97,7 @@ class StageLake:
         self._path, self._configs, self._stack = path, configs, ExitStack()
 
     def __enter__(self) -> "StageLake":
-        from jobs import config, lease, tables
+        from jobs import config, lakes, lease
         from jobs.engines.opening import open_engine
         from jobs.progress import Reporter
         from jobs.stage import Context
@@ -105,7 +105,7 @@ class StageLake:
         settings = config.load(self._configs)
         spark = self._stack.enter_context(open_engine(settings)).spark
         held = self._stack.enter_context(lease.acquire(str(self._path), "bench"))
-        self._context = Context(tables.Lake(spark, str(self._path), "bench", held), settings, Reporter())
+        self._context = Context(lakes.Lake(spark, str(self._path), "bench", held), settings, Reporter())
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs import __version__
-from jobs.tables import LAKE_FORMAT, MARKER, TABLES
+from jobs.lakes import LAKE_FORMAT, MARKER
+from jobs.tables import TABLES
 from tests.bench.many_vectors import Vectors
 from udfs.images.alignment import SIDE
 from udfs.images.rows import PROPERTIES

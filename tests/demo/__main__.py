@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from jobs import command, config
 from jobs.engines.opening import open_engine
-from jobs.tables import Lake
+from jobs.lakes import Lake
 from tests.demo import judge
 from tests.demo.plant import plant, read_truth
 

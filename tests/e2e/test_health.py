@@ -7,7 +7,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from emr import health
-from jobs.tables import TABLES, Lake
+from jobs.lakes import Lake
+from jobs.tables import TABLES
 from tests.e2e.lakes import ran
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from jobs import __version__, config, metrics
 from jobs.errors import ContractError
+from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context, Counts, History, Stage
-from jobs.tables import Lake
 from tests import s3_server
 
 COUNTS = {"in": 200, "out": 190, "failed": 10, "read": 50, "recall_at_k": 0.97, "pair_recall": 0.999}

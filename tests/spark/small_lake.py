@@ -19,9 +19,10 @@ from pyspark.sql import functions as F
 from jobs import config, lease, pipeline
 from jobs.duplicates.copies import SQUEEZED
 from jobs.engines.frames import frame_of
+from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES
 from udfs.images import alignment
 from udfs.images.rows import PROPERTIES
 from udfs.networks import models

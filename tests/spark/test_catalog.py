@@ -20,16 +20,17 @@ from deltalake import write_deltalake
 from pyspark.sql import functions as F
 
 from jobs import catalog
-from jobs.catalog import LISTED, Inputs, Source
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
-from jobs.inputs import members
+from jobs.inputs import layout, listing, manifests, members, sources
+from jobs.inputs.sources import LISTED, Inputs, Source
 from jobs.stage import Context
 from jobs.tables import TABLES
 from tests.s3_server import S3Server
 from tests.spark import small_lake
 from udfs.errors import ImageError
 from udfs.stores import fetch
+from udfs.stores.listing import stat
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -112,9 +113,9 @@ def test_an_image_that_comes_back_gets_a_new_id(spark: SparkSession) -> None:
 def test_layout_in_spark_is_layout_in_python(spark: SparkSession) -> None:
     """A path on which Java's regular expressions differ from Python's: a newline, a quote, an emoji."""
     frame = listed(spark, *({"uri": f"/in/{name}", "relative": name} for name in ODD_NAMES))
-    for layout in ("{split}/{label}/*", "**/{label}/*", "{split}/{label}/*.jpg", "train/{label}/**"):
-        pattern, names = catalog.layout_pattern(layout)
-        rows = {row["relative"]: row for row in catalog.with_layout(frame, layout).collect()}
+    for given in ("{split}/{label}/*", "**/{label}/*", "{split}/{label}/*.jpg", "train/{label}/**"):
+        pattern, names = layout.layout_pattern(given)
+        rows = {row["relative"]: row for row in layout.with_layout(frame, given).collect()}
         assert len(rows) == len(ODD_NAMES)
         for name in ODD_NAMES:
             found = re.search(pattern, name)
@@ -125,7 +126,7 @@ def test_layout_in_spark_is_layout_in_python(spark: SparkSession) -> None:
 def test_a_layout_keeps_what_it_does_not_name(spark: SparkSession) -> None:
     """The label of a manifest lost because the path does not fit."""
     frame = listed(spark, {"uri": "/in/x.jpg", "label": "cat", "split": "val"})
-    (row,) = catalog.with_layout(frame, "{label}/*").collect()
+    (row,) = layout.with_layout(frame, "{label}/*").collect()
     assert (row["label"], row["split"], row["source"]) == ("cat", "val", "/in")
 
 
@@ -134,7 +135,7 @@ Read = dict[str, tuple[str | None, str | None, str]]
 
 def read(spark: SparkSession, source: Source) -> Read:
     """uri -> (label, split, source) of a manifest."""
-    rows = catalog.read_manifest(spark, source).collect()
+    rows = manifests.read_manifest(spark, source).collect()
     assert all(row["relative"] == row["uri"] for row in rows)
     return {row["uri"]: (row["label"], row["split"], row["source"]) for row in rows}
 
@@ -162,7 +163,7 @@ def test_every_kind_of_manifest(spark: SparkSession, tmp_path: Path, kind: str) 
     else:
         write_deltalake(str(tmp_path / "plain"), pa.Table.from_pylist(rows))  # which takes no [ in a path
         (tmp_path / "plain").rename(file)
-    source = catalog.find_source(str(file))
+    source = sources.find_source(str(file))
     assert source == Source(str(file), kind)
     base = file if kind == "delta" else folder
     expected: Read = {f"{base}/{name}": (f"l {n}", "train", str(file)) for n, name in enumerate(NAMES)}
@@ -182,7 +183,7 @@ def test_columns_that_a_manifest_may_have(spark: SparkSession, tmp_path: Path) -
         tmp_path,
         "note,size_bytes,uri,etag,source,modified_at\nx,12,a.jpg,e1,web,2024-01-01T00:00:00Z\ny,many,b.jpg,,,soon\n",
     )
-    frame = catalog.read_manifest(spark, source)
+    frame = manifests.read_manifest(spark, source)
     assert frame.columns == LISTED.names
     rows = {Path(row["uri"]).name: row for row in frame.collect()}
     first, second = rows["a.jpg"], rows["b.jpg"]
@@ -195,20 +196,20 @@ def test_columns_that_a_manifest_may_have(spark: SparkSession, tmp_path: Path) -
 def test_a_manifest_without_uris_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     """A line that does not say what is wrong: it names the columns that are there."""
     with pytest.raises(InputError, match=r"no column 'uri' \(found: path, label\)"):
-        catalog.read_manifest(spark, manifest(tmp_path, "path,label\na.jpg,x\n"))
+        manifests.read_manifest(spark, manifest(tmp_path, "path,label\na.jpg,x\n"))
     with pytest.raises(InputError, match=r"no column 'uri' \(found: none\)"):
-        catalog.read_manifest(spark, manifest(tmp_path, ""))
+        manifests.read_manifest(spark, manifest(tmp_path, ""))
     file = tmp_path / "m.parquet"
     file.write_text("no parquet")
     with pytest.raises(InputError, match="cannot be read as parquet"):
-        catalog.read_manifest(spark, Source(str(file), "parquet"))
+        manifests.read_manifest(spark, Source(str(file), "parquet"))
 
 
 @pytest.mark.parametrize("bad", ["http://host/a.jpg", '""', "s3:///key"])
 def test_a_uri_that_is_none_is_refused(spark: SparkSession, tmp_path: Path, bad: str) -> None:
     """A reference dropped in silence."""
     with pytest.raises(InputError, match="is not a path, a file: URI or an s3:// URI"):
-        catalog.read_manifest(spark, manifest(tmp_path, f"uri,label\na.jpg,x\n{bad},y\n"))
+        manifests.read_manifest(spark, manifest(tmp_path, f"uri,label\na.jpg,x\n{bad},y\n"))
 
 
 def test_manifests_together(spark: SparkSession, tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_manifests_together(spark: SparkSession, tmp_path: Path) -> None:
     first = manifest(tmp_path / "1", "uri,label\na.jpg,x\n")
 
     def together(*sources: Source) -> DataFrame | None:
-        return catalog.read_manifests(spark, Inputs([], None, [], list(sources), ()))
+        return manifests.read_manifests(spark, Inputs([], None, [], list(sources), ()))
 
     both = together(first, manifest(tmp_path / "2", "uri,split\na.jpg,train\n"))
     assert both is not None
@@ -254,8 +255,8 @@ def catalogued(
     context: Context, *given: str | Path, layout: str | None = None, leave_out: tuple[str, ...] = ()
 ) -> dict[str, int]:
     """What the stage counts."""
-    inputs = catalog.check_inputs(context.config, [str(one) for one in given], layout, leave_out)
-    references = catalog.read_manifests(context.lake.spark, inputs)
+    inputs = sources.check_inputs(context.config, [str(one) for one in given], layout, leave_out)
+    references = manifests.read_manifests(context.lake.spark, inputs)
     return catalog.catalog(context, inputs, references)
 
 
@@ -316,8 +317,8 @@ def test_a_folder_with_shards(spark: SparkSession, tmp_path: Path) -> None:
             "train/1.tar!/cat/b.jpg": "x", "p.parquet!/0": "l",
         }  # fmt: skip
         member = found[f"{root}/train/1.tar!/cat/b.jpg"]
-        stat = fetch.stat(f"{root}/train/1.tar")
-        assert (member["etag"], member["modified_at"].astimezone(datetime.UTC)) == (stat.etag, stat.modified_at)
+        version = stat(f"{root}/train/1.tar")
+        assert (member["etag"], member["modified_at"].astimezone(datetime.UTC)) == (version.etag, version.modified_at)
         assert (member["shard"], member["size_bytes"], member["source"]) == (f"{root}/train/1.tar", 2, str(root))
         assert found[f"{root}/p.parquet!/1"]["size_bytes"] is None
 
@@ -358,7 +359,7 @@ def test_shards_as_inputs(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "refs.parquet" / "part-0.parquet").write_bytes(parquet_of(uri=["../alone.jpg"]))
     kinds = {"train/1.tar": "shard", "p.parquet": "shard", "rows.parquet": "folder", "m.parquet": "parquet",
              "refs.parquet": "parquet", "table.parquet": "parquet"}  # fmt: skip
-    assert {name: catalog.find_source(str(tmp_path / name)).kind for name in kinds} == kinds
+    assert {name: sources.find_source(str(tmp_path / name)).kind for name in kinds} == kinds
     given = [tmp_path / name for name in ("train/1.tar", "p.parquet", "rows.parquet", "m.parquet")]
     with small_lake.on_disk(spark, tmp_path / "lake") as context:
         catalogued(context, *given, layout="{label}/*.jpg")
@@ -392,12 +393,12 @@ def test_members_in_a_manifest(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "s.tar").write_bytes(tar_of({"a.jpg": b"one", "b.jpg": b"two"}))
     text = "uri,shard,shard_offset,size_bytes\ns.tar!/b.jpg,s.tar,1536,3\nalone.jpg,,,\np!/3,/d/p.parquet,3,\n"
     source = manifest(tmp_path, text)
-    references = catalog.read_manifest(spark, source)
-    staged = catalog.stat_missing(references, 2, fetch.Limits())
+    references = manifests.read_manifest(spark, source)
+    staged = manifests.stat_missing(references, 2, fetch.Limits())
     rows = {row["uri"]: row.asDict() for row in staged.collect()}
     one = rows[f"{tmp_path}/s.tar!/b.jpg"]
     assert (one["shard"], one["shard_offset"], one["size_bytes"]) == (f"{tmp_path}/s.tar", 1536, 3)
-    assert one["etag"] == fetch.stat(f"{tmp_path}/s.tar").etag
+    assert one["etag"] == stat(f"{tmp_path}/s.tar").etag
     assert bytes_of(one) == b"two"
     assert rows[f"{tmp_path}/alone.jpg"]["shard"] is None
     assert rows[f"{tmp_path}/p!/3"]["shard"] == "/d/p.parquet"
@@ -410,7 +411,7 @@ def test_members_in_a_manifest(spark: SparkSession, tmp_path: Path) -> None:
         ("uri,shard,shard_offset,size_bytes\na.jpg,http://x/s.tar,7,7\n", "is not a path"),
     ):
         with pytest.raises(InputError, match=why):
-            catalog.read_manifest(spark, manifest(tmp_path, bad))
+            manifests.read_manifest(spark, manifest(tmp_path, bad))
 
 
 def test_a_member_that_moved_has_changed(spark: SparkSession) -> None:
@@ -451,10 +452,10 @@ def test_shards_in_s3(spark: SparkSession, s3: S3Server, tmp_path: Path) -> None
         references = [fetch.Reference(row["uri"], row["shard"], row["shard_offset"], row["size_bytes"])
                       for row in found.values()]  # fmt: skip
         assert not any(isinstance(result, ImageError) for result in fetch.fetch_all(references, fetch.Limits()))
-        inputs = catalog.check_inputs(context.config, [root], "{split}/*", ())
+        inputs = sources.check_inputs(context.config, [root], "{split}/*", ())
         s3.client().delete_object(Bucket=s3.bucket, Key="shards//odd.tar")
-        listing = catalog.stage_listing(context, inputs)
-        gone = listing.shards.limit(1).withColumn("uri", F.lit(f"{root}/gone.tar"))
+        staged = listing.stage_listing(context, inputs)
+        gone = staged.shards.limit(1).withColumn("uri", F.lit(f"{root}/gone.tar"))
         with pytest.raises(InputError, match=r"gone.tar: cannot be listed now \(not_found"):
             members.list_shards(context, gone, 1, ())
 
@@ -518,7 +519,7 @@ def test_inventory(spark: SparkSession, s3: S3Server, tmp_path: Path, kind: str)
     s3.client().put_object(Bucket=s3.bucket, Key="inv/cat/s.tar", Body=tar_of({"m.jpg": b"member"}))
     schema = CSV_SCHEMA if kind == "CSV" else PARQUET_SCHEMA
     uri = report(s3, kind, schema, inventory_file(s3.bucket, kind))
-    assert catalog.find_source(uri) == Source(uri, "inventory")
+    assert sources.find_source(uri) == Source(uri, "inventory")
     bucket = f"s3://{s3.bucket}"
     with small_lake.on_disk(spark, tmp_path / "lake") as context:
         counts = catalogued(context, uri, layout="inv/{label}/**", leave_out=(f"{bucket}/lake",))
@@ -542,16 +543,16 @@ def test_inventories_that_cannot_be_used(spark: SparkSession, s3: S3Server, tmp_
     ]
     for uri, why in bad:
         with pytest.raises(InputError, match=why):
-            catalog.find_source(uri)
+            sources.find_source(uri)
     uri = report(s3, "CSV", CSV_SCHEMA)
     with pytest.raises(InputError, match="lists no file"):
-        catalog.find_source(uri)
+        sources.find_source(uri)
     uri = report(s3, "CSV", CSV_SCHEMA, b"", destinationBucket="arn:aws:s3:::no-such-bucket")
     with pytest.raises(InputError, match=r"no-such-bucket/.*the bucket does not exist"):
-        catalog.find_source(uri)
+        sources.find_source(uri)
     uri = report(s3, "CSV", CSV_SCHEMA, b"", files=7)
     with pytest.raises(InputError, match="not the manifest of an S3 Inventory report"):
-        catalog.find_source(uri)
+        sources.find_source(uri)
     with small_lake.on_disk(spark, tmp_path / "lake") as context:
         for kind, data, why in (
             ("CSV", gzip.compress(b'"b","k.jpg","","true","false","1"\n'), "not a file of an S3 Inventory report"),
@@ -566,6 +567,6 @@ def test_inventories_that_cannot_be_used(spark: SparkSession, s3: S3Server, tmp_
         assert context.lake.read("images").count() == 0
     plain = tmp_path / "m.json"
     plain.write_text('{"uri": "a.jpg", "sourceBucket": "b"}\n{"uri": "b.jpg", "sourceBucket": "b"}\n')
-    assert catalog.find_source(str(plain)) == Source(str(plain), "json")
+    assert sources.find_source(str(plain)) == Source(str(plain), "json")
     plain.write_text('{"uri": "a.jpg", "sourceBucket": "b"}\n')
-    assert catalog.find_source(str(plain)) == Source(str(plain), "json")
+    assert sources.find_source(str(plain)) == Source(str(plain), "json")

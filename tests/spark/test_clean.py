@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import catalog, clean
+from jobs import clean
 from jobs.cleaning import rules
 from jobs.engines.frames import frame_of
 from jobs.errors import ConfigError
+from jobs.inputs import manifests, sources
 from jobs.tables import TABLES
 from tests import s3_server
 from tests.spark import small_lake
@@ -284,7 +285,7 @@ def test_the_manifest_is_read_again(spark: SparkSession, tmp_path: Path, ending:
     with made(spark, tmp_path / "lake", images) as context:
         run(context, out=out)
         expected = [tuple(row) for row in context.lake.read("images").select(*columns).collect()]
-    again = catalog.read_manifest(spark, catalog.find_source(str(out))).select(*columns)
+    again = manifests.read_manifest(spark, sources.find_source(str(out))).select(*columns)
     assert sorted((tuple(row) for row in again.collect()), key=repr) == sorted(expected, key=repr)
 
 

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
 
-from jobs import catalog, labels
+from jobs import labels
 from jobs.duplicates.copies import content_key
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
 from jobs.findings import label_issues
+from jobs.inputs import manifests, sources
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -309,10 +310,10 @@ def test_labels_of_other_types_in_a_manifest(spark: SparkSession, tmp_path: Path
     ):
         file = tmp_path / f"{number}.parquet"
         pq.write_table(pa.table({"uri": uris, "label": pa.array(given, from_pandas=False)}), file)
-        rows = catalog.read_manifest(spark, catalog.Source(str(file), "parquet")).orderBy("uri").collect()
+        rows = manifests.read_manifest(spark, sources.Source(str(file), "parquet")).orderBy("uri").collect()
         assert [row["label"] for row in rows] == expected
     for name, value in (("label", {"name": "cat"}), ("label", ["cat", "dog"]), ("split", b"train")):
         file = tmp_path / f"bad {name} {type(value).__name__}.parquet"
         pq.write_table(pa.table({"uri": uris[:1], name: [value]}), file)
         with pytest.raises(InputError, match=f"the column '{name}' must be text or a number, is (struct|array|binary)"):
-            catalog.read_manifest(spark, catalog.Source(str(file), "parquet"))
+            manifests.read_manifest(spark, sources.Source(str(file), "parquet"))

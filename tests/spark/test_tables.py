@@ -14,10 +14,11 @@ import pytest
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType, TimestampType
 
-from jobs import tables
+from jobs import lakes
 from jobs.engines.frames import frame_of, read_parquet, write_parquet
 from jobs.errors import ContractError, LakeError
-from jobs.tables import OUTLIER_SCORES, SCORES, TABLES, Lake, dense_ids
+from jobs.lakes import Lake, dense_ids
+from jobs.tables import OUTLIER_SCORES, SCORES, TABLES
 from tests.conftest import ENGINE
 from tests.spark import small_lake
 
@@ -177,19 +178,19 @@ def test_ids_go_on_from_the_marker(tmp_path: Path, context: Context) -> None:
 
 def test_a_folder_that_is_no_lake(tmp_path: Path) -> None:
     """Tables written into somebody's folder."""
-    assert tables.read_marker(str(tmp_path / "new")) is None
+    assert lakes.read_marker(str(tmp_path / "new")) is None
     (tmp_path / "_leases").mkdir()
-    assert tables.read_marker(str(tmp_path)) is None
+    assert lakes.read_marker(str(tmp_path)) is None
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(LakeError, match="not a lake and not empty"):
-        tables.read_marker(str(tmp_path))
+        lakes.read_marker(str(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (json.dumps({"format": tables.LAKE_FORMAT + 1, "version": "9.9"}), "imagesieve 9.9, newer"),
-        (json.dumps({"format": tables.LAKE_FORMAT - 1, "version": "0.1"}), "imagesieve 0.1, whose tables lack"),
+        (json.dumps({"format": lakes.LAKE_FORMAT + 1, "version": "9.9"}), "imagesieve 9.9, newer"),
+        (json.dumps({"format": lakes.LAKE_FORMAT - 1, "version": "0.1"}), "imagesieve 0.1, whose tables lack"),
         ("{", "cannot be read"),
         ("[]", "cannot be read"),
         ('{"format": null}', "cannot be read"),
@@ -198,6 +199,6 @@ def test_a_folder_that_is_no_lake(tmp_path: Path) -> None:
 )
 def test_a_marker_that_cannot_be_used(tmp_path: Path, text: str, told: str) -> None:
     """A newer lake damaged by an older program, or a traceback for a broken marker."""
-    (tmp_path / tables.MARKER).write_text(text)
+    (tmp_path / lakes.MARKER).write_text(text)
     with pytest.raises(LakeError, match=told):
-        tables.read_marker(str(tmp_path))
+        lakes.read_marker(str(tmp_path))

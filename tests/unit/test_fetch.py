@@ -17,7 +17,7 @@ import pytest
 
 from tests import s3_server
 from udfs.errors import ImageError
-from udfs.stores import fetch, objects, s3, uris
+from udfs.stores import fetch, listing, objects, s3, uris
 from udfs.stores.fetch import Limits, Reference
 
 LIMITS = Limits(max_bytes=1000, timeout_s=4.0, retries=3)
@@ -327,15 +327,15 @@ def test_strange_keys_from_list_to_bytes(lake: s3_server.S3Server) -> None:
         put(Bucket=lake.bucket, Key="p/" + key, Body=key.encode())
         put(Bucket=lake.bucket, Key=key, Body=key.encode())
     for root in (f"s3://{lake.bucket}/p", f"s3://{lake.bucket}/p/"):
-        listed = [one for batch in fetch.list_files(root, batch=7) for one in batch]
+        listed = [one for batch in listing.list_files(root, batch=7) for one in batch]
         assert sorted(one.relative for one in listed) == sorted(STRANGE_KEYS)
         assert all(uris.canonical(one.uri) == one.uri for one in listed)
-    whole = {one.relative for batch in fetch.list_files(f"s3://{lake.bucket}/") for one in batch}
+    whole = {one.relative for batch in listing.list_files(f"s3://{lake.bucket}/") for one in batch}
     assert whole >= set(STRANGE_KEYS)
     found = list(fetch.fetch_all([Reference(one.uri) for one in listed], LIMITS, threads=4))
     assert found == [one.relative.encode() for one in listed]
     for one in listed:
-        stat = fetch.stat(one.uri)
+        stat = listing.stat(one.uri)
         assert (stat.size_bytes, stat.etag) == (one.size_bytes, one.etag)
 
 
@@ -350,7 +350,7 @@ def test_strange_local_names_from_list_to_bytes(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(name.encode())
     raw = os.fsencode(tmp_path) + b"/caf\xe9 1.jpg"
     Path(os.fsdecode(raw)).write_bytes(b"latin")
-    listed = {one.relative: one for batch in fetch.list_files(str(tmp_path)) for one in batch}
+    listed = {one.relative: one for batch in listing.list_files(str(tmp_path)) for one in batch}
     assert set(listed) == {*names, "caf%E9%201.jpg"}
     for name in names:
         assert fetch.fetch(Reference(listed[name].uri), LIMITS) == name.encode()
@@ -376,23 +376,23 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     (tmp_path / "outside" / "f.jpg").write_bytes(b"")
     (root / "folder").symlink_to(tmp_path / "outside")
     os.utime(root / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
-    listed = {one.relative: one for batch in fetch.list_files(str(root), batch=2) for one in batch}
+    listed = {one.relative: one for batch in listing.list_files(str(root), batch=2) for one in batch}
     assert set(listed) == {"a.jpg", "x/b.jpg", "x/y/c.jpg", "link.jpg"}
     one = listed["a.jpg"]
     assert one.uri == str(root / "a.jpg")
     assert (one.size_bytes, one.etag) == (5, f"{1_700_000_000_123_456_789:x}-5")
     assert one.modified_at == datetime(2023, 11, 14, 22, 13, 20, 123456, UTC)
-    assert fetch.stat(one.uri) == (5, one.etag, one.modified_at)
+    assert listing.stat(one.uri) == (5, one.etag, one.modified_at)
     (tmp_path / "to_root").symlink_to(root)
-    assert sum(map(len, fetch.list_files(str(tmp_path / "to_root")))) == 4
+    assert sum(map(len, listing.list_files(str(tmp_path / "to_root")))) == 4
 
 
 def test_batches(tmp_path: Path) -> None:
     for i in range(25):
         (tmp_path / f"{i}.jpg").touch()
-    assert [len(batch) for batch in fetch.list_files(str(tmp_path), batch=10)] == [10, 10, 5]
+    assert [len(batch) for batch in listing.list_files(str(tmp_path), batch=10)] == [10, 10, 5]
     with pytest.raises(ValueError, match="batch"):
-        list(fetch.list_files(str(tmp_path), batch=0))
+        list(listing.list_files(str(tmp_path), batch=0))
 
 
 def test_paths_below_a_folder_with_umlauts(tmp_path: Path) -> None:
@@ -400,12 +400,12 @@ def test_paths_below_a_folder_with_umlauts(tmp_path: Path) -> None:
     (tmp_path / "Größe ねこ" / "train").mkdir(parents=True)
     (tmp_path / "Größe ねこ" / "train" / "1.jpg").touch()
     for root in (str(tmp_path / "Größe ねこ"), f"{tmp_path}/Größe ねこ/"):
-        assert [one.relative for batch in fetch.list_files(root) for one in batch] == ["train/1.jpg"]
+        assert [one.relative for batch in listing.list_files(root) for one in batch] == ["train/1.jpg"]
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(s3.StoreError, match="does not exist"):
-        list(fetch.list_files(str(tmp_path / "missing")))
+        list(listing.list_files(str(tmp_path / "missing")))
     (tmp_path / "a" / "b").mkdir(parents=True)
     scan = os.scandir
 
@@ -416,30 +416,30 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(s3.StoreError, match="/a/b: permission denied"):
-        list(fetch.list_files(str(tmp_path)))
+        list(listing.list_files(str(tmp_path)))
 
 
 def test_prefixes_of_s3(lake: s3_server.S3Server) -> None:
     put = lake.client().put_object
     for key in ("q/a.jpg", "q/x/b.jpg", "q2/c.jpg", "q/.hidden", "q/.x/d.jpg", "q/marker/", "q", "q/"):
         put(Bucket=lake.bucket, Key=key, Body=b"" if key.endswith("/") else b"123")
-    listed = [one for batch in fetch.list_files(f"s3://{lake.bucket}/q") for one in batch]
+    listed = [one for batch in listing.list_files(f"s3://{lake.bucket}/q") for one in batch]
     assert {one.relative for one in listed} == {"a.jpg", "x/b.jpg"}
     one = listed[0]
     assert one.size_bytes == 3
     assert one.etag == "202cb962ac59075b964b07152d234b70"
     assert one.modified_at is not None
     assert one.modified_at.tzinfo == UTC
-    assert list(fetch.list_files(f"s3://{lake.bucket}/nothing")) == []
+    assert list(listing.list_files(f"s3://{lake.bucket}/nothing")) == []
     with pytest.raises(s3.StoreError, match="the bucket does not exist"):
-        list(fetch.list_files("s3://no-such-bucket/"))
+        list(listing.list_files("s3://no-such-bucket/"))
 
 
 def test_more_keys_than_a_page_has(lake: s3_server.S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     put = lake.client().put_object
     for i in range(12):
         put(Bucket=lake.bucket, Key=f"many/{i}.jpg", Body=b"")
-    listed = [one.relative for batch in fetch.list_files(f"s3://{lake.bucket}/many", batch=5) for one in batch]
+    listed = [one.relative for batch in listing.list_files(f"s3://{lake.bucket}/many", batch=5) for one in batch]
     assert sorted(listed) == sorted(f"{i}.jpg" for i in range(12))
 
 
@@ -456,10 +456,10 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             with pytest.raises(ImageError, match=detail) as caught:
                 fetch.fetch(Reference(uris.canonical(name)), LIMITS)
             assert caught.value.code == "fetch_failed"
-            assert _code(lambda name=name: fetch.stat(uris.canonical(name))) == "fetch_failed"  # type: ignore[misc]
+            assert _code(lambda name=name: listing.stat(uris.canonical(name))) == "fetch_failed"  # type: ignore[misc]
     assert _code(lambda: fetch.fetch(Reference("/dev/zero"), LIMITS)) == "fetch_failed"
     assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/missing"), LIMITS)) == "not_found"
-    assert _code(lambda: fetch.stat(f"{tmp_path}/missing")) == "not_found"
+    assert _code(lambda: listing.stat(f"{tmp_path}/missing")) == "not_found"
     assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/file/below"), LIMITS)) == "not_found"
     assert _code(lambda: fetch.fetch(Reference(f"{tmp_path}/{'n' * 300}"), LIMITS)) == "fetch_failed"
 
@@ -591,7 +591,7 @@ def test_photographs(tmp_path: Path) -> None:
     root = os.environ.get("IMAGESIEVE_PHOTOS")
     if not root:
         pytest.skip("IMAGESIEVE_PHOTOS is not set")
-    listed = [one for batch in fetch.list_files(uris.canonical(root)) for one in batch][:50]
+    listed = [one for batch in listing.list_files(uris.canonical(root)) for one in batch][:50]
     copies = []
     for number, one in enumerate(listed):
         shutil.copy(os.fsdecode(uris.local_path(one.uri)), tmp_path / str(number))

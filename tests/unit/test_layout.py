@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from jobs.catalog import layout_pattern
 from jobs.errors import ConfigError
+from jobs.inputs.layout import layout_pattern
 
 PLAIN = "{split}/{label}/*"
 

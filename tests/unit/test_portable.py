@@ -75,7 +75,7 @@ def test_children_start_without_files_in_memory(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_cores_are_counted_without_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobs.engines import sail
+    from jobs.engines import sail_start
 
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    assert sail.usable_cores() == os.cpu_count()
+    assert sail_start.usable_cores() == os.cpu_count()

@@ -10,9 +10,10 @@ import pytest
 
 from jobs import catalog, config, pipeline, report
 from jobs.errors import ContractError
+from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context, Stage
-from jobs.tables import TABLES, Lake
+from jobs.tables import TABLES
 
 # Settings that decide how a run goes and not what comes of it, or that are looked at in every run.
 DECIDE_NO_RESULT = {

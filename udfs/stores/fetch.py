@@ -3,16 +3,15 @@ what a folder holds."""
 
 import contextlib
 import os
-import stat as modes
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from udfs.errors import CORRUPT, TOO_MANY_BYTES, TRUNCATED, ImageError
 from udfs.stores import parquet_rows, ranges, s3, shards, uris
+from udfs.stores.listing import Listed, Stat, list_files, stat
 from udfs.stores.ranges import Limits
 from udfs.stores.s3 import StoreError
 
@@ -28,7 +27,6 @@ AHEAD_BYTES = 64 << 20  # how much `fetch_all` holds that is not yet asked for, 
 JOINT_GAP = 256 << 10
 JOINT_BYTES = 8 << 20
 JOINT_MEMBERS = 256  # what is taken from the source for one read, however small the members
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Reference(NamedTuple):
@@ -41,24 +39,6 @@ class Reference(NamedTuple):
     shard: str | None = None
     offset: int | None = None
     size_bytes: int | None = None
-
-
-class Stat(NamedTuple):
-    """What tells one version of an image from the next. modified_at: in UTC; None where it is beyond a datetime."""
-
-    size_bytes: int
-    etag: str | None
-    modified_at: datetime | None
-
-
-class Listed(NamedTuple):
-    """One file of a folder. relative: its raw path below the folder, with `/`."""
-
-    uri: str
-    relative: str
-    size_bytes: int
-    etag: str | None
-    modified_at: datetime | None
 
 
 def fetch(reference: Reference, limits: Limits) -> bytes:
@@ -120,52 +100,6 @@ def fetch_all(source: Iterable[Reference], limits: Limits, threads: int = 32) ->
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         rows.close()
-
-
-def stat(uri: str, limits: Limits | None = None) -> Stat:
-    """Size and version of one image, by its canonical URI, without reading it. Raises as `fetch`."""
-    limits = limits or Limits()
-    if not uris.is_s3(uri):
-        try:
-            found = os.stat(uris.local_path(uri))  # noqa: PTH116 (bytes)
-        except OSError as error:
-            raise s3.image_error(error) from error
-        if not modes.S_ISREG(found.st_mode):
-            raise ranges.not_a_file(found.st_mode)
-        return _stat(found)
-    bucket, key = uris.split_s3(uri)
-    import obstore
-
-    try:
-        if s3.has_path(key):
-            meta = obstore.head(s3.store(bucket, limits.timeout_s, limits.retries), key)
-            return Stat(meta["size"], _unquoted(meta["e_tag"]), meta["last_modified"].astimezone(UTC))
-        head = s3.client(limits.timeout_s / 2, limits.retries).head_object(Bucket=bucket, Key=key)
-        return Stat(head["ContentLength"], _unquoted(head.get("ETag")), head["LastModified"].astimezone(UTC))
-    except StoreError:
-        raise
-    except Exception as error:
-        raise ranges.as_image_error(error) from error
-
-
-def list_files(root: str, batch: int = 1000) -> Iterator[list[Listed]]:
-    """Every file below root (a canonical URI of a folder or an S3 prefix), in lists of at most `batch`, in no order.
-
-    A name that begins with `.`, of a file or of a folder above it, is hidden and left out (`.` and `..` in S3 keys are
-    not hidden), as are S3's empty folder markers. Links to files are followed, links to folders are not. Memory is
-    bounded by batch and the depth of the tree. Raises StoreError where root does not exist or a part of it cannot be
-    listed, so that nothing is lost silently; a prefix without keys is an empty list."""
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
-    found = _list_s3(root) if uris.is_s3(root) else _list_local(root)
-    listed: list[Listed] = []
-    for one in found:
-        listed.append(one)
-        if len(listed) == batch:
-            yield listed
-            listed = []
-    if listed:
-        yield listed
 
 
 class _Window:
@@ -458,88 +392,6 @@ def _read_to_end(file: int, size: int, max_bytes: int) -> bytes:
     if total > max_bytes:
         raise _too_large(total, max_bytes)
     return b"".join(parts)
-
-
-def _list_s3(root: str) -> Iterator[Listed]:
-    bucket, prefix = uris.split_s3(root)
-    if prefix and not prefix.endswith("/"):
-        prefix += "/"
-    try:
-        pages = s3.client(timeout_s=30.0, retries=9).get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-            for item in page.get("Contents", ()):
-                key, size = item["Key"], item["Size"]
-                below = key[len(prefix) :]
-                if not below or is_marker(key, size) or is_hidden(below):
-                    continue
-                modified_at = item["LastModified"].astimezone(UTC)
-                yield Listed(f"s3://{bucket}/{key}", below, size, _unquoted(item.get("ETag")), modified_at)
-    except Exception as error:
-        if s3.is_aws_error(error):
-            raise s3.store_error(root, error) from error
-        raise
-
-
-def is_hidden(below: str) -> bool:
-    """Whether the name of a file or of a folder above it begins with `.`; below: the path from the folder listed."""
-    return (below[0] == "." or "/." in below) and any(
-        name.startswith(".") and name not in (".", "..") for name in below.split("/")
-    )
-
-
-def is_marker(key: str, size: int) -> bool:
-    """Whether an object stands for a folder."""
-    return size == 0 and key.endswith("/")
-
-
-def _list_local(root: str) -> Iterator[Listed]:
-    top = uris.local_path(root)
-    below = len(root.rstrip("/")) + 1 if root.startswith("/") else None  # in characters, as URIs are
-    folders: list[Any] = []  # open ones, from the top down to the one that is read
-    try:
-        folders.append(_scan(top))
-        while folders:
-            entry = next(folders[-1], None)
-            if entry is None:
-                folders.pop().close()
-                continue
-            if entry.name.startswith(b"."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(_scan(entry.path))
-                continue
-            try:
-                found = entry.stat()
-            except FileNotFoundError:  # removed since, or a link to nothing
-                continue
-            except OSError as error:
-                raise s3.store_error(uris.from_local_path(entry.path), error) from error
-            if modes.S_ISREG(found.st_mode):
-                uri = uris.from_local_path(entry.path)
-                relative = uri[below:] if below and uri.startswith("/") else uris.relative(uri, root)
-                yield Listed(uri, relative, *_stat(found))
-    finally:
-        for folder in folders:
-            folder.close()
-
-
-def _scan(path: bytes) -> Any:
-    try:
-        return os.scandir(path)
-    except OSError as error:
-        raise s3.store_error(uris.from_local_path(path), error) from error
-
-
-def _stat(found: os.stat_result) -> Stat:
-    try:
-        modified_at = _EPOCH + timedelta(microseconds=found.st_mtime_ns // 1000)
-    except OverflowError:
-        modified_at = None
-    return Stat(found.st_size, f"{found.st_mtime_ns:x}-{found.st_size:x}", modified_at)
-
-
-def _unquoted(etag: str | None) -> str | None:
-    return None if etag is None else etag.strip('"')
 
 
 def _too_large(size: int, max_bytes: int) -> ImageError:

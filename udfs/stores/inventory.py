@@ -12,14 +12,14 @@ from urllib.parse import unquote_plus
 import pyarrow as pa
 
 from udfs.errors import ImageError
-from udfs.stores import fetch, ranges, shards
+from udfs.stores import listing, ranges, shards
 from udfs.stores.ranges import Limits
 
 ROWS_OUT = 10_000
 _BLOCK = 1 << 20  # bytes of a CSV file that are taken apart at once
 _READ = ("key", "size", "islatest", "isdeletemarker", "lastmodifieddate", "etag")
 # An image or a shard; or, where uri is null, what is to be said of a file of the report: objects that are neither, a
-# folder of a Delta table (see jobs.catalog.Left), and why it cannot be read.
+# folder of a Delta table (see jobs.inputs.sources.Left), and why it cannot be read.
 OBJECTS = pa.schema(
     [*shards.FILES, ("is_shard", pa.bool_()), ("skipped", pa.int64()), ("table", pa.string()), ("fault", pa.string())]
 )
@@ -56,7 +56,7 @@ def list_objects(
             for key, size_bytes, modified_at, etag in _objects(uri, size, names, limits):
                 kind = shards.ending(key)
                 uri_of = f"{source}/{key}"
-                if fetch.is_marker(key, size_bytes) or fetch.is_hidden(key) or uri_of.startswith(outside):
+                if listing.is_marker(key, size_bytes) or listing.is_hidden(key) or uri_of.startswith(outside):
                     continue
                 if "/_delta_log/" in uri_of:
                     tables.add(uri_of.partition("/_delta_log/")[0] + "/")
