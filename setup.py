@@ -48,8 +48,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[*find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
+    package_dir={"imagesieve": "jobs/api/imagesieve"},
+    packages=["imagesieve", *find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
     package_data={
+        "imagesieve": ["py.typed"],
         "jobs.pages": ["templates/*"],
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
@@ -87,5 +89,5 @@ setup(
         "torch": TORCH,
         "test": [*DEMO, *TEST, "matplotlib>=3.9"],
     },
-    entry_points={"console_scripts": ["imagesieve=jobs.command:script"]},
+    entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

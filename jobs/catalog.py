@@ -19,10 +19,11 @@ from jobs.engines.frames import keep
 from jobs.errors import InputError
 from jobs.inputs.layout import with_layout
 from jobs.inputs.listing import expand, stage_listing
-from jobs.inputs.manifests import refuse_twice, stage_references
-from jobs.inputs.sources import Inputs
+from jobs.inputs.manifests import read_manifests, refuse_twice, stage_references
+from jobs.inputs.sources import Inputs, check_inputs
 from jobs.lakes import dense_ids
-from jobs.stage import Context, Counts, Stage, submitted
+from jobs.pages import place
+from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
 
 JOB = "catalog"
@@ -151,6 +152,13 @@ def _catalog(context: Context) -> Counts:
     return counts
 
 
+def _prepare(asked: Asked) -> Ready:
+    """Looks at the inputs; the report is none, nor is the lake. Raises InputError, ConfigError."""
+    given = asked.arguments
+    inputs = check_inputs(asked.config, given.inputs, given.layout, (asked.lake, place.report_uri(asked)))
+    return Ready(inputs, tuple(source.uri for source in inputs.manifests))
+
+
 STAGE = Stage(
     name=JOB,
     does="list the inputs and number the images",
@@ -159,6 +167,22 @@ STAGE = Stage(
     settings=lambda context: _settings(context.given[JOB].inputs, context.config),
     body=_catalog,
     always=lambda _: True,  # it always lists: only the store knows whether something changed
+    options=(
+        Option(
+            "inputs",
+            {
+                "nargs": "+",
+                "metavar": "INPUT",
+                "help": "a folder or s3:// prefix, a tar or Parquet file of images, an S3 Inventory (…/manifest.json), "
+                "or a manifest (CSV, Parquet, JSON lines, Delta)",
+            },
+        ),
+        Option("--layout", {"help": "reads columns from paths, such as '{split}/{label}/*'"}),
+        place.OPTION,
+    ),
+    prepare=_prepare,
+    connect=lambda spark, inputs: Given(inputs, read_manifests(spark, inputs)),
+    begins=True,
 )
 
 

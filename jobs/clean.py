@@ -22,7 +22,7 @@ from jobs.errors import ConfigError, InputError
 from jobs.inputs.manifests import OPTIONAL_COLUMNS
 from jobs.lakes import Lake
 from jobs.progress import say
-from jobs.stage import Context, submitted
+from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
@@ -50,6 +50,7 @@ class Targets:
 
     manifest: str | None
     batch: str | None
+    dry_run: bool = False
 
     @property
     def files(self) -> list[str]:
@@ -73,7 +74,7 @@ def check_targets(out: str | None, batch: str | None, dry_run: bool) -> Targets:
     manifest = found.get("--out")
     if manifest is not None and files.ending_of(manifest) is None:
         faults.append(f"--out: must end in {', '.join(files.ENDINGS)}, got {out!r}")
-    targets = Targets(manifest, found.get("--batch-manifest"))
+    targets = Targets(manifest, found.get("--batch-manifest"), dry_run)
     if faults:
         raise ConfigError("; ".join(faults))
     if len(set(targets.files)) < len(targets.files):
@@ -89,11 +90,12 @@ def check_targets(out: str | None, batch: str | None, dry_run: bool) -> Targets:
     return targets
 
 
-def run(context: Context, targets: Targets, dry_run: bool) -> None:
+def run(context: Context) -> Counts:
     """Judges all images and prints what becomes of them; writes the files unless it is a dry run.
 
     Raises ConfigError, InputError, LakeError, StoreError."""
     lake, rules = context.lake, context.config.clean
+    targets: Targets = context.given[JOB]
     _check_splits(lake, rules.never_from)
     _spare_inputs(lake, targets)
     prices = batch_manifest.read_prices() if targets.batch else None
@@ -112,14 +114,15 @@ def run(context: Context, targets: Targets, dry_run: bool) -> None:
                 found = batch_manifest.buckets(removed, prices)
                 in_shards = removed.where(F.col("uri").startswith("s3://") & ~batch_manifest.is_object()).count()
                 lines += batch_manifest.told(found, in_shards, prices)
-            if not dry_run and targets.manifest is not None:
+            if not targets.dry_run and targets.manifest is not None:
                 lines += write(lake, rows, targets, found)
         finally:
             lake.engine.forget(rows)
     for line in lines:
         say(line)
-    if dry_run:
+    if targets.dry_run:
         say("dry run: nothing was written")
+    return {}
 
 
 def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) -> list[str]:
@@ -237,6 +240,41 @@ def _size(size: int | None) -> str:
 
 def _name(text: str | None) -> str:
     return "–" if text is None else " ".join(text.split())[:60]
+
+
+def _prepare(asked: Asked) -> Ready:
+    given = asked.arguments
+    return Ready(check_targets(given.out, given.batch_manifest, given.dry_run))
+
+
+STAGE = Stage(
+    name=JOB,
+    does="write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
+    reads=("images", "features", "failures", "duplicates", "labels", "issues"),
+    writes=(),
+    settings=lambda context: context.config.as_dict()["clean"],
+    body=run,
+    options=(
+        Option(
+            "--out",
+            {
+                "metavar": "MANIFEST",
+                "help": "the file to write, .parquet, .csv or .jsonl; NAME.removed and NAME.relabelled go beside it",
+            },
+        ),
+        Option("--dry-run", {"action": "store_true", "help": "only print what would be done"}),
+        Option(
+            "--batch-manifest",
+            {
+                "metavar": "FILE",
+                "help": "also write an S3 Batch Operations manifest of what is left out, and print what moving saves",
+            },
+        ),
+    ),
+    prepare=_prepare,
+    recorded=False,
+    only_reads=lambda targets: targets.dry_run,
+)
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.inputs import vectors
 from jobs.lakes import Lake
-from jobs.stage import Context, Counts, Stage, submitted
+from jobs.stage import Asked, Context, Counts, Ready, Stage, submitted
 from udfs import arrow, errors
 from udfs.images import rows as image_rows
-from udfs.networks import formats, models, preparation
+from udfs.networks import formats, models, preparation, weight_files
 from udfs.stores import fetch
 
 JOB = "embed"
@@ -257,6 +257,24 @@ def _is_imported(context: Context) -> bool:
     return models.find(context.config.embed.model, context.config.models).format == "vectors"
 
 
+def _check_model(asked: Asked) -> Ready:
+    """Looks for the model's weights or vectors, and checks their digest. A driver that has the converted network, and
+    is not told to use torch, needs no weights. Raises ModelError, InputError, ConfigError."""
+    settings = asked.config.embed
+    model, cache = models.find(settings.model, asked.config.models), model_cache()
+    if model.format == "vectors":
+        vectors.find_table(model)
+        return Ready(None, (model.weights,))
+    if settings.runtime in ("auto", "openvino") and preparation.is_converted(model, cache):
+        return Ready()
+    try:
+        weight_files.weights_file(model, cache)
+    except OSError as error:
+        told = f"{cache}: cannot be written ({error.strerror}): name another folder with IMAGESIEVE_CACHE"
+        raise ConfigError(told) from error
+    return Ready()
+
+
 STAGE = Stage(
     name=JOB,
     does="read each new image: features and embedding",
@@ -266,6 +284,7 @@ STAGE = Stage(
     body=embed,
     before=_refuse_another,
     always=_is_imported,
+    prepare=_check_model,
 )
 
 

@@ -8,8 +8,8 @@ import time
 
 from pyspark.sql import functions as F
 
-from jobs import catalog, clusters, content, embed, issues, labels, neighbours, report
-from jobs.pages import render
+from jobs import catalog, clean, clusters, content, embed, issues, labels, neighbours, report
+from jobs.pages import place, render
 from jobs.progress import say
 from jobs.stage import Context, StageResult, submitted
 from jobs.tables import ISSUES
@@ -29,18 +29,23 @@ STAGES = (
     report.STAGE,
 )
 NAMES = tuple(stage.name for stage in STAGES)
+# Every command and what it runs. Nothing of `clean` is part of a run.
+COMMANDS = {RUN: STAGES, **{stage.name: (stage,) for stage in (*STAGES, clean.STAGE)}}
+TEXTS = {
+    RUN: "all stages, from images to the report",
+    **{name: one[0].does for name, one in COMMANDS.items() if name != RUN},
+}
 _SUMMED_UP = (RUN, issues.STAGE.name, report.STAGE.name)  # commands after which the tables of the summary are whole
 
 
 def run_stages(context: Context, command: str) -> None:
-    """Runs one stage, or all of them for `run`, and prints the summary where the tables are whole."""
+    """Runs the stages of a command, and prints the summary where the tables are whole."""
     started = time.monotonic()
     results = []
-    for stage in STAGES:
-        if command in (RUN, stage.name):
-            if command == RUN and stage is embed.STAGE and _has_news(context):
-                threading.Thread(target=_prepare, daemon=True, name="prepare").start()
-            results.append(stage.run(context))
+    for stage in COMMANDS[command]:
+        if command == RUN and stage is embed.STAGE and _has_news(context):
+            threading.Thread(target=_prepare, daemon=True, name="prepare").start()
+        results.append(stage.run(context))
     if command in _SUMMED_UP:
         for line in summary(context, results, time.monotonic() - started):
             say(line)
@@ -93,7 +98,7 @@ def summary(context: Context, results: list[StageResult], seconds: float) -> lis
         lines.append(f"{leaks:,} images have a duplicate in another split: a test on them measures memory")
     lines.append(f"tables: {lake.uri}")
     if any(result.job == report.JOB for result in results):
-        lines.append(f"report: {report.link_to(context.given[report.JOB])}")
+        lines.append(f"report: {place.link_to(context.given[report.JOB])}")
     return lines
 
 

@@ -8,7 +8,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from pyspark.sql import Row
 from pyspark.sql import functions as F
@@ -17,11 +16,11 @@ from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 from jobs import tables
 from jobs.engines.frames import frame_of, small
 from jobs.pages import classes as report_classes
-from jobs.pages import render
+from jobs.pages import place, render
 from jobs.pages import rows as report_rows
 from jobs.pages import topics as report_topics
 from jobs.pages.values import Clusters, ClusterView, Failure, Failures, Finding, Gallery, Member, Picture, Vote
-from jobs.stage import Context, Counts, Stage, submitted
+from jobs.stage import Context, Counts, Ready, Stage, submitted
 from udfs import arrow
 from udfs.images import rows as image_rows
 from udfs.stores import fetch, objects, uris
@@ -29,17 +28,6 @@ from udfs.stores import fetch, objects, uris
 JOB = "report"
 THUMBS = "thumbs"  # a folder of the report
 THUMBNAILS = StructType([StructField("image_id", LongType(), False), StructField("webp", BinaryType())])
-
-
-def index_of(report_uri: str) -> str:
-    """The first page of a report, as a person can open it."""
-    return uris.join(report_uri, "index.html")
-
-
-def link_to(report_uri: str) -> str:
-    """The first page as a link that a terminal opens."""
-    page = index_of(report_uri)
-    return page if uris.is_s3(page) else "file://" + quote(uris.local_path(page))
 
 
 def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
@@ -169,7 +157,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 def _is_deleted(context: Context) -> bool:
     """A report that somebody deleted is written again."""
-    return not objects.exists(index_of(context.given[JOB]))
+    return not objects.exists(place.index_of(context.given[JOB]))
 
 
 STAGE = Stage(
@@ -181,6 +169,8 @@ STAGE = Stage(
     settings=_settings,
     body=lambda context: write(context, context.given[JOB]),
     always=_is_deleted,
+    options=(place.OPTION,),
+    prepare=lambda asked: Ready(place.report_uri(asked)),
 )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import importlib
 import json
@@ -9,9 +10,9 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from pyspark.sql import Row
+from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import __version__, metrics
@@ -85,6 +86,30 @@ class StageResult:
     skipped: bool
 
 
+class Option(NamedTuple):
+    """An argument of the command line. settings: of ArgumentParser.add_argument."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is known of a run before anything is opened or written. arguments: as the command line was read."""
+
+    arguments: argparse.Namespace
+    config: Config
+    lake: str  # canonical URI
+
+
+class Ready(NamedTuple):
+    """What comes of looking at what was asked: a value, for the stage alone, and what the engine itself is to read or
+    write for it, as canonical URIs."""
+
+    given: Any = None
+    read_by_engine: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of a run.
@@ -94,7 +119,12 @@ class Stage:
     settings: what of the configuration, and of what was given, decides the result. body: does the work and returns its
     counts, and under "notes" lines that the summary of a run repeats; if counts["wrote"] is 0 it changed nothing, and
     a row of `runs` only says so where the last one saw other inputs. before: called in each run, skipped or not.
-    always: whether the body is to find out itself whether anything is to be done."""
+    always: whether the body is to find out itself whether anything is to be done.
+
+    options: what it takes from the command line. prepare: looks at that before anything is opened or written; raises
+    RunError. connect: goes on with that in a session, before the lake is touched. begins: it makes a lake where there
+    is none. recorded: it leaves rows of `runs`, and is skipped by them. only_reads: whether it needs no lease, by what
+    was given."""
 
     name: str
     does: str
@@ -104,12 +134,20 @@ class Stage:
     body: Callable[[Context], Counts]
     before: Callable[[Context], None] = lambda _: None
     always: Callable[[Context], bool] = lambda _: False
+    options: tuple[Option, ...] = ()
+    prepare: Callable[[Asked], Ready] = lambda _: Ready()
+    connect: Callable[[SparkSession, Any], Any] = lambda _, given: given
+    begins: bool = False
+    recorded: bool = True
+    only_reads: Callable[[Any], bool] = lambda _: False
 
     def run(self, context: Context) -> StageResult:
         """Runs the stage, unless the last run of it saw the same versions of its tables with the same settings.
 
         Raises ContractError where in != out + failed."""
         self.before(context)
+        if not self.recorded:
+            return StageResult(self.name, self.body(context.within(self)), 0.0, skipped=False)
         return _run(context, self)
 
 

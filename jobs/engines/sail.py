@@ -9,7 +9,7 @@ import os
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -315,8 +315,8 @@ class SailEngine(Engine):
             self._closed = True
             self._server.close()
             session: Any = self.spark
-            with suppress(Exception):  # the client tells a server that is gone that it goes
-                session.client.close()
+            session.release_session_on_close = False  # the server has gone, and the session with it
+            session.stop()
 
 
 def _in_order(frame: DataFrame, keys: Sequence[str], order: Sequence[str]) -> DataFrame:

@@ -10,12 +10,13 @@ from typing import Any
 import duckdb
 import numpy as np
 import pytest
+from imagesieve.__main__ import OTHERS
 from pyspark.sql import SparkSession
 
 from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
-from jobs.command import EMR, parser
+from jobs.command import parser
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -88,7 +89,7 @@ def test_exit_codes() -> None:
 
 
 def commands(of: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
-    actions = (of or parser())._subparsers
+    actions = (of or parser(OTHERS))._subparsers
     assert actions is not None
     choices: Any = actions._group_actions[0].choices
     return dict(choices)
@@ -114,7 +115,7 @@ def test_commands_parse(name: str) -> None:
     assert lines
     for line in lines:
         words = shlex.split(line, comments=True)
-        if name == EMR:
+        if name == "emr":
             emr_command.parser().parse_args(words)
             continue
         parsed = parser().parse_args([name, *words])

@@ -38,7 +38,7 @@ class Gate:
 
 def _begun(account: Account, *more: str) -> "subprocess.Popen[str]":
     options = account.serverless if "serverless" in more else account.options
-    command = [sys.executable, "-m", "jobs.command", "emr", "submit", INPUT, "--lake", LAKE, *options, "--yes", *more]
+    command = [sys.executable, "-m", "imagesieve", "emr", "submit", INPUT, "--lake", LAKE, *options, "--yes", *more]
     return subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )

@@ -6,13 +6,13 @@ import time
 import urllib.parse
 
 import pytest
+from imagesieve.__main__ import main
 
 from emr import command
 from emr.costs.stage_work import STAGES
 from emr.errors import AwsError
 from emr.plan import TAG, TAG_LAKE, lake_tag
 from jobs import lease
-from jobs.command import main
 from tests.emr.account import BUCKET, IMAGES, INPUT, LAKE, PACKAGE, Account
 from tests.emr.proxy import Proxy, Request, Response
 

@@ -5,12 +5,12 @@ import gzip
 import json
 
 import pytest
+from imagesieve.__main__ import main
 
 from emr import watch
 from emr.costs import prices
 from emr.errors import AwsError
 from emr.watch import Step
-from jobs.command import main
 from tests.emr.account import BUCKET, INPUT, LAKE, Account
 from tests.emr.proxy import Proxy, Request, Response
 from tests.emr.test_submit import jobs_run_on, release_known_to_moto

@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +228,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 def run(context: Context, *overrides: str, out: Path, batch: str | None = None, dry_run: bool = False) -> None:
     changed = small_lake.with_settings(context, *RULES, *overrides)
-    clean.run(changed, clean.check_targets(str(out), batch, dry_run), dry_run)
+    clean.run(replace(changed, given={clean.JOB: clean.check_targets(str(out), batch, dry_run)}))
 
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
@@ -312,7 +312,7 @@ def test_batch_manifests(
     images += [Image("m.jpg", issues=dark, shard="s3://one/in/a.tar")]
     with made(spark, tmp_path / "lake", images) as context:
         targets = clean.check_targets("s3://lake/clean/set.jsonl", str(tmp_path / "batch.csv"), False)
-        clean.run(small_lake.with_settings(context, *RULES), targets, dry_run=False)
+        clean.run(replace(small_lake.with_settings(context, *RULES), given={clean.JOB: targets}))
     said = capsys.readouterr().out
     lines = (tmp_path / "batch.csv").read_text().splitlines()
     assert lines == ["one,in/a%2Cb%22%0A.jpg", "one,in/b%2Bc%20d%26e.jpg", "one,in/%C3%A9.jpg"]

@@ -1,0 +1,31 @@
+"""`imagesieve` as a program: the stages, and the commands beside them."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs import command
+from jobs.command import Command
+
+
+def _on_emr(argv: list[str]) -> int:
+    from emr import command as emr
+
+    return emr.main(argv)
+
+
+OTHERS = {"emr": Command("package, submit, watch and price runs on EMR", _on_emr)}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command and returns its exit code; see jobs.errors for what each means."""
+    return command.main(argv, others=OTHERS)
+
+
+def script() -> int:
+    """As main(), for a process that does nothing else; see jobs.command.script."""
+    return command.script(OTHERS)
+
+
+if __name__ == "__main__":
+    sys.exit(script())

@@ -1,0 +1,56 @@
+"""Commands from Python, without a command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from imagesieve.tables import Lake
+
+Place = str | os.PathLike[str]
+
+
+def run(
+    inputs: Place | Iterable[Place],
+    lake: Place | None = None,
+    layout: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    config: Place | Iterable[Place] = (),
+    report: Place | None = None,
+) -> Lake:
+    """Runs all stages and returns the lake; what has not changed since the last run is not done again.
+
+    inputs: folders, s3:// prefixes, tar or Parquet files, manifests, inventories. lake: a folder or an s3:// prefix,
+    by default ./NAME-lake for the name of the first input. layout: columns that are read from paths, such as
+    "{split}/{label}/*". settings: by "section.key", over the YAML files of config, over the defaults. report: where its
+    pages go, by default LAKE/report. It prints what `imagesieve run` prints. Raises RunError, one line for people."""
+    return command(
+        "run",
+        settings,
+        _places(config),
+        inputs=_places(inputs),
+        lake=None if lake is None else os.fspath(lake),
+        layout=layout,
+        report=None if report is None else os.fspath(report),
+    )
+
+
+def command(
+    name: str, settings: Mapping[str, Any] | None = None, config: list[str] | None = None, **given: Any
+) -> Lake:
+    """Runs a command of the command line with these values of its arguments. Raises RunError."""
+    from jobs.command import perform  # PySpark with it
+
+    overrides = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+    plan = perform(argparse.Namespace(command=name, overrides=overrides, config=config or [], **given))
+    return Lake(plan.lake, plan.ready["report"].given if "report" in plan.ready else None)
+
+
+def _places(given: Place | Iterable[Place]) -> list[str]:
+    """One place, or several, as texts."""
+    if isinstance(given, str | os.PathLike):
+        return [os.fspath(given)]
+    return [os.fspath(one) for one in given]

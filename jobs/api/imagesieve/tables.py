@@ -1,0 +1,160 @@
+"""A lake from Python: its tables as Arrow, pandas or DuckDB. Reading needs neither Spark nor the embedded engine."""
+
+from __future__ import annotations
+
+import html
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+if TYPE_CHECKING:
+    import duckdb
+    import pandas as pd
+
+
+class CleanSet(NamedTuple):
+    """Files that `clean` wrote: images to keep, images to leave out and why, and corrected labels."""
+
+    kept: str
+    removed: str
+    relabelled: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """The pages of a lake. uri: of the first one."""
+
+    uri: str
+
+    def _repr_html_(self) -> str:
+        """The first page inside a notebook: links in it go to a page of their own."""
+        path = Path(self.uri)
+        if self.uri.startswith("s3://") or not path.is_file():
+            return f'<a href="{html.escape(self.uri)}">{html.escape(self.uri)}</a>'
+        base = f'<head><base href="{html.escape(path.resolve().as_uri())}" target="_blank">'
+        page = path.read_text(encoding="utf-8").replace("<head>", base, 1)
+        return f'<iframe srcdoc="{html.escape(page)}" width="100%" height="640" style="border:0"></iframe>'
+
+
+class Lake:
+    """The tables of one lake as they are now: each call reads the newest version."""
+
+    def __init__(self, uri: str, report: str | None = None) -> None:
+        """uri, report: canonical; see open()."""
+        self.uri = uri
+        self._report = report
+
+    def __repr__(self) -> str:
+        return f"Lake({self.uri!r})"
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that are there, in the order in which a run writes them."""
+        from jobs.engines import delta_log
+        from jobs.tables import TABLES
+        from udfs.stores import uris
+
+        return [name for name in TABLES if delta_log.version(uris.join(self.uri, name)) is not None]
+
+    def dataset(self, table: str) -> ds.Dataset:
+        """A table as an Arrow dataset, of which only what is asked for is read. Raises LakeError: no such table."""
+        from deltalake import DeltaTable
+
+        from jobs.engines import delta_log
+        from jobs.errors import LakeError
+        from udfs.stores import uris
+
+        if table not in (there := self.tables):
+            raise LakeError(f"{self.uri} has no table {table!r} (there are: {', '.join(there) or 'none'})")
+        path = uris.join(self.uri, table)
+        whole = DeltaTable(delta_log.spelled(path), storage_options=delta_log.storage_options(path))
+        found: ds.Dataset = whole.to_pyarrow_dataset()
+        return found
+
+    def arrow(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """A table, or some of its columns, in memory. Raises LakeError."""
+        return self.dataset(table).to_table(columns=columns)
+
+    def pandas(self, table: str, columns: list[str] | None = None) -> pd.DataFrame:
+        """As arrow(), as a DataFrame of pandas."""
+        frame: pd.DataFrame = self.arrow(table, columns).to_pandas()
+        return frame
+
+    def sql(self, query: str) -> duckdb.DuckDBPyRelation:
+        """What DuckDB answers to a query that names tables of the lake. It needs the package duckdb.
+
+        >>> lake.sql("SELECT issue, count(*) FROM issues GROUP BY issue").df()  # doctest: +SKIP
+        """
+        for name in self.tables:
+            self._connection.register(name, self.dataset(name))
+        return self._connection.sql(query)
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """Kept: what it answers is read later."""
+        import duckdb
+
+        return duckdb.connect()
+
+    def summary(self) -> pd.DataFrame:
+        """How many images have each issue, and for how many of them what is suggested.
+
+        One row an issue, those without images left out; columns: images, share of all images (0..1), remove, relabel,
+        review."""
+        from jobs.tables import ISSUES
+
+        counted: Any = self.arrow("issues", ["issue", "suggestion"]).group_by(["issue", "suggestion"])
+        rows = counted.aggregate([([], "count_all")]).to_pandas()
+        total = max(1, self.dataset("images").count_rows())
+        kinds = rows.pivot_table(index="issue", columns="suggestion", values="count_all", aggfunc="sum", fill_value=0)
+        kinds = kinds.reindex(columns=["remove", "relabel", "review"], fill_value=0).astype(int)
+        kinds.insert(0, "images", kinds.sum(axis=1))
+        kinds.insert(1, "share", kinds["images"] / total)
+        kinds.columns.name = None
+        found: pd.DataFrame = kinds.reindex([issue for issue in ISSUES if issue in kinds.index])
+        return found
+
+    def report(self) -> Report:
+        """The report that the last run wrote; in a notebook its first page is shown. Raises LakeError."""
+        from jobs.errors import LakeError
+        from jobs.pages.place import index_of
+        from udfs.stores import objects, uris
+
+        page = index_of(self._report or uris.join(self.uri, "report"))
+        if not objects.exists(page):
+            raise LakeError(f"{page} does not exist: run `imagesieve report --lake {self.uri}`")
+        return Report(page)
+
+    def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
+        """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.
+
+        out: .parquet, .csv or .jsonl. settings: of the section `clean`, such as remove=["exact_duplicate"].
+        Raises RunError."""
+        from imagesieve.running import command
+        from jobs.cleaning.files import beside
+
+        path = os.fspath(out)
+        values = {f"clean.{key}": value for key, value in settings.items()}
+        command("clean", values, lake=self.uri, out=path, batch_manifest=batch_manifest, dry_run=False)
+        return CleanSet(path, beside(path, "removed"), beside(path, "relabelled"))
+
+
+def open(lake: str | os.PathLike[str]) -> Lake:
+    """A lake that is there. lake: a folder or an s3:// prefix. Raises LakeError where it is none, StoreError where it
+    cannot be read."""
+    from jobs.errors import LakeError
+    from jobs.lakes import read_marker
+    from udfs.stores import uris
+
+    try:
+        uri = uris.canonical(os.fspath(lake), base=str(Path.cwd())).rstrip("/")
+    except ValueError as error:
+        raise LakeError(str(error)) from error
+    if read_marker(uri) is None:
+        raise LakeError(f"{uri} is no lake yet: run `imagesieve run` first")
+    return Lake(uri)
