@@ -155,7 +155,7 @@ def _plan(arguments: argparse.Namespace, settings: config.Config) -> Plan:
     except StoreError as error:
         raise LakeError(str(error)) from error
     asked = Asked(arguments, settings, lake_uri)
-    ready = {stage.name: stage.prepare(asked) for stage in stages}
+    ready = {stage.name: stage.prepare(asked) for stage in reversed(stages)}  # inputs take the longest: last
     if not is_lake and not any(stage.begins for stage in stages):
         first = next(stage.name for stage in pipeline.STAGES if stage.begins)
         raise LakeError(f"{lake_uri} is no lake yet: run `imagesieve {pipeline.RUN}` or `imagesieve {first}` first")

@@ -21,7 +21,7 @@ from udfs.stores import uris
 ROOT = Path(__file__).resolve().parents[2]
 ZIP = "imagesieve.zip"
 PACKAGES = ("jobs", "udfs", "conf", "emr")
-ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt"}
+ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt", ".typed"}
 SCRIPTS = ("entry.py", "bootstrap.sh", "gpus.sh")
 CONSTRAINTS = ROOT / "constraints.txt"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
