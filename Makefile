@@ -15,7 +15,7 @@ COMPILE := -m compileall -qq -j 0 -x '/tests?/'
 .PHONY: demo test test-all test-spark test-equivalence test-spark35 test-spark35-short check package bench bench-peers install clean lock
 
 demo: .venv/.demo
-	$(BIN)/python -m tests.demo --folder $(DEMO)
+	$(BIN)/imagesieve demo --folder $(DEMO)
 
 # Two processes, each with an engine of its own: most of a small test is one thread of a driver.
 test: .venv/.test

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
 from jobs import config
+from jobs.demo import scenes
 from jobs.findings.outliers import FIRST_RANK, HALF_AT, LAST_RANK, LEAST_SPREAD, SAMPLE
 from tests.bench import foreign
 from tests.bench.edits import Vectors, embedded
 from tests.bench.many import image_files
-from tests.demo import scenes
 from udfs.networks import embedding, models, preparation
 from udfs.vectors.cosine import Values
 from udfs.vectors.outliers import learn

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.demo.running import main
 from tests.conftest import spark_only
-from tests.demo.__main__ import main
 
 
 @pytest.mark.parametrize("components", ["auto", pytest.param("graphframes", marks=spark_only)])

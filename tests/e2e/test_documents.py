@@ -17,6 +17,7 @@ from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.command import parser
+from jobs.demo import running as demo
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -102,8 +103,9 @@ def test_options_exist() -> None:
     on_emr = {
         option for command in commands(emr_command.parser()).values() for option in command._option_string_actions
     }
+    of_demo = set(demo.parser()._option_string_actions)
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
-    assert shown <= known | on_emr | FOREIGN_OPTIONS
+    assert shown <= known | on_emr | of_demo | FOREIGN_OPTIONS
     assert known - {"-h", "--help"} <= shown
 
 
@@ -117,6 +119,9 @@ def test_commands_parse(name: str) -> None:
         words = shlex.split(line, comments=True)
         if name == "emr":
             emr_command.parser().parse_args(words)
+            continue
+        if name == "demo":
+            demo.parser().parse_args(words)
             continue
         parsed = parser().parse_args([name, *words])
         config.load([ROOT / file for file in parsed.config], parsed.overrides)

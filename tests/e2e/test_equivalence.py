@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageEnhance
 
-from tests.demo.plant import plant
+from jobs.demo.plant import plant
 from tests.e2e import images
 from tests.lake_compare import differences
 

@@ -12,11 +12,11 @@ import pytest
 
 from emr import command
 from emr.packages import manifest
+from jobs.demo import judge
+from jobs.demo.plant import plant
+from jobs.demo.running import FALSE_AT_MOST, FOUND_AT_LEAST, LAYOUT
 from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
-from tests.demo import judge
-from tests.demo.__main__ import FALSE_AT_MOST, FOUND_AT_LEAST, LAYOUT
-from tests.demo.plant import plant
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 

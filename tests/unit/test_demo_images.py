@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.demo.edits import EDITS
-from tests.demo.judge import PAIRED, Planted, Row, format_table, judge, total
-from tests.demo.plant import BREAKERS, EXACT, FLAT, LEAKS, SINGLE, plant, read_truth
-from tests.demo.scenes import OUTLIERS
+from jobs.demo.edits import EDITS
+from jobs.demo.judge import PAIRED, Planted, Row, format_table, judge, total
+from jobs.demo.plant import BREAKERS, EXACT, FLAT, LEAKS, SINGLE, plant, read_truth
+from jobs.demo.scenes import OUTLIERS
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]
 def photographs() -> NDArray[np.uint8]:
     """(6, side, side, 3) of the photographs that scikit-image carries."""
     pytest.importorskip("skimage")
-    from tests.demo.photographs import photograph
+    from jobs.demo.photographs import photograph
 
     names = ("astronaut", "cat", "coffee", "rocket", "grass", "text")
     return np.stack([embedding.fit(photograph(name), MODEL.input_side) for name in names])

@@ -14,7 +14,16 @@ def _on_emr(argv: list[str]) -> int:
     return emr.main(argv)
 
 
-OTHERS = {"emr": Command("package, submit, watch and price runs on EMR", _on_emr)}
+def _demo(argv: list[str]) -> int:
+    from jobs.demo import running
+
+    return running.main(argv)
+
+
+OTHERS = {
+    "demo": Command("draw 500 images with planted trouble, sieve them, and compare", _demo),
+    "emr": Command("package, submit, watch and price runs on EMR", _on_emr),
+}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,36 +1,55 @@
-"""Makes the demo lake from nothing and runs imagesieve on it: `python -m tests.demo --folder build/demo`.
+"""`imagesieve demo`: draws images with planted trouble, runs all stages on them, and compares what was found.
 
-Ends with a table of what was planted, found, missed and falsely reported, and exits with 1 where it falls short."""
+Ends with a table of what was planted, found, missed and falsely reported, and with exit code 1 where it falls short."""
 
 import argparse
 import shutil
 import sys
 import time
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from jobs import command, config
+from jobs.demo import judge
+from jobs.demo.plant import plant, read_truth
 from jobs.engines.opening import open_engine
+from jobs.errors import MachineError
 from jobs.lakes import Lake
-from tests.demo import judge
-from tests.demo.plant import plant, read_truth
 
 FOUND_AT_LEAST = 0.99
 FALSE_AT_MOST = 0.01
 LAYOUT = "{split}/{label}/*"
 
 
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(prog="imagesieve demo", description=__doc__, allow_abbrev=False)
+    options.add_argument(
+        "--folder", default="imagesieve-demo", help="for images, lake and report (default: %(default)s)"
+    )
+    options.add_argument("--seed", type=int, default=0, help="decides which picture gets which (default: %(default)s)")
+    options.add_argument(
+        "--false-at-most",
+        type=float,
+        default=FALSE_AT_MOST,
+        help="share of false findings, 0..1 (default: %(default)s)",
+    )
+    options.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE", help="one setting"
+    )
+    return options
+
+
 def main(argv: list[str], spark: SparkSession | None = None) -> int:
     """Returns the exit code. spark: a session to work in, which is left open; without it one is opened and closed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.demo", description=__doc__)
-    parser.add_argument("--folder", default="build/demo", help="where images, lake and report go")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--false-at-most", type=float, default=FALSE_AT_MOST, help="share of false findings, 0..1")
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="SECTION.KEY=VALUE")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
+    if missing := [name for name in ("skimage", "sklearn") if find_spec(name) is None]:
+        raise MachineError(
+            f"{' and '.join(missing)} not found, whose photographs it shows: pip install 'imagesieve[demo]'"
+        )
     folder = Path(arguments.folder)
     started = time.monotonic()
     images = folder / "images"
@@ -43,10 +62,10 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
     with ExitStack() as stack:
         if spark is None:
             spark = stack.enter_context(open_engine(config.load((), arguments.overrides))).spark
-        options = [option for override in arguments.overrides for option in ("--set", override)]
+        settings = [option for override in arguments.overrides for option in ("--set", override)]
         lake = folder / "lake"
         given = ["run", str(images), "--lake", str(lake), "--report", str(folder / "report"), "--layout", LAYOUT]
-        code = command.main([*given, *options], spark)
+        code = command.main([*given, *settings], spark)
         if code:
             return code
         rows = judge.judge(truth, found_issues(spark, lake))
@@ -69,7 +88,3 @@ def found_issues(spark: SparkSession, folder: Path) -> list[judge.Issue]:
     evidence = uris.select(F.col("image_id").alias("evidence_id"), F.col("uri").alias("evidence"))
     rows = lake.read("issues").join(uris, "image_id").join(evidence, "evidence_id", "left")
     return [(row["uri"], row["issue"], row["evidence"]) for row in rows.select("uri", "issue", "evidence").collect()]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

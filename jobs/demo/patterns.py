@@ -6,7 +6,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from tests.demo.drawing import (
+from jobs.demo.drawing import (
     Floats,
     Pixels,
     Rng,

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-from tests.demo import photographs, pictures
-from tests.demo.drawing import Pixels
+from jobs.demo import photographs, pictures
+from jobs.demo.drawing import Pixels
 
 # Not every number of a family is here: pictures that came out dark, flat or nearly like another are left out. No two
 # have a cosine above 0.66 in the embedding of efficientnet_lite0, so that the only near duplicates are those planted.

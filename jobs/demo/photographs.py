@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tests.demo.drawing import Colour, Pixels, colour, ramp
+from jobs.demo.drawing import Colour, Pixels, colour, ramp
 
 
 class Crop(NamedTuple):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tests.demo.drawing import Pixels, Rng, box, letters
+from jobs.demo.drawing import Pixels, Rng, box, letters
 
 
 def recompressed(pixels: Pixels, rng: Rng) -> Pixels:

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tests.demo.drawing import Pixels, Rng, box, canvas, colour, disc, polygon
-from tests.demo.edits import EDITS
-from tests.demo.judge import Planted
-from tests.demo.scenes import Scene, drawn, outliers, photographed
+from jobs.demo.drawing import Pixels, Rng, box, canvas, colour, disc, polygon
+from jobs.demo.edits import EDITS
+from jobs.demo.judge import Planted
+from jobs.demo.scenes import Scene, drawn, outliers, photographed
 
 T = TypeVar("T")
 

@@ -1,1 +1,0 @@
-"""A lake of pictures with planted trouble, the truth about it, and a judge that compares the two."""
