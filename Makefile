@@ -43,6 +43,7 @@ test-spark35-short: .venv35/.test
 check: .venv-spark/.test
 	$(BINSPARK)/ruff check
 	$(BINSPARK)/mypy
+	$(BINSPARK)/python -m tests.bench.house
 
 # PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects,
 # in a folder for each label. bench-peers installs other programs.

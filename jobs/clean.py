@@ -209,7 +209,7 @@ def _check_splits(lake: Lake, never_from: tuple[str, ...]) -> None:
     """Raises ConfigError for a protected split that the lake lacks: a slip there would cost what it is to protect."""
     if not never_from:
         return
-    splits = lake.require("images", "catalog").select("split").where("split IS NOT NULL").distinct()
+    splits = lake.require("images").select("split").where("split IS NOT NULL").distinct()
     there = {row["split"] for row in splits.where(F.col("split").isin(*never_from)).collect()}
     missing = [name for name in never_from if name not in there]
     if missing:
@@ -224,7 +224,7 @@ def _spare_inputs(lake: Lake, targets: Targets) -> None:
     if not targets.files:
         return
     given = F.array("uri", "shard", "source")
-    named = lake.require("images", "catalog").where(F.arrays_overlap(given, F.array(*map(F.lit, targets.files)))).head()
+    named = lake.require("images").where(F.arrays_overlap(given, F.array(*map(F.lit, targets.files)))).head()
     if named is not None:
         hit = next(uri for uri in targets.files if uri in (named["uri"], named["shard"], named["source"]))
         raise ConfigError(f"{hit} is an input of this lake: name another file")

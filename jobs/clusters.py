@@ -137,10 +137,10 @@ def clusters(context: Context) -> Counts:
     """Writes `duplicates` anew from the other tables."""
     lake, settings, model = context.lake, context.config.clusters, context.config.embed.model
     rule = near_rule(context.config)
-    embeddings = lake.require("embeddings", "embed")
-    copies = keep(lake.require("copies", "neighbours"))
+    embeddings = lake.require("embeddings")
+    copies = keep(lake.require("copies"))
     try:
-        neighbours, ordered = lake.require("neighbours", "neighbours"), ordered_images(lake)
+        neighbours, ordered = lake.require("neighbours"), ordered_images(lake)
         thumbnails = lake.read("features").select("image_id", "thumbnail")
         edges = keep(near_edges(neighbours, thumbnails, rule))
         edge_count = edges.count()

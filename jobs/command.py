@@ -19,7 +19,7 @@ from jobs.engines import interrupts
 from jobs.engines.base import of
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
-from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, RunError
+from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, MissingTableError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.stage import Asked, Context, Ready, Stage
@@ -106,6 +106,9 @@ def perform(arguments: argparse.Namespace, spark: SparkSession | None = None) ->
     """Runs a command. arguments: of parser(). Returns what it was to do. Raises RunError."""
     try:
         return _perform(arguments, spark)
+    except MissingTableError as error:
+        writer = next(stage.name for stage in pipeline.STAGES if error.table in stage.writes)
+        raise LakeError(f"{error}: run `imagesieve {writer}` first") from error
     except (LeaseHeld, LeaseLost) as error:
         raise LakeBusyError(str(error)) from error
     except models.ModelError as error:

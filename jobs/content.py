@@ -87,9 +87,9 @@ def content(context: Context) -> Counts:
     """Writes `concepts`, `topics` and `topic_summaries` anew."""
     lake, config = context.lake, context.config
     settings, model = config.content, models.find(config.embed.model, config.models)
-    embeddings = lake.require("embeddings", "embed").where(F.col("model") == model.key).select(*VECTOR)
+    embeddings = lake.require("embeddings").where(F.col("model") == model.key).select(*VECTOR)
     # They shall neither make a topic nor fill one's page.
-    redundant = redundant_ids(lake.require("duplicates", "clusters"))
+    redundant = redundant_ids(lake.require("duplicates"))
     total = embeddings.count()
     counts: Counts = {"in": total, "out": total, "failed": 0, "concepts": 0, "topics": 0}
     if not total:
@@ -130,7 +130,7 @@ def _learnt(
         classifier = concepts.prepare(model, model_cache())
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
-    keys = lake.require("copies", "neighbours").select("image_id", "content_key")
+    keys = lake.require("copies").select("image_id", "content_key")
     # Drawn by content: it depends neither on ids nor on partitions.
     different = embeddings.select("image_id").join(redundant, "image_id", "left_anti").join(keys, "image_id")
     drawn = different.orderBy("content_key", "image_id").limit(SAMPLE)

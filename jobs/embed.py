@@ -128,7 +128,7 @@ def in_commits(todo: DataFrame, commits: int) -> list[DataFrame]:
 def embed(context: Context) -> Counts:
     """Brings features, embeddings and failures in line with `images`, in commits of embed.images_per_commit."""
     lake, settings = context.lake, context.config.embed
-    images = lake.require("images", "catalog")
+    images = lake.require("images")
     stale = keep(stale_ids(images, lake.read("features"), lake.read("failures").where(F.col("stage") == JOB)))
     wrote = 0
     try:

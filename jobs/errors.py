@@ -27,6 +27,14 @@ class LakeError(RunError):
     exit_code = 4
 
 
+class MissingTableError(LakeError):
+    """A table that a stage cannot do without is not there. The command line adds which stage writes it."""
+
+    def __init__(self, lake: str, table: str) -> None:
+        super().__init__(f"{lake} has no table {table}")
+        self.table = table
+
+
 class LakeBusyError(RunError):
     """Another run is writing to the lake, or took it over from this one."""
 

@@ -83,13 +83,13 @@ def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
 def issues(context: Context) -> Counts:
     """Writes `scores`, `leaks` and `issues` anew from the other tables."""
     lake, config = context.lake, context.config
-    images = lake.require("images", "catalog")
-    of_model = lake.require("embeddings", "embed").where(F.col("model") == config.embed.model)
+    images = lake.require("images")
+    of_model = lake.require("embeddings").where(F.col("model") == config.embed.model)
     embeddings = of_model.select("image_id", "vector")
-    neighbours = lake.require("neighbours", "neighbours")
-    duplicates = keep(lake.require("duplicates", "clusters"))
+    neighbours = lake.require("neighbours")
+    duplicates = keep(lake.require("duplicates"))
     labels = lake.read("labels")
-    copies = keep(lake.require("copies", "neighbours"))
+    copies = keep(lake.require("copies"))
     limits = config.issues
     try:
         with batch_rows(lake.spark, ARROW_ROWS):

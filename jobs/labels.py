@@ -198,9 +198,9 @@ def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame) -> Da
 def labels(context: Context) -> Counts:
     """Writes `labels`, `confusions` and `classes` anew from the other tables."""
     lake, model = context.lake, context.config.embed.model
-    images = lake.require("images", "catalog")
-    embedded = lake.require("embeddings", "embed").where(F.col("model") == model)
-    neighbours, duplicates = lake.require("neighbours", "neighbours"), lake.require("duplicates", "clusters")
+    images = lake.require("images")
+    embedded = lake.require("embeddings").where(F.col("model") == model)
+    neighbours, duplicates = lake.require("neighbours"), lake.require("duplicates")
     about = images.agg(F.count("*").alias("images"), F.count_if(has_label()).alias("labelled")).first()
     notes = [] if about is None else _first_notes(about.asDict())
     try:
@@ -209,7 +209,7 @@ def labels(context: Context) -> Counts:
             for name in WRITTEN:
                 lake.empty(name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}
-        grouped = keep(grouped_images(lake.require("copies", "neighbours"), images, duplicates))
+        grouped = keep(grouped_images(lake.require("copies"), images, duplicates))
         counts = _judge(context, grouped, neighbours)
         return {**counts, "notes": notes + counts["notes"]}
     finally:

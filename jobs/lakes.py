@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from jobs import __version__
 from jobs.engines import delta_log
 from jobs.engines.base import of
-from jobs.errors import ContractError, LakeError
+from jobs.errors import ContractError, LakeError, MissingTableError
 from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
@@ -86,10 +86,10 @@ class Lake:
         """A frame of a table's columns without a row."""
         return self.engine.rows([], TABLES[name].schema)
 
-    def require(self, name: str, made_by: str) -> DataFrame:
-        """A table that a stage cannot do without. Raises LakeError that names the stage to run first."""
+    def require(self, name: str) -> DataFrame:
+        """A table that a stage cannot do without. Raises MissingTableError."""
         if not self.exists(name):
-            raise LakeError(f"{self.uri} has no table {name}: run `imagesieve {made_by}` first")
+            raise MissingTableError(self.uri, name)
         return self.read(name)
 
     def append(self, name: str, rows: DataFrame) -> None:

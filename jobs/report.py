@@ -49,7 +49,7 @@ def write(context: Context, report_uri: str) -> Counts:
     """Writes the report's folder; thumbnails that an earlier report has left are used again. Counts them: in = there +
     those of images that could not be read again."""
     lake, settings = context.lake, context.config.report
-    issues, failures = lake.require("issues", "issues"), lake.read("failures")
+    issues, failures = lake.require("issues"), lake.read("failures")
     summary = report_rows.summarise(lake, context.config, [name for name in context.order if name != JOB])
     codes = {row["error"]: row["count"] for row in failures.groupBy("error").count().collect()}
     failure_rows = failures.orderBy("error", "image_id").limit(settings.images_per_issue).collect()

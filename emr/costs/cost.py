@@ -107,7 +107,7 @@ def estimate(
         sum(cost.usd for cost in costs),
         fleet.usd_per_hour,
         costs,
-        notes(kind, spot, prices, measured),
+        notes(kind, stages, spot, prices, measured),
     )
 
 
@@ -161,7 +161,7 @@ def _hours(stage: str, images: float, image_bytes: float, fleet: Fleet, kind: st
 
 
 def _start_hours(stage: str, fleet: Fleet, measured: Measured) -> float:
-    return measured.start_cpu_s[stage] / SPARK_CORES / fleet.start_speed / 3600
+    return measured.start_cpu_s.get(stage, 0.0) / SPARK_CORES / fleet.start_speed / 3600
 
 
 def requests(images: float, image_bytes: float, prices: Prices, *, shards: bool) -> Requests:
@@ -183,12 +183,14 @@ def storage_usd_per_month(images: float, measured: Measured, prices: Prices) -> 
     return images * measured.embed.table_bytes / 1e9 * prices.s3["storage_usd_per_gb_month"]
 
 
-def notes(kind: str, spot: bool, prices: Prices, measured: Measured) -> list[str]:
+def notes(kind: str, stages: Sequence[str], spot: bool, prices: Prices, measured: Measured) -> list[str]:
     """What an estimate rests on, for a person."""
     told = [
         f"projected from CPU time measured on {measured.machine} ({measured.as_of}); nothing has run on AWS",
         f"prices of conf/prices.yaml ({prices.region}, {prices.as_of}): check them",
     ]
+    if lacking := measured.lacks(stages):
+        told.append(f"not measured, and counted as nothing: {', '.join(lacking)}")
     if spot and kind != "serverless":
         told.append(f"spot is taken to be {prices.assumptions['spot_discount']:.0%} below EC2's price on demand")
     if kind == "gpu":

@@ -56,7 +56,9 @@ def stage_table(images: float, image_bytes: float, prices: Prices, measured: Mea
         if kind != "serverless":
             head += ["spot"]
             columns += [[usd(cost.usd) for cost in cheap.stages] + [usd(cheap.usd)]]
-    names = [cost.stage for cost in normal.stages] + ["in all"]
+    lacking = measured.lacks(STAGES)
+    names = [f"{cost.stage} (not measured)" if cost.stage in lacking else cost.stage for cost in normal.stages]
+    names.append("in all")
     return table(head, *[[name, *[column[row] for column in columns]] for row, name in enumerate(names)])
 
 

@@ -4,7 +4,7 @@ own arithmetic."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +16,8 @@ STAGES = pipeline.NAMES
 DIMENSION = 1280  # numbers in a vector of the default model
 IMAGE_ROW = 8 + 8 + 4 + 1  # bytes of a pack beside the vector: id, key, cell, flag
 LIST_ROW, NEIGHBOUR = 8 + 8 + 4, 8 + 8 + 8  # bytes of a list, and of each neighbour in it
-# Stages whose CPU time grows by a single slope; embed and neighbours have more to them.
-PLAIN = ("catalog", "clusters", "labels", "content", "issues")
+# Stages with a section of their own; the CPU time of the others grows by a single slope.
+BY_PARTS = ("embed", "neighbours")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Measured:
-    """cpu_ms: of an image, of the PLAIN stages. start_cpu_s: of a stage at no image, most of it the JVM."""
+    """cpu_ms: of an image, of the stages that are not BY_PARTS. start_cpu_s: of a stage at no image, most of it the
+    JVM. Either may lack a stage: that was not measured."""
 
     as_of: str
     machine: str
@@ -68,6 +69,13 @@ class Measured:
     neighbours: Neighbours
     cpu_ms: Mapping[str, float]
     start_cpu_s: Mapping[str, float]
+
+    def lacks(self, stages: Iterable[str]) -> list[str]:
+        """Those of the stages that were not measured, or not whole."""
+        return [
+            stage for stage in stages
+            if stage not in self.start_cpu_s or (stage not in BY_PARTS and stage not in self.cpu_ms)
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,12 +99,13 @@ def load(path: Path | None = None) -> Measured:
     for name, keys in (
         ("embed", tuple(Embed.__dataclass_fields__)),
         ("neighbours", tuple(Neighbours.__dataclass_fields__)),
-        ("cpu_ms", PLAIN),
+        ("cpu_ms", tuple(stage for stage in STAGES if stage not in BY_PARTS)),
         ("start_cpu_s", STAGES),
     ):
         section = read.section(read.given, name)
         read.known(section, keys, f"{name}.")
-        parts[name] = {key: read.number(section, key, f"{name}.") for key in keys if key != "by_size"}
+        wanted = [key for key in keys if key != "by_size" and (key not in STAGES or key in (section or ()))]
+        parts[name] = {key: read.number(section, key, f"{name}.") for key in wanted}
     if parts["embed"]["without_model_ms"] > parts["embed"]["cpu_ms"]:
         read.fault("embed.without_model_ms", "at most embed.cpu_ms", parts["embed"]["without_model_ms"])
     measured = Measured(
@@ -138,8 +147,8 @@ def search_plan(images: int, settings: config.Neighbours | None = None) -> Searc
 
 
 def cpu_ms(stage: str, images: int, image_bytes: float, measured: Measured, *, on_gpu: bool = False) -> float:
-    """CPU milliseconds of one of so many images in a stage, on the measured core; 0 for the report, which does not
-    grow. on_gpu: inference is done by a GPU.
+    """CPU milliseconds of one of so many images in a stage, on the measured core; 0 where that was not measured.
+    on_gpu: inference is done by a GPU.
 
     The search inside a cell was measured at DIMENSION numbers; all else of the neighbours stage at fewer, and its part
     for moving vectors is taken to grow with the numbers in one."""

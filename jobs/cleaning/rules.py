@@ -29,8 +29,8 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     them, by a space. score: of `issue`. evidence_uri: the image for which it goes, or null. new_label: in place of
     label, or null; with label_score, confidence and label_evidence_uri. is_shard: a shard that could not be read whole;
     it is no image, and stands neither for nor against those in it."""
-    images = lake.require("images", "catalog")
-    issues = lake.require("issues", "issues")
+    images = lake.require("images")
+    issues = lake.require("issues")
     removed, relabelled = removals(lake, rules), corrections(lake, rules)
     order = F.find_in_set("issue", F.lit(",".join(tables.ISSUES)))
     first = F.min(F.struct(order.alias("order"), "score", "evidence_id", "issue"))
@@ -53,17 +53,17 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
 def without_common(lake: Lake, rules: config.Clean) -> tuple[config.Clean, dict[str, int]]:
     """The rules without issues that are too common by clean.max_share, and how many images have each of these."""
     own = [issue for issue in rules.remove if issue not in (*GROUPED, tables.CORRUPTED)]
-    found = lake.require("issues", "issues").where(F.col("issue").isin(own))
+    found = lake.require("issues").where(F.col("issue").isin(own))
     found = found.where(_counts(F.col("issue"), F.col("score"), rules))
     counts = {row["issue"]: int(row["count"]) for row in found.groupBy("issue").count().collect()}
-    most = rules.max_share * lake.require("images", "catalog").count() if counts else 0
+    most = rules.max_share * lake.require("images").count() if counts else 0
     common = {issue: counts[issue] for issue in own if counts.get(issue, 0) > most}
     return dataclasses.replace(rules, remove=tuple(i for i in rules.remove if i not in common)), common
 
 
 def removals(lake: Lake, rules: config.Clean) -> DataFrame:
     """REMOVAL, a row for each image that goes and issue for which it does."""
-    images, issues = lake.require("images", "catalog"), lake.require("issues", "issues")
+    images, issues = lake.require("images"), lake.require("issues")
     direct = issues.where(F.col("issue").isin(*(issue for issue in rules.remove if issue not in GROUPED)))
     direct = direct.where(_counts(F.col("issue"), F.col("score"), rules)).select(*REMOVAL)
     if tables.WRONG_LABEL in rules.remove:
@@ -78,8 +78,8 @@ def removals(lake: Lake, rules: config.Clean) -> DataFrame:
         parts.append(leaking(lake.read("leaks"), gone, rules))
         gone = gone.unionByName(parts[-1].select("image_id"))
     if {tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE} & set(rules.remove):
-        duplicates = lake.require("duplicates", "clusters").join(gone, "image_id", "left_anti")
-        parts.append(superfluous(duplicates, images, lake.require("features", "embed"), rules))
+        duplicates = lake.require("duplicates").join(gone, "image_id", "left_anti")
+        parts.append(superfluous(duplicates, images, lake.require("features"), rules))
     return reduce(DataFrame.unionByName, parts)
 
 
@@ -140,12 +140,12 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
 
 def corrections(lake: Lake, rules: config.Clean) -> DataFrame:
     """(image_id, new_label, label_score, confidence) of images whose label is to be corrected."""
-    issues, labels = lake.require("issues", "issues"), lake.read("labels")
+    issues, labels = lake.require("issues"), lake.read("labels")
     wrong = issues.where((F.col("issue") == tables.WRONG_LABEL) & F.col("suggested_label").isNotNull())
     wrong = wrong.where(_counts(F.col("issue"), F.col("score"), rules) & F.lit(rules.relabel))
     sure = labels.where(F.col("suggested_confidence") >= rules.min_confidence)
     if rules.never_from:
-        images = lake.require("images", "catalog")
+        images = lake.require("images")
         wrong = wrong.join(
             images.where(~is_protected(F.col("split"), rules)).select("image_id"), "image_id", "left_semi"
         )

@@ -38,8 +38,8 @@ def with_order(images: DataFrame) -> DataFrame:
 
 def ordered_images(lake: Lake) -> DataFrame:
     """(image_id, BEST_FIRST) of all images that have features."""
-    images = lake.require("images", "catalog").select("image_id", "uri", "size_bytes", "modified_at")
-    features = lake.require("features", "embed").select("image_id", "width", "height", "jpeg_quality")
+    images = lake.require("images").select("image_id", "uri", "size_bytes", "modified_at")
+    features = lake.require("features").select("image_id", "width", "height", "jpeg_quality")
     return with_order(features.join(images, "image_id")).select("image_id", *BEST_FIRST)
 
 
@@ -47,8 +47,8 @@ def find_copies(lake: Lake, model: str) -> DataFrame:
     """The rows of `copies`: all embedded images, each with the best one of equal pixels.
 
     A group of copies may be any share of the lake: no task sees more of it than lies in its partition."""
-    embedded = lake.require("embeddings", "embed").where(F.col("model") == model).select("image_id")
-    features = lake.require("features", "embed").select("image_id", "pixel_hash", content_key().alias("content_key"))
+    embedded = lake.require("embeddings").where(F.col("model") == model).select("image_id")
+    features = lake.require("features").select("image_id", "pixel_hash", content_key().alias("content_key"))
     hashed = embedded.join(features, "image_id")
     shared = features.groupBy("content_key").count().where(F.col("count") > 1).select("content_key")
     representatives = (

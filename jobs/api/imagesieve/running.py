@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from imagesieve.calling import command
 from imagesieve.tables import Lake
 
 Place = str | os.PathLike[str]
@@ -27,7 +26,7 @@ def run(
     by default ./NAME-lake for the name of the first input. layout: columns that are read from paths, such as
     "{split}/{label}/*". settings: by "section.key", over the YAML files of config, over the defaults. report: where its
     pages go, by default LAKE/report. It prints what `imagesieve run` prints. Raises RunError, one line for people."""
-    return command(
+    plan = command(
         "run",
         settings,
         _places(config),
@@ -36,17 +35,7 @@ def run(
         layout=layout,
         report=None if report is None else os.fspath(report),
     )
-
-
-def command(
-    name: str, settings: Mapping[str, Any] | None = None, config: list[str] | None = None, **given: Any
-) -> Lake:
-    """Runs a command of the command line with these values of its arguments. Raises RunError."""
-    from jobs.command import perform  # PySpark with it
-
-    overrides = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
-    plan = perform(argparse.Namespace(command=name, overrides=overrides, config=config or [], **given))
-    return Lake(plan.lake, plan.ready["report"].given if "report" in plan.ready else None)
+    return Lake(plan.lake, plan.ready["report"].given)
 
 
 def _places(given: Place | Iterable[Place]) -> list[str]:

@@ -135,7 +135,7 @@ class Lake:
 
         out: .parquet, .csv or .jsonl. settings: of the section `clean`, such as remove=["exact_duplicate"].
         Raises RunError."""
-        from imagesieve.running import command
+        from imagesieve.calling import command
         from jobs.cleaning.files import beside
 
         path = os.fspath(out)
