@@ -23,6 +23,7 @@ TEST = [
     "duckdb==1.4.4",
     'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download
     "ipykernel>=6.29",
+    "jedi>=0.19",  # go to definition, as editors do it
     "jsonata-python>=0.6",  # reads the state machine of emr/cloudformation as Step Functions does
     "moto[s3,server]>=5.0",
     "mypy>=1.13",

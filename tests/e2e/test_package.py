@@ -93,5 +93,9 @@ def test_submit_from_a_checkout(tmp_path: Path) -> None:
     assert "1 images, 1 read" in ended.out
     assert lakes.rows(tmp_path / "lake", "neighbours") == []
     assert (tmp_path / "lake" / "report" / "index.html").is_file()
+    again = submit(ROOT / "jobs" / "embed.py", "--lake", tmp_path / "lake", cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert again.code == 0, again.err[-3000:]
+    assert "embed" in again.err
+    assert "nothing to do" in again.err
     settings = json.loads(lakes.rows(tmp_path / "lake", "runs")[0]["config"])["all"]
     assert settings["spark"]["master"] is None
