@@ -1,7 +1,13 @@
 """Compares the issues that a run reported with the trouble that was planted."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jobs.lakes import Lake
 
 PAIRED = ("exact_duplicate", "near_duplicate", "leak")  # kinds in which the evidence is a second image
 
@@ -64,7 +70,7 @@ def judge(truth: Sequence[Planted], issues: Iterable[Issue]) -> list[Row]:
     A row reported twice counts once.
     """
     groups = _groups(truth)
-    reported = list(dict.fromkeys((_tail(path), kind, _tail(other) if other else None) for path, kind, other in issues))
+    reported = list(dict.fromkeys((tail(path), kind, tail(other) if other else None) for path, kind, other in issues))
     kinds = list(dict.fromkeys([*(entry.kind for entry in truth), *(kind for _, kind, _ in reported)]))
     return [
         _row(kind, truth, [(path, other) for path, named, other in reported if named == kind], groups) for kind in kinds
@@ -136,6 +142,16 @@ def _groups(truth: Sequence[Planted]) -> dict[str, int]:
     return groups
 
 
-def _tail(uri: str) -> str:
+def tail(uri: str) -> str:
     """The last three parts of a path or URI: split, label and name."""
     return "/".join(uri.split("/")[-3:])
+
+
+def found_issues(lake: Lake) -> list[Issue]:
+    """The rows of `issues`, images as URIs."""
+    from pyspark.sql import functions as F
+
+    uris = lake.read("images").select("image_id", "uri")
+    evidence = uris.select(F.col("image_id").alias("evidence_id"), F.col("uri").alias("evidence"))
+    rows = lake.read("issues").join(uris, "image_id").join(evidence, "evidence_id", "left")
+    return [(row["uri"], row["issue"], row["evidence"]) for row in rows.select("uri", "issue", "evidence").collect()]

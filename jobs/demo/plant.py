@@ -1,8 +1,8 @@
 """Writes the lake: pictures in `split/label/`, trouble planted among them, and the truth beside the folder."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
@@ -18,14 +18,33 @@ from jobs.demo.scenes import Scene, drawn, outliers, photographed
 
 T = TypeVar("T")
 
-EXACT = ("bytes",) * 5 + ("comment",) * 4 + ("compression",) * 3
-EDITS_EACH = 8  # near duplicates of each of the seven edits
-LEAKS = ("bytes",) * 4 + (*EDITS, "cropped", "mirrored", "overlay")
-TRIPLES = 2  # groups of exact and of near duplicates that get a third member
-SINGLE = {"dark": 8, "bright": 6, "blurry": 8, "odd_size": 6, "odd_aspect_ratio": 6, "grayscale": 8}
-FLAT = 8
 SOFT = 5  # the number of the flat picture whose two colours run into one another
 STRIPES = 4  # and of the one with so many edges that it is not flat, but of two colours
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is drawn, and how much of it is given trouble.
+
+    scenes: drawings, None for all there are. photographs: of scikit-image and scikit-learn, some as outliers. single:
+    pictures by kind of trouble. flat: pictures of next to nothing, up to 8. broken_each: files of each of `broken`.
+    edits_each: near-duplicates of each edit. triples: groups of exact and of near-duplicates that get a third member.
+    exact, leaks: how each copy is made. judges_all: whether so many images tell what is usual among them, so that what
+    was not planted is false."""
+
+    scenes: int | None
+    photographs: bool
+    single: Mapping[str, int]
+    flat: int
+    broken: tuple[str, ...]
+    broken_each: int
+    edits_each: int
+    triples: int
+    exact: tuple[str, ...]
+    leaks: tuple[str, ...]
+    judges_all: bool
+
+
 ALIKE = {"fabric": "pattern", "tiling": "pattern"}  # families that a person could not tell apart have one label
 SOFT_FAMILIES = (
     "mosaic",
@@ -33,27 +52,39 @@ SOFT_FAMILIES = (
     "waves",
     "photo",
 )  # some of their pictures have no sharp edge, and may be called blurry
-BROKEN_EACH = 2
 
 
-def plant(folder: Path, seed: int = 0) -> list[Planted]:
-    """Writes about 500 images under folder and the truth to truth.json next to it, and returns the truth.
+def plant(folder: Path, seed: int = 0, size: Size | None = None) -> list[Planted]:
+    """Writes images under folder, about 500 of them, and the truth to truth.json next to it, and returns the truth.
 
     folder: must not exist or be empty, else ValueError. Paths of the truth are relative to it, with forward slashes.
     The scenes are always the same; the seed decides which of them get which trouble, split, format and name.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty: the lake is written to a folder of its own")
-    lake = _Lake(folder, np.random.default_rng(seed))
+    files, truth = planted(seed, size)
+    for path, data in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+    (folder.parent / "truth.json").write_text(json.dumps([asdict(entry) for entry in truth], indent=1) + "\n", "utf-8")
+    return truth
+
+
+def planted(seed: int = 0, size: Size | None = None) -> tuple[dict[str, bytes], list[Planted]]:
+    """Files by their paths, split/label/name, and the truth about them; see plant(). size: FULL where there is none."""
+    size = size or FULL
+    lake = _Lake(np.random.default_rng(seed))
     rng = lake.rng
-    drawings, photos = _shuffled(rng, drawn()), _shuffled(rng, photographed())
-    for scene in outliers():
+    drawings = _shuffled(rng, drawn())[: size.scenes]
+    photos = _shuffled(rng, photographed()) if size.photographs else []
+    for scene in outliers() if size.photographs else []:
         path = lake.write(scene.pixels(), scene.label)
         lake.note("outlier", path, detail=str(scene.photograph))
         # Labels of few images are not judged, and how many there are depends on what else is planted.
         lake.note("class_outlier", path, detail=str(scene.photograph), required=False)
         lake.note("wrong_label", path, detail="no drawing, whatever its label", required=False)
-    for kind, count in SINGLE.items():
+    for kind, count in size.single.items():
         for i in range(count):
             scene = drawings.pop()
             pixels, detail = SPOILERS[kind](scene.pixels(), rng, i)
@@ -62,16 +93,14 @@ def plant(folder: Path, seed: int = 0) -> list[Planted]:
             # What follows from it: what is left of a spoilt picture may look like nothing else, or like another label.
             for other in FOLLOWS[kind]:
                 lake.note(other, path, detail=detail, required=False)
-    _plant_flat(lake, rng)
-    for number in range(BROKEN_EACH):
-        for detail, spoil in BREAKERS.items():
+    _plant_flat(lake, rng, size.flat)
+    for number in range(size.broken_each):
+        for detail in size.broken:
             scene = drawings.pop()
-            suffix, data = spoil(scene.pixels(), rng)
+            suffix, data = BREAKERS[detail](scene.pixels(), rng)
             lake.note("corrupted", lake.put(data, scene.label, suffix), detail=f"{detail} {number + 1}")
-    _plant_pairs(lake, [*drawings, *photos])
-    truth = sorted(lake.truth, key=lambda entry: (entry.kind, entry.path))
-    (folder.parent / "truth.json").write_text(json.dumps([asdict(entry) for entry in truth], indent=1) + "\n", "utf-8")
-    return truth
+    _plant_pairs(lake, [*drawings, *photos], size)
+    return lake.files, sorted(lake.truth, key=lambda entry: (entry.kind, entry.path))
 
 
 def read_truth(path: Path) -> list[Planted]:
@@ -80,22 +109,20 @@ def read_truth(path: Path) -> list[Planted]:
 
 
 class _Lake:
-    """The folder being written: unused names, the generator and the truth so far."""
+    """What was drawn: files by their paths, unused names, the generator and the truth so far."""
 
-    def __init__(self, folder: Path, rng: Rng) -> None:
-        self.folder = folder
+    def __init__(self, rng: Rng) -> None:
+        self.files: dict[str, bytes] = {}
         self.rng = rng
         self.truth: list[Planted] = []
         self._numbers = iter(rng.permutation(9000) + 1000)
 
     def put(self, data: bytes, label: str, suffix: str, split: str = "") -> str:
-        """Writes a file under a new name and returns its path; without a split three of four go to train."""
+        """Adds a file under a new name and returns its path; without a split three of four go to train."""
         split = split or ("train" if self.rng.random() < 0.75 else "test")
         soft, label = label in SOFT_FAMILIES, ALIKE.get(label, label)
         path = f"{split}/{label}/{label}_{next(self._numbers)}{suffix}"
-        target = self.folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        self.files[path] = data
         if soft:
             self.note("blurry", path, detail="a soft picture", required=False)
         return path
@@ -113,15 +140,15 @@ class _Lake:
         self.truth.append(Planted(kind, path, evidence, detail, required))
 
 
-def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
+def _plant_pairs(lake: _Lake, scenes: list[Scene], size: Size) -> None:
     """Writes the remaining scenes, the last of them with copies: exact, edited, and over the border of the splits."""
-    edits = [edit for _ in range(EDITS_EACH) for edit in EDITS]
-    leaks = [*_shuffled(lake.rng, list(LEAKS))]
+    edits = [edit for _ in range(size.edits_each) for edit in EDITS]
+    leaks = [*_shuffled(lake.rng, list(size.leaks))]
     # Photographs stand last and are taken first, so that each edit gets some of them.
     originals = {
         "near": [scenes.pop() for _ in edits],
         "leak": [scenes.pop() for _ in leaks],
-        "exact": [scenes.pop() for _ in EXACT],
+        "exact": [scenes.pop() for _ in size.exact],
     }
     for scene in scenes:
         lake.write(scene.pixels(), scene.label)
@@ -131,7 +158,7 @@ def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
         members = [path, lake.write(EDITS[edit](pixels, lake.rng), scene.label, split)]
         lake.note("near_duplicate", members[1], path, edit)
         _allow_traces(lake, members[1], edit)
-        if number >= len(edits) - TRIPLES:
+        if number >= len(edits) - size.triples:
             members.append(lake.write(EDITS["recompressed"](pixels, lake.rng), scene.label, split))
             lake.note("near_duplicate", members[2], path, "recompressed")
             _allow_traces(lake, members[2], "recompressed")
@@ -148,11 +175,11 @@ def _plant_pairs(lake: _Lake, scenes: list[Scene]) -> None:
         lake.note("leak", copy, path, how)
         _allow_traces(lake, copy, how)
         _allow_photograph(lake, scene, [path, copy])
-    for number, (how, scene) in enumerate(zip(EXACT, originals["exact"], strict=True)):
+    for number, (how, scene) in enumerate(zip(size.exact, originals["exact"], strict=True)):
         split, suffix = "train" if lake.rng.random() < 0.75 else "test", ".png" if how == "compression" else ".jpg"
         data = encoded(scene.pixels(), suffix)
         path = lake.put(data, scene.label, suffix, split)
-        for _ in range(2 if number < TRIPLES else 1):
+        for _ in range(2 if number < size.triples else 1):
             lake.note("exact_duplicate", lake.put(_same_pixels(data, how), scene.label, suffix, split), path, how)
 
 
@@ -171,12 +198,12 @@ def _allow_photograph(lake: _Lake, scene: Scene, paths: list[str]) -> None:
             lake.note("wrong_label", path, detail="a photograph of anything", required=False)
 
 
-def _plant_flat(lake: _Lake, rng: Rng) -> None:
+def _plant_flat(lake: _Lake, rng: Rng, count: int) -> None:
     """Pictures of one to three colours, with hard borders but for SOFT, which is no more than faded and soft."""
     labels = sorted({scene.label for scene in drawn()})
-    for number in range(FLAT):
+    for number in range(count):
         height, width = int(rng.integers(260, 340)), int(rng.integers(300, 440))
-        hue = (number + float(rng.random()) * 0.5) / FLAT
+        hue = (number + float(rng.random()) * 0.5) / 8
         first, second = colour(hue, 0.8, 0.75), colour(hue + 0.4, 0.7, 0.55)
         image = canvas(height, width, first)
         if number == 1:
@@ -336,6 +363,23 @@ BREAKERS: dict[str, Callable[[Pixels, Rng], tuple[str, bytes]]] = {
     "random bytes after the magic": _noise,
     "damaged PNG": _damaged,
 }
+
+
+FULL = Size(
+    scenes=None, photographs=True,
+    single={"dark": 8, "bright": 6, "blurry": 8, "odd_size": 6, "odd_aspect_ratio": 6, "grayscale": 8},
+    flat=8, broken=tuple(BREAKERS), broken_each=2, edits_each=8, triples=2,
+    exact=("bytes",) * 5 + ("comment",) * 4 + ("compression",) * 3,
+    leaks=("bytes",) * 4 + (*EDITS, "cropped", "mirrored", "overlay"), judges_all=True,
+)  # fmt: skip
+# Drawings alone: needs no package beside imagesieve's own.
+SMALL = Size(
+    scenes=60, photographs=False, single={"dark": 4, "blurry": 4, "grayscale": 3}, flat=4,
+    broken=("empty file", "cut in the middle", "text named .jpg"), broken_each=1, edits_each=1, triples=0,
+    exact=("bytes", "comment", "compression"), leaks=("bytes", "bytes", "recompressed"),
+    judges_all=False,
+)  # fmt: skip
+SIZES = {"full": FULL, "small": SMALL}
 
 
 def _shuffled(rng: Rng, items: list[T]) -> list[T]:

@@ -11,11 +11,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 
 from jobs import command, config
 from jobs.demo import judge
-from jobs.demo.plant import plant, read_truth
+from jobs.demo.plant import SIZES, plant, read_truth
 from jobs.engines.opening import open_engine
 from jobs.errors import MachineError
 from jobs.lakes import Lake
@@ -29,6 +28,12 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(prog="imagesieve demo", description=__doc__, allow_abbrev=False)
     options.add_argument(
         "--folder", default="imagesieve-demo", help="for images, lake and report (default: %(default)s)"
+    )
+    options.add_argument(
+        "--size",
+        choices=tuple(SIZES),
+        default="full",
+        help="small: a few drawings, no photographs, and only planted kinds are judged (default: %(default)s)",
     )
     options.add_argument("--seed", type=int, default=0, help="decides which picture gets which (default: %(default)s)")
     options.add_argument(
@@ -46,9 +51,11 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str], spark: SparkSession | None = None) -> int:
     """Returns the exit code. spark: a session to work in, which is left open; without it one is opened and closed."""
     arguments = parser().parse_args(argv)
-    if missing := [name for name in ("skimage", "sklearn") if find_spec(name) is None]:
+    size = SIZES[arguments.size]
+    if missing := [name for name in ("skimage", "sklearn") if size.photographs and find_spec(name) is None]:
         raise MachineError(
-            f"{' and '.join(missing)} not found, whose photographs it shows: pip install 'imagesieve[demo]'"
+            f"{' and '.join(missing)} not found, whose photographs it shows: pip install 'imagesieve[demo]', or take "
+            "--size small"
         )
     folder = Path(arguments.folder)
     started = time.monotonic()
@@ -57,7 +64,7 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
         sys.stderr.write("demo       drawing the images\n")
         for part in ("images", "lake", "report"):  # of a demo that was stopped; nothing else in the folder is ours
             shutil.rmtree(folder / part, ignore_errors=True)
-        plant(images, arguments.seed)
+        plant(images, arguments.seed, size)
     truth = read_truth(folder / "truth.json")
     with ExitStack() as stack:
         if spark is None:
@@ -68,7 +75,9 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
         code = command.main([*given, *settings], spark)
         if code:
             return code
-        rows = judge.judge(truth, found_issues(spark, lake))
+        rows = judge.judge(truth, judge.found_issues(Lake(spark, str(lake.resolve()), run_id="judge")))
+    if not size.judges_all:
+        rows = [row for row in rows if row.planted]
     total = judge.total(rows)
     sys.stdout.write(f"\n{judge.format_table(rows)}\n\n")
     sys.stdout.write(f"tables: {folder / 'lake'}\nreport: {(folder / 'report' / 'index.html').resolve().as_uri()}\n")
@@ -79,12 +88,3 @@ def main(argv: list[str], spark: SparkSession | None = None) -> int:
         )
         return 1
     return 0
-
-
-def found_issues(spark: SparkSession, folder: Path) -> list[judge.Issue]:
-    """The rows of `issues`, images as URIs."""
-    lake = Lake(spark, str(folder.resolve()), run_id="judge")
-    uris = lake.read("images").select("image_id", "uri")
-    evidence = uris.select(F.col("image_id").alias("evidence_id"), F.col("uri").alias("evidence"))
-    rows = lake.read("issues").join(uris, "image_id").join(evidence, "evidence_id", "left")
-    return [(row["uri"], row["issue"], row["evidence"]) for row in rows.select("uri", "issue", "evidence").collect()]

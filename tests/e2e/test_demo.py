@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.demo import running
 from jobs.demo.running import main
+from jobs.errors import MachineError
 from tests.conftest import spark_only
 
 
@@ -30,4 +32,15 @@ def test_demo_with_other_seeds(
     Twice the false share is granted: where troubles meet by chance, such as a copy that was brightened until it is too
     bright, the truth that was planted does not say so."""
     code = main(["--folder", str(tmp_path), "--seed", str(seed), "--false-at-most", "0.02"], spark)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_small_demo_without_photographs(
+    spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a small demo that needs packages of the large one, and a large one that does not say so."""
+    monkeypatch.setattr(running, "find_spec", lambda _: None)
+    with pytest.raises(MachineError, match=r"imagesieve\[demo\]"):
+        main(["--folder", str(tmp_path)], spark)
+    code = main(["--folder", str(tmp_path), "--size", "small"], spark)
     assert code == 0, capsys.readouterr().out

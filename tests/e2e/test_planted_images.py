@@ -10,7 +10,7 @@ from PIL import Image
 
 from jobs.demo.edits import EDITS
 from jobs.demo.judge import PAIRED, Planted
-from jobs.demo.plant import BREAKERS, EXACT, FLAT, LEAKS, SINGLE, plant, read_truth
+from jobs.demo.plant import BREAKERS, FULL, plant, read_truth
 from jobs.demo.scenes import OUTLIERS
 
 
@@ -43,16 +43,16 @@ def test_lake_has_every_kind_in_its_number(lake: tuple[Path, list[Planted]]) -> 
     assert 450 <= len(files) <= 550
     assert {path.relative_to(folder).parts[0] for path in files} == {"train", "test"}
     counts = {kind: len(of_kind(truth, kind)) for kind in {entry.kind for entry in truth if entry.required}}
-    exact_leaks = LEAKS.count("bytes")
+    exact_leaks = FULL.leaks.count("bytes")
     assert counts == {
-        **SINGLE,
+        **FULL.single,
         "outlier": len(OUTLIERS),
-        "flat": FLAT - 2,
+        "flat": FULL.flat - 2,
         "low_information": 1,
         "corrupted": 2 * len(BREAKERS),
-        "exact_duplicate": len(EXACT) + 2 + exact_leaks,
-        "near_duplicate": 8 * len(EDITS) + 2 + len(LEAKS) - exact_leaks,
-        "leak": len(LEAKS),
+        "exact_duplicate": len(FULL.exact) + 2 + exact_leaks,
+        "near_duplicate": 8 * len(EDITS) + 2 + len(FULL.leaks) - exact_leaks,
+        "leak": len(FULL.leaks),
     }
     assert {entry.detail for entry in of_kind(truth, "near_duplicate")} == set(EDITS)
 
