@@ -37,6 +37,7 @@ SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # share of the covariance that is a multiple 
 RANDOM_SHARE = 0.6  # of the noise that the joint tells; 0 ranks noise between similar classes best, 1 random noise
 MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; longer ones are projected
 CELLS_AT_ONCE = 8_000_000  # images x classes of one step: 64 MB as float64
+LEAST_LOG = -700.0  # of a probability: exp takes eight times as long where its result is no normal number
 FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
 # Of T's diagonal. A class that is never confident is not certain to be wrong, and none is free of wrong labels: ten
 # benchmark sets have 3 % on average (Northcutt, Athalye and Mueller 2021), and a sample may miss those of a class.
@@ -274,10 +275,11 @@ def combined(
     discriminants: NDArray[np.float32], votes: NDArray[np.int32], scale: float, weight: float
 ) -> Probabilities:
     """(n, C) probabilities, rows of sum 1."""
-    found = discriminants.astype(np.float64) * scale
+    found = np.multiply(discriminants, scale, dtype=np.float64)
     rows, classes, numbers = vote_counts(votes, found.shape[1])
     found[rows, classes] += weight * np.log1p(numbers)
     found -= found.max(axis=1, keepdims=True)
+    np.maximum(found, LEAST_LOG, out=found)
     np.exp(found, out=found)
     found /= found.sum(axis=1, keepdims=True)
     return found
@@ -292,12 +294,13 @@ def stacked(discriminants: NDArray[np.float32], images: Examples) -> tuple[float
     known = np.maximum(discriminants, lowest).astype(np.float64)
     rows, classes, numbers = vote_counts(images.votes, known.shape[1])
     logs, every = np.log1p(numbers), np.arange(len(images))
+    lowered, own_known = known.astype(np.float32), known[every, images.classes].sum()
     is_given = classes == images.classes[rows]
 
     def loss(mixture: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        found = combined(known.astype(np.float32), images.votes, *mixture)
+        found = combined(lowered, images.votes, *mixture)
         own = np.maximum(found[every, images.classes], 1e-300)
-        by_scale = (found * known).sum() - known[every, images.classes].sum()
+        by_scale = np.vdot(found, known) - own_known
         by_weight = (found[rows, classes] * logs).sum() - logs[is_given].sum()
         return float(-np.log(own).mean()), np.array([by_scale, by_weight]) / len(images)
 
