@@ -12,7 +12,7 @@ INSTALL := $(BIN)/uv pip install --quiet
 # half of what there is, and nobody imports them. Some packages have files that are for another Python: these fail.
 COMPILE := -m compileall -qq -j 0 -x '/tests?/'
 
-.PHONY: demo test test-all test-spark test-equivalence test-spark35 test-spark35-short check package bench bench-peers install clean lock
+.PHONY: demo test test-all test-spark test-equivalence test-spark35 test-spark35-short check package bench bench-peers install clean lock docs
 
 demo: .venv/.demo
 	$(BIN)/imagesieve demo --folder $(DEMO)
@@ -44,6 +44,10 @@ check: .venv-spark/.test
 	$(BINSPARK)/ruff check
 	$(BINSPARK)/mypy
 	$(BINSPARK)/python -m tests.bench.house
+
+docs: .venv/.test
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
 
 # PHOTOS: a folder of JPEG photographs, no two alike. OTHERS: JPEG images of few subjects,
 # in a folder for each label. bench-peers installs other programs.

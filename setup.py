@@ -13,11 +13,13 @@ version = next(
 
 CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
+DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
 NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
 TEST = [
+    *DOCS,
     *EMR,
     "cfn-lint>=1.20",
     "duckdb==1.4.4",
@@ -84,6 +86,7 @@ setup(
     extras_require={
         "all": [*DEMO, *EMR, *NOTEBOOK, *SPARK, *TORCH],
         "demo": DEMO,
+        "docs": DOCS,
         "emr": EMR,
         "notebook": NOTEBOOK,
         "spark": SPARK,

@@ -77,7 +77,7 @@ def stack_places(clients: Clients, stack: str, found: Found) -> Places:
         if not is_aws_error(error):
             raise
         if "does not exist" in str(error):
-            found.fault(ConfigError, f"stack {stack} does not exist in {clients.region}: make it (emr/README.md), name "
+            found.fault(ConfigError, f"stack {stack} does not exist in {clients.region}: make it (docs/emr.md), name "
                         "another with --stack, or give --bucket, --log-uri, --service-role, --instance-profile and "
                         "--subnets")  # fmt: skip
         else:
@@ -299,7 +299,7 @@ def _named(clients: Clients, what: str, ask: Callable[[], str], found: Found) ->
         if not is_aws_error(error):
             raise
         if aws_code(error)[0] in ("NoSuchEntity", "NoSuchEntityException"):
-            found.fault(ConfigError, f"{what} does not exist in this account: make the stack (emr/README.md)")
+            found.fault(ConfigError, f"{what} does not exist in this account: make the stack (docs/emr.md)")
         else:
             found.note(f"{what} could not be asked: {reason(error)}")
         return ""

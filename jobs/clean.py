@@ -250,7 +250,7 @@ def _prepare(asked: Asked) -> Ready:
 STAGE = Stage(
     name=JOB,
     does="write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
-    reads=("images", "features", "failures", "duplicates", "labels", "issues"),
+    reads=("images", "features", "failures", "duplicates", "labels", "leaks", "issues"),
     writes=(),
     settings=lambda context: context.config.as_dict()["clean"],
     body=run,

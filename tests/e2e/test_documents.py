@@ -2,12 +2,16 @@
 
 import argparse
 import dataclasses
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import imagesieve
 import numpy as np
 import pytest
 from imagesieve.__main__ import OTHERS
@@ -24,13 +28,14 @@ from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
 from udfs.errors import CODES
 
-MANUAL = ("README.md", "docs/models.md", "docs/tables.md", "docs/figures.md")
-DOCUMENTS = (*MANUAL, "CONTRIBUTING.md", "CHANGELOG.md")
+EMR = "docs/emr.md"  # which has a test of its own
+MANUAL = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md") if path.name != "emr.md"))
+DOCUMENTS = (*MANUAL, EMR, "CONTRIBUTING.md", "CHANGELOG.md")
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--peers", "--archives", "--conf"}  # fmt: skip
-DEMO_LAKE = "build/demo/lake"
+DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 
 def blocks(language: str) -> list[str]:
@@ -86,7 +91,7 @@ def test_exit_codes() -> None:
     """Catches an exit code that is missing or means something else."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RunError)]
     there = {0, errors.INTERRUPTED, AwsError.exit_code, *(kind.exit_code for kind in kinds)}
-    assert {int(row[0]) for row in rows_under("\n## Running again\n")} == there
+    assert {int(row[0]) for row in rows_under("\n## Exit codes\n")} == there
 
 
 def commands(of: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
@@ -97,7 +102,7 @@ def commands(of: argparse.ArgumentParser | None = None) -> dict[str, argparse.Ar
 
 
 def test_options_exist() -> None:
-    """Catches an option that is shown but not there, and one of a command that no text mentions. emr/README.md, which
+    """Catches an option that is shown but not there, and one of a command that no text mentions. docs/emr.md, which
     has a test of its own, mentions those of `imagesieve emr`."""
     known = {option for command in commands().values() for option in command._option_string_actions}
     on_emr = {
@@ -146,9 +151,26 @@ def test_links_resolve(document: str) -> None:
     """Catches a link to a file that is not there."""
     text = (ROOT / document).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"https?://", link)]
-    assert links or document in ("CHANGELOG.md", "docs/models.md")
+    assert links or document not in ("README.md", "docs/emr.md", "CONTRIBUTING.md")
     for link in links:
         assert (ROOT / document).parent.joinpath(link.partition("#")[0]).exists(), link
+
+
+def test_the_site(tmp_path: Path) -> None:
+    """Catches a link that leads nowhere, an API without its text, and a page that loads from other hosts."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    reference = (tmp_path / "python.html").read_text(encoding="utf-8")
+    for name in imagesieve.__all__:
+        if not name.startswith("__"):
+            assert f'id="imagesieve.{name}"' in reference, name
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?://[^"]+)"', page.read_text(encoding="utf-8")
+        )
+        assert loaded == [], page
 
 
 def test_files_exist() -> None:
@@ -173,7 +195,7 @@ ALBUM = "album.npy"
 
 def test_every_example_is_run() -> None:
     """Catches an example in Python that neither reads the demo's lake nor the album, and so is not tried."""
-    assert all((DEMO_LAKE in text) != (ALBUM in text) for text in blocks("python"))
+    assert all((DEMO_LAKE in text) + (ALBUM in text) + (DEMO_IMAGES in text) == 1 for text in blocks("python"))
 
 
 def test_album_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +206,32 @@ def test_album_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: dict[str, Any] = {}
     exec(compile(text, "README.md", "exec"), names)
     assert names["kept"].tolist() == [0, 1, 3]
+
+
+def test_readme_word_for_word(tmp_path: Path) -> None:
+    """Catches a command of README that does not do what it says in an empty folder; its Python example too.
+
+    Not run: the installation, and what needs a cluster or AWS."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [
+        line.strip() for line in "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)).splitlines()
+        if line.startswith("imagesieve ") and " s3://" not in line
+    ]  # fmt: skip
+    assert [line.split()[1] for line in lines] == ["demo", "run", "run", "clean", "clean", "emr"]
+    script = tmp_path / "readme.sh"
+    script.write_text("set -eux\n" + "\n".join(lines) + "\n", encoding="utf-8")
+    example = tmp_path / "readme.py"
+    example.write_text("\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)), encoding="utf-8")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in (["bash", script.name], [sys.executable, example.name]):
+        ended = subprocess.run(
+            command, cwd=tmp_path, env=lakes.clean_environment(PATH=path), capture_output=True, text=True, check=False,
+            timeout=300,
+        )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr[-3000:]
+        assert "Traceback" not in ended.stderr
+    assert {"clean.csv", "images-lake"} <= {path.name for path in tmp_path.iterdir()}
+    assert "exact_duplicate" in ended.stdout
 
 
 @pytest.mark.parametrize("text", [text for text in blocks("python") if DEMO_LAKE in text])

@@ -1,4 +1,4 @@
-"""Catches commands of emr/README.md that the command line refuses; figures, parameters and links that went stale."""
+"""Catches commands of docs/emr.md that the command line refuses; figures, parameters and links that went stale."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ from jobs import config
 from tests.unit.test_templates import FOLDER, template
 
 ROOT = Path(__file__).resolve().parents[2]
-README = ROOT / "emr" / "README.md"
+README = ROOT / "docs" / "emr.md"
 TEXT = README.read_text(encoding="utf-8")
 
 
