@@ -75,6 +75,7 @@ setup(
         "pillow>=11.3",  # reads AVIF
         "pi-heif>=0.21",  # the decoders of pillow-heif alone: its wheels carry no GPL encoder
         "psutil>=6.0",
+        "pydantic>=2.8",
         "pyarrow>=15",
         "pysail>=0.7.2,<0.8",  # the embedded engine; what it does in silence is looked for in jobs/engines/sail.py
         f"pyspark-client=={CLIENT}",
