@@ -18,11 +18,11 @@ from typing import Any
 from emr import start
 from emr.checks import ACTIVE, ACTIVE_JOBS, Found
 from emr.clients import Clients, asking, harmless, is_aws_error, printable
-from emr.costs import prices as price_file
-from emr.costs.prices import Prices
 from emr.errors import AwsError
 from emr.plan import TAG
 from emr.submit import USD_PER_HOUR, agreed
+from jobs.cleaning import prices as price_file
+from jobs.cleaning.prices import Prices
 from jobs.errors import ConfigError
 from udfs.stores import uris
 from udfs.stores.s3 import aws_code
@@ -264,7 +264,7 @@ def _cost(clients: Clients, identity: str, found: Found) -> tuple[float | None, 
 
 def _hourly(prices: Prices, instance: Mapping[str, Any]) -> float:
     known = prices.instances[instance["InstanceType"]]
-    off = prices.assumptions["spot_discount"] if instance.get("Market") == "SPOT" else 0.0
+    off = prices.assumptions.spot_discount if instance.get("Market") == "SPOT" else 0.0
     return known.usd_per_hour * (1 - off) + known.emr_usd_per_hour
 
 

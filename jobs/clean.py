@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.cleaning import batch_manifest, files
+from jobs.cleaning import batch_manifest, files, prices
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
@@ -98,7 +98,7 @@ def run(context: Context) -> Counts:
     targets: Targets = context.given[JOB]
     _check_splits(lake, rules.never_from)
     _spare_inputs(lake, targets)
-    prices = batch_manifest.read_prices() if targets.batch else None
+    price_list = prices.load() if targets.batch else None
     with context.reporter.working(JOB):
         rules, common = without_common(lake, rules)
         rows = keep(judged(lake, rules))
@@ -110,10 +110,10 @@ def run(context: Context) -> Counts:
             ]
             removed = rows.where(F.col("issue").isNotNull() & ~F.col("is_shard"))
             found: list[Bucket] = []
-            if prices is not None:
-                found = batch_manifest.buckets(removed, prices)
+            if price_list is not None:
+                found = batch_manifest.buckets(removed, price_list)
                 in_shards = removed.where(F.col("uri").startswith("s3://") & ~batch_manifest.is_object()).count()
-                lines += batch_manifest.told(found, in_shards, prices)
+                lines += batch_manifest.told(found, in_shards, price_list)
             if not targets.dry_run and targets.manifest is not None:
                 lines += write(lake, rows, targets, found)
         finally:

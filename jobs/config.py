@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter
@@ -18,6 +18,7 @@ from udfs.networks.cards import read_card
 from udfs.networks.models import Model
 from udfs.typed import CLOSED, Fault, Number, String, Texts, Truth, Whole, between, checked, made, one_of, rule
 
+T = TypeVar("T")
 # By which `clean` can remove images. Not source_overlap: which of two sources gives way cannot be known, and where
 # duplicates go, it goes with them.
 CLEANED = tuple(issue for issue in ISSUES if issue != SOURCE_OVERLAP)
@@ -214,6 +215,28 @@ def conf_text(name: str) -> str:
     return str((root.parent / "conf" / name).read_text(encoding="utf-8"))
 
 
+def read_figures(
+    kind: type[T], name: str, path: Path | None = None, also: Callable[[Any], list[Fault]] = lambda _: []
+) -> T:
+    """A file of conf, or one at a path, as a type. also: what more is wrong with what the file holds, beyond the types.
+
+    Raises ConfigError with all faults."""
+    file = str(path) if path else f"conf/{name}"
+    try:
+        given = yaml.safe_load(path.read_text(encoding="utf-8") if path else conf_text(name))
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
+        raise ConfigError(f"{file}: is not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{file}: must be sections of figures, got {given!r}")
+    found, faults = checked(kind, given)
+    if faults := [*faults, *also(given)]:
+        raise ConfigError("; ".join(f"{file}: {fault.told()}" for fault in faults))
+    value: T = found
+    return value
+
+
 def default_text() -> str:
     """The settings of a run that gives none."""
     return conf_text("defaults.yaml")
@@ -259,7 +282,7 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
     wrong = {fault.where for fault in found}
     places = [(str(section), str(key)) for section, keys in given.items() for key in ("", *_keys(keys))]
     found.sort(key=lambda fault: places.index(((*fault.where, "")[0], (*fault.where, "", "")[1])))
-    faults += [f"{where}: {_told(fault)}" for fault in found]
+    faults += [f"{where}: {fault.told(of_settings=True)}" for fault in found]
     for section, settings in given.items():
         if section == _CARDS and isinstance(cards, Mapping):
             for key, card in cards.items():
@@ -277,14 +300,3 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
 
 def _keys(given: object) -> Iterable[object]:
     return given if isinstance(given, Mapping) else ()
-
-
-def _told(fault: Fault) -> str:
-    """A fault as a person reads it."""
-    path = ".".join(fault.where)
-    if fault.unknown and len(fault.where) == 1:
-        return f"unknown section {path!r} ({fault.must})"
-    if fault.unknown:
-        return f"unknown key {path} ({fault.must})"
-    of = " of settings" if len(fault.where) == 1 else ""
-    return f"{path} {fault.must}{of}, got {fault.value!r}"

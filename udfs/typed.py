@@ -5,24 +5,28 @@ no text, and true no number."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from types import UnionType
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AllowInfNan, BeforeValidator, ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 CLOSED = ConfigDict(extra="forbid")  # a key that is unknown is a fault
 Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]  # or a whole number
+Number = Annotated[float, Strict(), AllowInfNan(False)]  # or a whole number
 Truth = Annotated[bool, Strict()]
 String = Annotated[str, Strict()]
+Day = Annotated[datetime.date, Strict()]
 _MUST = {
     "missing": "must be set",
     "bool_type": "must be true or false",
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
+    "finite_number": "must be a number",
     "string_type": "must be a text",
     "date_type": "must be a date such as 2026-11-21",
     "dataclass_type": "must be a section",
@@ -37,8 +41,20 @@ class Fault(NamedTuple):
     where: tuple[str, ...]
     must: str
     value: Any
-    unknown: bool
-    missing: bool
+    unknown: bool = False
+    missing: bool = False
+
+    def told(self, *, of_settings: bool = False) -> str:
+        """As a person reads it. of_settings: whether the first key is a section of settings."""
+        path = ".".join(self.where)
+        if self.unknown:
+            if of_settings and len(self.where) == 1:
+                return f"unknown section {path!r} ({self.must})"
+            return f"unknown key {path} ({self.must})"
+        if self.missing:
+            return f"{path} is missing"
+        of = " of settings" if of_settings and len(self.where) == 1 else ""
+        return f"{path} {self.must}{of}, got {self.value!r}"
 
 
 def rule(holds: Callable[[Any], bool], must: str) -> AfterValidator:
@@ -87,8 +103,23 @@ def _texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _named(value: Any) -> Any:
+    """Sections by name, each with its own name in it."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: {**one, "name": key} if isinstance(one, Mapping) else one for key, one in value.items()}
+
+
+NAMED = BeforeValidator(_named)
 Texts = Annotated[tuple[str, ...], made(_texts, "must be a list of texts")]
 Text = Annotated[String, rule(lambda value: value.strip() != "", "must be a text")]
+
+
+def at(given: Any, *keys: str) -> Any:
+    """What lies under these keys in sections that were not checked yet; None where it is not there."""
+    for key in keys:
+        given = given.get(key) if isinstance(given, Mapping) else None
+    return given
 
 
 def checked(kind: Any, given: Any) -> tuple[Any, list[Fault]]:
@@ -123,5 +154,6 @@ def _type_at(kind: Any, where: tuple[str, ...]) -> Any:
             kind = get_type_hints(kind)[key]
         elif get_origin(kind) in (dict, Mapping):
             kind = get_args(kind)[1]
-        kind = next((one for one in get_args(kind) if is_dataclass(one)), kind)
+        if get_origin(kind) is UnionType:
+            kind = next((one for one in get_args(kind) if is_dataclass(one)), kind)
     return kind

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from emr.costs import prices as price_file
 from emr.costs import stage_work
 from emr.costs.hardware import KINDS
-from emr.costs.prices import Prices
 from emr.costs.stage_work import STAGES, Measured
+from jobs.cleaning import prices as price_file
+from jobs.cleaning.prices import Prices
 from jobs.errors import ConfigError
 
 HOURS_OF_A_MONTH = 730
@@ -88,8 +88,8 @@ def estimate(
     takes longer than is allowed."""
     prices, measured = prices or price_file.load(), measured or stage_work.load()
     check(kind, images, image_bytes, stages)
-    start = prices.assumptions["start_hours"]
-    allowed = prices.assumptions["within_hours"] - start
+    start = prices.assumptions.start_hours
+    allowed = prices.assumptions.within_hours - start
     one = _fleet(kind, 1, images, stages, spot, prices)
     begin = {stage: _start_hours(stage, one, measured) for stage in stages}
     spread = sum(_hours(stage, images, image_bytes, one, kind, measured) for stage in stages)
@@ -127,23 +127,23 @@ def _fleet(kind: str, nodes: int, images: float, stages: Sequence[str], spot: bo
     """Each node has its part of the neighbours' shuffle on its disk, at least assumptions.disk_gb."""
     given = prices.assumptions
     shuffle = stage_work.search_plan(max(1, int(images))).shuffle_bytes if "neighbours" in stages else 0
-    disk_gb = max(given["disk_gb"], shuffle / 1e9 * given["disk_slack"] / nodes)
+    disk_gb = max(given.disk_gb, shuffle / 1e9 * given.disk_slack / nodes)
     if kind == "serverless":
         worker = prices.serverless
         disk_usd = max(0.0, disk_gb - worker.free_disk_gb) * worker.usd_per_disk_gb_hour
         driver = worker.vcpus * worker.usd_per_vcpu_hour + worker.memory_gb * worker.usd_per_gb_hour
         text = f"{nodes} × worker of {worker.vcpus:g} vCPUs, {worker.memory_gb:g} GB"
-        speed = nodes * worker.vcpus * worker.vcpu_speed * given["utilisation"]
+        speed = nodes * worker.vcpus * worker.vcpu_speed * given.utilisation
         return Fleet(text, nodes, speed, math.inf, driver + disk_usd, driver, disk_gb, worker.vcpu_speed)
-    instance = prices.instances[prices.gpu if kind == "gpu" else prices.cpu]
-    first = prices.instances[prices.primary]
-    ec2 = instance.usd_per_hour * (1 - given["spot_discount"] if spot else 1)
+    instance = prices.instances[prices.fleets.gpu if kind == "gpu" else prices.fleets.cpu]
+    first = prices.instances[prices.fleets.primary]
+    ec2 = instance.usd_per_hour * (1 - given.spot_discount if spot else 1)
     gpu = instance.gpu_images_per_s
     return Fleet(
         f"{nodes} × {instance.name}",
         nodes,
-        nodes * instance.vcpus * instance.vcpu_speed * given["utilisation"],
-        math.inf if gpu is None else nodes * gpu * given["utilisation"],
+        nodes * instance.vcpus * instance.vcpu_speed * given.utilisation,
+        math.inf if gpu is None else nodes * gpu * given.utilisation,
         ec2 + instance.emr_usd_per_hour + disk_gb * prices.disk_usd_per_gb_month / HOURS_OF_A_MONTH,
         FIXED_NODES * (first.usd_per_hour + first.emr_usd_per_hour),
         disk_gb,
@@ -167,20 +167,20 @@ def _start_hours(stage: str, fleet: Fleet, measured: Measured) -> float:
 def requests(images: float, image_bytes: float, prices: Prices, *, shards: bool) -> Requests:
     """shards: whether the images are in tar shards, read in ranges; listing those costs nothing worth counting."""
     s3, given = prices.s3, prices.assumptions
-    gets = images * image_bytes / given["range_bytes"] * given["shard_passes"] if shards else images
-    lists = 0.0 if shards else images / given["keys_per_list"]
-    puts = images * given["table_puts_per_1000"] / 1000
-    again = images * given["table_gets_per_1000"] / 1000
+    gets = images * image_bytes / given.range_bytes * given.shard_passes if shards else images
+    lists = 0.0 if shards else images / given.keys_per_list
+    puts = images * given.table_puts_per_1000 / 1000
+    again = images * given.table_gets_per_1000 / 1000
     return Requests(
-        gets / 1000 * s3["get_usd_per_1000"],
-        lists / 1000 * s3["list_usd_per_1000"],
-        puts / 1000 * s3["put_usd_per_1000"] + again / 1000 * s3["get_usd_per_1000"],
+        gets / 1000 * s3.get_usd_per_1000,
+        lists / 1000 * s3.list_usd_per_1000,
+        puts / 1000 * s3.put_usd_per_1000 + again / 1000 * s3.get_usd_per_1000,
     )
 
 
 def storage_usd_per_month(images: float, measured: Measured, prices: Prices) -> float:
     """Of features and embeddings, not of the images."""
-    return images * measured.embed.table_bytes / 1e9 * prices.s3["storage_usd_per_gb_month"]
+    return images * measured.embed.table_bytes / 1e9 * prices.s3.storage_usd_per_gb_month
 
 
 def notes(kind: str, stages: Sequence[str], spot: bool, prices: Prices, measured: Measured) -> list[str]:
@@ -192,7 +192,7 @@ def notes(kind: str, stages: Sequence[str], spot: bool, prices: Prices, measured
     if lacking := measured.lacks(stages):
         told.append(f"not measured, and counted as nothing: {', '.join(lacking)}")
     if spot and kind != "serverless":
-        told.append(f"spot is taken to be {prices.assumptions['spot_discount']:.0%} below EC2's price on demand")
+        told.append(f"spot is taken to be {prices.assumptions.spot_discount:.0%} below EC2's price on demand")
     if kind == "gpu":
         told.append("no GPU was measured; stages after embed use the vCPUs of the same nodes")
     return told

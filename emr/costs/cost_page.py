@@ -6,14 +6,15 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from emr.costs import prices as price_file
 from emr.costs import stage_work
 from emr.costs.cost import check, estimate, requests, storage_usd_per_month
 from emr.costs.hardware import KINDS
-from emr.costs.prices import Prices
 from emr.costs.stage_work import STAGES, Measured
+from jobs.cleaning import prices as price_file
+from jobs.cleaning.prices import Prices
 
 
 def usd(value: float) -> str:
@@ -66,12 +67,12 @@ def instance_table(image_bytes: float, prices: Prices, measured: Measured) -> st
     """What one node of each instance embeds, and why it is thought to."""
     rows = []
     for instance in prices.instances.values():
-        if instance.name == prices.primary:
+        if instance.name == prices.fleets.primary:
             continue
         on_gpu = instance.gpu_images_per_s is not None
         ms = measured.embed.ms(image_bytes, with_model=not on_gpu)
-        by_cores = instance.vcpus * instance.vcpu_speed * 1000 / ms * prices.assumptions["utilisation"]
-        by_gpu = (instance.gpu_images_per_s or math.inf) * prices.assumptions["utilisation"]
+        by_cores = instance.vcpus * instance.vcpu_speed * 1000 / ms * prices.assumptions.utilisation
+        by_gpu = (instance.gpu_images_per_s or math.inf) * prices.assumptions.utilisation
         rate = min(by_cores, by_gpu)
         hour = instance.usd_per_hour + instance.emr_usd_per_hour
         rows.append([instance.name, f"{rate:,.0f}", "GPU" if by_gpu < by_cores else "vCPUs", usd(hour),
@@ -84,12 +85,12 @@ def instance_table(image_bytes: float, prices: Prices, measured: Measured) -> st
 def s3_table(images: float, image_bytes: float, prices: Prices, measured: Measured) -> str:
     single, shards = (requests(images, image_bytes, prices, shards=shards) for shards in (False, True))
     given = prices.assumptions
-    inventory = images / 1e6 * prices.s3["inventory_usd_per_million"]
+    inventory = images / 1e6 * prices.s3.inventory_usd_per_million
     return table(
         ["S3", "cost"],
         ["GET, single objects", usd(single.images_usd)],
         [
-            f"GET, in tar shards, ranges of up to {given['range_bytes'] / 2**20:g} MB, {given['shard_passes']:g} times",
+            f"GET, in tar shards, ranges of up to {given.range_bytes / 2**20:g} MB, {given.shard_passes:g} times",
             usd(shards.images_usd),
         ],
         ["LIST, single objects", usd(single.listing_usd)],
@@ -158,7 +159,7 @@ def page(sizes: Sequence[float], image_bytes: float, prices: Prices, measured: M
     parts += [
         "## What the figures rest on",
         _BASIS.format(
-            **prices.assumptions, primary=prices.primary, start=prices.assumptions["start_hours"] * 60,
+            **asdict(prices.assumptions), primary=prices.fleets.primary, start=prices.assumptions.start_hours * 60,
             cpu_ms=embed.cpu_ms, kb=embed.image_bytes / 1000, without_model_ms=embed.without_model_ms,
             by_size=by_size, s3_ms=embed.s3_ms, machine=measured.machine, as_of=measured.as_of,
         ),

@@ -4,15 +4,18 @@ own arithmetic."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated, Any
 
-from emr.costs.figures_file import Reader
+from pydantic.dataclasses import dataclass
+
 from jobs import config, pipeline
+from udfs.typed import CLOSED, Day, Fault, Number, Text, at, at_least, between, made, rule
 from udfs.vectors import cells, search
 
 STAGES = pipeline.NAMES
+Amount = Annotated[Number, at_least(0)]
 DIMENSION = 1280  # numbers in a vector of the default model
 IMAGE_ROW = 8 + 8 + 4 + 1  # bytes of a pack beside the vector: id, key, cell, flag
 LIST_ROW, NEIGHBOUR = 8 + 8 + 4, 8 + 8 + 8  # bytes of a list, and of each neighbour in it
@@ -20,18 +23,31 @@ LIST_ROW, NEIGHBOUR = 8 + 8 + 4, 8 + 8 + 8  # bytes of a list, and of each neigh
 BY_PARTS = ("embed", "neighbours")
 
 
-@dataclass(frozen=True)
+def _sizes(value: Any) -> tuple[tuple[float, float], ...]:
+    pairs = tuple((float(size), float(ms)) for size, ms in value)
+    if len(pairs) < 2 or any(low[0] >= high[0] for low, high in itertools.pairwise(pairs)):
+        raise ValueError
+    return pairs
+
+
+def _of_stages(*names: str) -> Any:
+    return rule(lambda value: set(value) <= set(names), "must name stages of these: " + ", ".join(names))
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Embed:
     """CPU milliseconds of an image of image_bytes: cpu_ms in all, without_model_ms of it without inference; s3_ms what
     reading it from S3 takes on top. by_size: bytes of an image and CPU milliseconds of a worker without inference,
     ascending; only their differences are used. table_bytes: of its rows in features and embeddings."""
 
-    cpu_ms: float
-    without_model_ms: float
-    s3_ms: float
-    image_bytes: float
-    table_bytes: float
-    by_size: tuple[tuple[float, float], ...]
+    cpu_ms: Amount
+    without_model_ms: Amount
+    s3_ms: Amount
+    image_bytes: Amount
+    table_bytes: Amount
+    by_size: Annotated[
+        tuple[tuple[float, float], ...], made(_sizes, "must be two or more pairs of bytes and milliseconds, ascending")
+    ]
 
     def ms(self, image_bytes: float, *, with_model: bool) -> float:
         """Of an image of so many bytes, read from S3; at least a tenth of what was measured. Between two sizes that
@@ -45,30 +61,30 @@ class Embed:
         return ms + (image_bytes - size) / (size_above - size) * (ms_above - ms)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class Neighbours:
     """cpu_ms: of a vector of `numbers` numbers, of which two searches of a cell, search_us each, are a part.
     search_us_default: of a search in a cell of vectors of DIMENSION numbers. pair_recall: share (0..1) of near pairs
     that met in a cell."""
 
-    cpu_ms: float
-    numbers: float
-    search_us: float
-    search_us_default: float
-    pair_recall: float
+    cpu_ms: Amount
+    numbers: Amount
+    search_us: Amount
+    search_us_default: Amount
+    pair_recall: Annotated[Number, between(0, 1)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class Measured:
     """cpu_ms: of an image, of the stages that are not BY_PARTS. start_cpu_s: of a stage at no image, most of it the
     JVM. Either may lack a stage: that was not measured."""
 
-    as_of: str
-    machine: str
+    as_of: Day
+    machine: Text
     embed: Embed
     neighbours: Neighbours
-    cpu_ms: Mapping[str, float]
-    start_cpu_s: Mapping[str, float]
+    cpu_ms: Annotated[dict[str, Amount], _of_stages(*(stage for stage in STAGES if stage not in BY_PARTS))]
+    start_cpu_s: Annotated[dict[str, Amount], _of_stages(*STAGES)]
 
     def lacks(self, stages: Iterable[str]) -> list[str]:
         """Those of the stages that were not measured, or not whole."""
@@ -78,7 +94,7 @@ class Measured:
         ]  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CLOSED)
 class SearchPlan:
     """The neighbours stage for `images` vectors of DIMENSION numbers."""
 
@@ -93,42 +109,15 @@ class SearchPlan:
 
 def load(path: Path | None = None) -> Measured:
     """conf/measured.yaml, or another file of its shape. Raises ConfigError with all faults."""
-    read = Reader("measured.yaml", path)
-    read.known(read.given, ("as_of", "machine", "embed", "neighbours", "cpu_ms", "start_cpu_s"))
-    parts = {}
-    for name, keys in (
-        ("embed", tuple(Embed.__dataclass_fields__)),
-        ("neighbours", tuple(Neighbours.__dataclass_fields__)),
-        ("cpu_ms", tuple(stage for stage in STAGES if stage not in BY_PARTS)),
-        ("start_cpu_s", STAGES),
-    ):
-        section = read.section(read.given, name)
-        read.known(section, keys, f"{name}.")
-        wanted = [key for key in keys if key != "by_size" and (key not in STAGES or key in (section or ()))]
-        parts[name] = {key: read.number(section, key, f"{name}.") for key in wanted}
-    if parts["embed"]["without_model_ms"] > parts["embed"]["cpu_ms"]:
-        read.fault("embed.without_model_ms", "at most embed.cpu_ms", parts["embed"]["without_model_ms"])
-    measured = Measured(
-        read.day("as_of"),
-        read.text(read.given, "machine"),
-        Embed(**parts["embed"], by_size=_by_size(read)),
-        Neighbours(**parts["neighbours"]),
-        parts["cpu_ms"],
-        parts["start_cpu_s"],
-    )
-    read.done()
-    return measured
+    return config.read_figures(Measured, "measured.yaml", path, _together)
 
 
-def _by_size(read: Reader) -> tuple[tuple[float, float], ...]:
-    given = (read.section(read.given, "embed") or {}).get("by_size")
-    try:
-        found = tuple((float(size), float(ms)) for size, ms in given)  # type: ignore[union-attr]
-    except (TypeError, ValueError):
-        found = ()
-    if len(found) < 2 or any(low[0] >= high[0] for low, high in itertools.pairwise(found)):
-        read.fault("embed.by_size", "two or more pairs of bytes and milliseconds, ascending", given)
-    return found
+def _together(given: Any) -> list[Fault]:
+    """What only shows where several values are seen together."""
+    whole, part = (at(given, "embed", key) for key in ("cpu_ms", "without_model_ms"))
+    if isinstance(whole, int | float) and isinstance(part, int | float) and part > whole:
+        return [Fault(("embed", "without_model_ms"), "must be at most embed.cpu_ms", part)]
+    return []
 
 
 def search_plan(images: int, settings: config.Neighbours | None = None) -> SearchPlan:

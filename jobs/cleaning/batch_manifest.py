@@ -9,23 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 from urllib.parse import quote
 
 import pyarrow as pa
-import yaml
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from jobs import config
 from jobs.cleaning.files import staged
+from jobs.cleaning.prices import Prices
 from jobs.errors import ConfigError
 from udfs.stores import objects, uris
 
 GB = 1e9
 KEYS = pa.schema([("uri", pa.string()), ("shard", pa.string())])
 MOST_BUCKETS = 10_000  # what AWS lets an account have unasked
-_ONCE = ("batch_usd_per_job", "batch_usd_per_million", "tag_usd_per_1000", "tags_usd_per_10000_month")
 
 
 @dataclass(frozen=True)
@@ -38,32 +36,6 @@ class Bucket:
     bytes: int
     billed: dict[str, int]
     unknown: int
-
-
-@dataclass(frozen=True)
-class StorageClass:
-    """A storage class of S3; conf/prices.yaml says what each number is."""
-
-    usd_per_gb_month: float
-    copy_usd_per_1000: float
-    min_bytes: float
-    extra_bytes: float
-    extra_standard_bytes: float
-    min_days: float
-
-
-@dataclass(frozen=True)
-class Prices:
-    """conf/prices.yaml says what each number is."""
-
-    as_of: str
-    region: str
-    standard_usd_per_gb_month: float
-    batch_usd_per_job: float
-    batch_usd_per_million: float
-    tag_usd_per_1000: float
-    tags_usd_per_10000_month: float
-    classes: Mapping[str, StorageClass]
 
 
 @dataclass(frozen=True)
@@ -84,7 +56,7 @@ def buckets(removed: DataFrame, prices: Prices) -> list[Bucket]:
     known = F.col("size_bytes").isNotNull()
     sizes = [
         F.sum(F.when(known, F.greatest("size_bytes", F.lit(int(kind.min_bytes))))).alias(name)
-        for name, kind in prices.classes.items()
+        for name, kind in prices.s3_move.classes.items()
     ]
     rows = (
         removed.where(is_object())
@@ -97,7 +69,7 @@ def buckets(removed: DataFrame, prices: Prices) -> list[Bucket]:
     if len(rows) > MOST_BUCKETS:
         raise ConfigError(f"--batch-manifest: the images lie in more than {MOST_BUCKETS} buckets")
     return [
-        Bucket(row["bucket"], row["n"], row["bytes"] or 0, {name: row[name] or 0 for name in prices.classes},
+        Bucket(row["bucket"], row["n"], row["bytes"] or 0, {name: row[name] or 0 for name in prices.s3_move.classes},
                row["n"] - row["known"])
         for row in rows
     ]  # fmt: skip
@@ -135,25 +107,25 @@ def _copy(folder: str, bucket: str, file: TextIO) -> None:
 
 def move(found: list[Bucket], name: str, prices: Prices) -> Move:
     """What it saves and costs to move all objects from S3 Standard into the class of this name, a job a bucket."""
-    kind, count = prices.classes[name], sum(bucket.objects for bucket in found)
-    before = sum(bucket.bytes for bucket in found) / GB * prices.standard_usd_per_gb_month
+    kind, count = prices.s3_move.classes[name], sum(bucket.objects for bucket in found)
+    before = sum(bucket.bytes for bucket in found) / GB * prices.s3.storage_usd_per_gb_month
     known = count - sum(bucket.unknown for bucket in found)
     billed = sum(bucket.billed[name] for bucket in found) + known * kind.extra_bytes
     after = billed / GB * kind.usd_per_gb_month
-    after += known * kind.extra_standard_bytes / GB * prices.standard_usd_per_gb_month
+    after += known * kind.extra_standard_bytes / GB * prices.s3.storage_usd_per_gb_month
     return Move(before - after, _jobs(found, prices) + count / 1000 * kind.copy_usd_per_1000)
 
 
 def tagging(found: list[Bucket], prices: Prices) -> Move:
     """What it costs to put one tag on each object."""
     count = sum(bucket.objects for bucket in found)
-    return Move(-count / 10_000 * prices.tags_usd_per_10000_month,
-                _jobs(found, prices) + count / 1000 * prices.tag_usd_per_1000)  # fmt: skip
+    return Move(-count / 10_000 * prices.s3_move.tags_usd_per_10000_month,
+                _jobs(found, prices) + count / 1000 * prices.s3_move.tag_usd_per_1000)  # fmt: skip
 
 
 def _jobs(found: list[Bucket], prices: Prices) -> float:
     count = sum(bucket.objects for bucket in found)
-    return len(found) * prices.batch_usd_per_job + count / 1e6 * prices.batch_usd_per_million
+    return len(found) * prices.s3_move.batch_usd_per_job + count / 1e6 * prices.s3_move.batch_usd_per_million
 
 
 def told(found: list[Bucket], in_shards: int, prices: Prices) -> list[str]:
@@ -172,7 +144,7 @@ def told(found: list[Bucket], in_shards: int, prices: Prices) -> list[str]:
     )
     tags = tagging(found, prices)
     lines.append(f"  tagging them costs ${tags.usd_once:,.2f} once and ${-tags.usd_saved_per_month:,.2f} a month")
-    for name, kind in prices.classes.items():
+    for name, kind in prices.s3_move.classes.items():
         saves = move(found, name, prices)
         days = f"kept for {kind.min_days:.0f} days at least"
         if saves.usd_saved_per_month <= 0:
@@ -185,29 +157,3 @@ def told(found: list[Bucket], in_shards: int, prices: Prices) -> list[str]:
         )
     lines.append(f"  from S3 Standard, at the prices of conf/prices.yaml ({prices.region}, {prices.as_of}): check them")
     return lines
-
-
-def read_prices(text: str | None = None) -> Prices:
-    """The prices of conf/prices.yaml, beside the packages, or of a text like it. Raises ConfigError with all faults."""
-    if text is None:
-        text = config.conf_text("prices.yaml")
-    given, faults = yaml.safe_load(text), []
-
-    def number(of: Any, key: str, where: str) -> float:
-        value = of.get(key) if isinstance(of, Mapping) else None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            faults.append(f"{where}.{key} must be a number from 0 on, got {value!r}")
-            return 0.0
-        return float(value)
-
-    moves = given.get("s3_move", {})
-    classes = {
-        name: StorageClass(*(number(kind, key, f"s3_move.classes.{name}") for key in StorageClass.__dataclass_fields__))
-        for name, kind in moves.get("classes", {}).items()
-    }
-    standard = number(given.get("s3"), "storage_usd_per_gb_month", "s3")
-    once = {name: number(moves, name, "s3_move") for name in _ONCE}
-    prices = Prices(str(given.get("as_of")), str(given.get("region")), standard, classes=classes, **once)
-    if faults:
-        raise ConfigError("conf/prices.yaml: " + "; ".join(faults))
-    return prices

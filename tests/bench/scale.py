@@ -9,11 +9,11 @@ CPU times are those of conf/measured.yaml. Nothing is run.
 import sys
 from pathlib import Path
 
-from emr.costs import prices as price_file
 from emr.costs import stage_work
-from emr.costs.prices import Prices
 from emr.costs.stage_work import DIMENSION, Measured
 from jobs import config
+from jobs.cleaning import prices as price_file
+from jobs.cleaning.prices import Prices
 from udfs.vectors import cells, recall, search
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -50,9 +50,9 @@ def table(*rows: tuple[object, ...]) -> str:
 
 def page(measured: Measured, prices: Prices) -> str:
     settings = config.load().neighbours
-    node = prices.instances[prices.cpu]
+    node = prices.instances[prices.fleets.cpu]
     dollars = (node.usd_per_hour + node.emr_usd_per_hour) / node.vcpus / 3600
-    speed = node.vcpu_speed * prices.assumptions["utilisation"]
+    speed = node.vcpu_speed * prices.assumptions.utilisation
     plans = [stage_work.search_plan(images, settings) for images in SIZES]
     largest = plans[-1]
     layouts = [(count, min(count.bit_length() - 1, cells.MOST_PROBES)) for count in CELLS]
@@ -65,7 +65,7 @@ def page(measured: Measured, prices: Prices) -> str:
         near=search.NEAR,
         draws=DRAWS,
         pair_recall=f"{measured.neighbours.pair_recall:.2%}".replace("%", " %"),
-        node=prices.cpu,
+        node=prices.fleets.cpu,
         shuffle=quantity(largest.shuffle_bytes, "B"),
         centres=largest.cells,
         centre_bytes=quantity(largest.cells * DIMENSION * 4, "B"),

@@ -38,7 +38,7 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(given))
     with pytest.raises(ConfigError) as caught:
         hardware.load(file)
-    faults = ("instances.g6.xlarge.vcpu is unknown", "c99.large", "kinds.gpu.executor.cores", "spark.task.maxFailures")
+    faults = ("unknown key instances.g6.xlarge.vcpu", "c99.large", "kinds.gpu.executor.cores", "spark.task.maxFailures")
     for told in (*faults, "limits.idle_s is missing"):
         assert told in str(caught.value), told
 

@@ -14,7 +14,8 @@ from botocore.session import Session
 from botocore.validate import ParamValidator
 
 from emr import cluster, serverless
-from emr.costs import hardware, prices
+from emr.costs import hardware
+from jobs.cleaning import prices
 from tests.emr import plans
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,8 +101,8 @@ def test_first_types_are_those_priced(kind: str) -> None:
     """Catches an estimate for other instances than those that are asked for, and a type without a price."""
     shapes, priced = hardware.load(), prices.load()
     chosen = shapes.kinds[kind]
-    assert chosen.task[0] == (priced.gpu if kind == "gpu" else priced.cpu)
-    assert chosen.primary[0] == priced.primary
+    assert chosen.task[0] == (priced.fleets.gpu if kind == "gpu" else priced.fleets.cpu)
+    assert chosen.primary[0] == priced.fleets.primary
     assert {shapes.instances[chosen.task[0]].vcpus} == {priced.instances[chosen.task[0]].vcpus}
 
 

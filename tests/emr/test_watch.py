@@ -8,9 +8,9 @@ import pytest
 from imagesieve.__main__ import main
 
 from emr import watch
-from emr.costs import prices
 from emr.errors import AwsError
 from emr.watch import Step
+from jobs.cleaning import prices
 from tests.emr.account import BUCKET, INPUT, LAKE, Account
 from tests.emr.proxy import Proxy, Request, Response
 from tests.emr.test_submit import jobs_run_on, release_known_to_moto
@@ -71,7 +71,7 @@ def test_cost_so_far(cluster: str, proxy: Proxy, capsys: pytest.CaptureFixture[s
     known = prices.load()
     first, task = known.instances["m7i.xlarge"], known.instances["c7a.4xlarge"]
     usd = 3 * (first.usd_per_hour + first.emr_usd_per_hour)
-    usd += task.usd_per_hour * (1 - known.assumptions["spot_discount"]) + task.emr_usd_per_hour
+    usd += task.usd_per_hour * (1 - known.assumptions.spot_discount) + task.emr_usd_per_hour
     text = capsys.readouterr().out
     assert f"cost so far: {usd:,.2f} USD" in text
     assert "the cost of c99.metal is not counted" in text

@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from emr.command import main
-from emr.costs import cost, cost_page, prices, stage_work
+from emr.costs import cost, cost_page, stage_work
+from jobs.cleaning import prices
 from jobs.errors import ConfigError
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "cost.md"
 MEASURED = stage_work.Measured(
-    as_of="2026-01-03",
+    as_of=datetime.date(2026, 1, 3),
     machine="2 cores",
     embed=stage_work.Embed(
         cpu_ms=4.0,
@@ -58,6 +59,10 @@ def given() -> dict[str, Any]:
             "spot_discount": 0.6, "utilisation": 1.0, "start_hours": 0.0, "within_hours": 10, "disk_gb": 20,
             "disk_slack": 1.0, "range_bytes": 8_000_000, "shard_passes": 2, "keys_per_list": 1000,
             "table_puts_per_1000": 2, "table_gets_per_1000": 4,
+        },
+        "s3_move": {
+            "batch_usd_per_job": 0.25, "batch_usd_per_million": 1, "tag_usd_per_1000": 0.005,
+            "tags_usd_per_10000_month": 0.01, "classes": {},
         },
         "claim": {"images": 1e9, "usd": 200, "hours": 24, "source": "somebody"},
     }  # fmt: skip
@@ -266,7 +271,7 @@ MISSING = object()
         (("fleets", "cpu"), "g", "fleets.cpu must be an instance of kind cpu, got 'g'"),
         (("assumptions", "utilisation"), 1.5, "assumptions.utilisation must be 0..1, got 1.5"),
         (("assumptions", "within_hours"), True, "assumptions.within_hours must be a number, got True"),
-        (("assumptions", "discount"), 0.5, "assumptions.discount is unknown; there are spot_discount, "),
+        (("assumptions", "discount"), 0.5, "unknown key assumptions.discount (there are spot_discount, "),
         (("as_of",), "today", "as_of must be a date such as 2026-11-21, got 'today'"),
         (("instances",), [1], "instances must be a section, got [1]"),
     ],

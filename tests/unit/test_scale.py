@@ -2,8 +2,9 @@
 
 import pytest
 
-from emr.costs import prices, stage_work
+from emr.costs import stage_work
 from jobs import config
+from jobs.cleaning import prices
 from tests.bench import scale
 
 

@@ -29,7 +29,7 @@ def _whole(low: int, high: int, of: str = "") -> Any:
     return made(lambda value: _number(value, int, low, high), must)
 
 
-def _number(value: Any, kind: type, low: float, high: float) -> Any:
+def _number(value: Any, kind: Any, low: float, high: float) -> Any:
     """Also refuses true, .nan and .inf. Raises ValueError."""
     if not isinstance(value, kind) or isinstance(value, bool) or not low <= value <= high:
         raise ValueError
@@ -41,7 +41,7 @@ def _colour(low: float, why: str = "") -> Any:
 
     def make(value: Any) -> tuple[float, ...]:
         numbers = value if isinstance(value, list) and len(value) == 3 else [value] * 3
-        return tuple(float(_number(number, int | float, low, 255)) for number in numbers)  # type: ignore[arg-type]
+        return tuple(float(_number(number, int | float, low, 255)) for number in numbers)
 
     return made(make, f"must be one number or three, {low:g}..255{why}")
 
