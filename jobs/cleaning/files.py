@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from jobs.errors import InputError
 from udfs.errors import ImageError
 from udfs.stores import objects, ranges, uris
-from udfs.stores.ranges import Limits
+from udfs.stores.s3_objects import Limits
 
 ENDINGS = (".parquet", ".csv", ".jsonl")
 ROWS = 65_536  # of a batch and of a Parquet row group: about 10 MB

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
-from udfs.errors import CORRUPT, TOO_MANY_BYTES, TRUNCATED, ImageError
-from udfs.stores import parquet_rows, ranges, s3, shards, uris
+from udfs.errors import CORRUPT, TRUNCATED, ImageError
+from udfs.stores import parquet_rows, ranges, shards, uris
 from udfs.stores.listing import Listed, Stat, list_files, stat
-from udfs.stores.ranges import Limits
-from udfs.stores.s3 import StoreError
+from udfs.stores.s3_objects import Limits, S3Object, too_large
 
 if TYPE_CHECKING:
-    from obstore.store import S3Store
+    pass
 
 __all__ = ["Limits", "Listed", "Reference", "Stat", "fetch", "fetch_all", "list_files", "stat"]
 
@@ -145,7 +144,7 @@ class _Window:
             self._held -= size
 
 
-def _ahead(store: "S3Store", bucket: str, key: str, limits: Limits, window: _Window) -> bytes | ImageError | None:
+def _ahead(found: S3Object, window: _Window) -> bytes | ImageError | None:
     """In a thread of the pool: an object's bytes, counted by the window; None where they did not fit in."""
     admitted = 0
 
@@ -156,7 +155,7 @@ def _ahead(store: "S3Store", bucket: str, key: str, limits: Limits, window: _Win
         return fits
 
     try:
-        data = _read_object(store, bucket, key, limits, admit)
+        data = found.whole(admit)
     except ImageError as error:
         window.release(admitted)
         return error
@@ -181,18 +180,15 @@ def _starter(
 ) -> "Callable[[list[Reference], bool], _Read | None]":
     """A function that begins to read a group, where a thread of the pool has to; None where the window has no room for
     it. Its second argument: begin even so."""
-    stores: dict[str, S3Store] = {}
 
     def begin(group: list[Reference], even_so: bool) -> _Read | None:
         first = group[0]
         if first.shard is None:
             if not uris.is_s3(first.uri) or shards.is_shard(first.uri):
                 return _Read(group, 0, None)
-            bucket, key = uris.split_s3(first.uri)
-            if bucket not in stores:
-                stores[bucket] = s3.store(bucket, limits.timeout_s, limits.retries)
+            found = S3Object(first.uri, limits)
             window.begin()
-            return _Read(group, 0, pool.submit(_ahead, stores[bucket], bucket, key, limits, window))
+            return _Read(group, 0, pool.submit(_ahead, found, window))
         size = _span(group) if _is_joint(first) and _fault(first, limits) is None else 0
         if not size:
             return _Read(group, 0, None)
@@ -273,13 +269,13 @@ def _fault(one: Reference, limits: Limits) -> ImageError | None:
         return None
     if one.size_bytes is None or one.size_bytes < 0:
         return ImageError(CORRUPT, "no length in the shard")
-    return _too_large(one.size_bytes, limits.max_bytes) if one.size_bytes > limits.max_bytes else None
+    return too_large(one.size_bytes, limits.max_bytes) if one.size_bytes > limits.max_bytes else None
 
 
 def _range_ahead(shard: str, start: int, length: int, limits: Limits) -> memoryview | ImageError:
     """In a thread of the pool."""
     try:
-        return ranges.read_range(shard, start, length, limits)
+        return S3Object(shard, limits).part(start, length)
     except ImageError as error:
         return error
 
@@ -340,41 +336,13 @@ def _read_alone(uri: str, limits: Limits) -> bytes:
         raise shards.why(uri, limits)
     if not uris.is_s3(uri):
         return _read_file(uri, limits.max_bytes)
-    bucket, key = uris.split_s3(uri)
-    data = _read_object(s3.store(bucket, limits.timeout_s, limits.retries), bucket, key, limits, _always)
-    return b"" if data is None else data
-
-
-def _always(_size: int) -> bool:
-    return True
-
-
-def _read_object(store: "S3Store", bucket: str, key: str, limits: Limits, admit: Callable[[int], bool]) -> bytes | None:
-    """An object's bytes. admit is asked once its size is known and nothing of it is read; None where it says no."""
-    import obstore
-
-    try:
-        if s3.has_path(key):
-            answer = obstore.get(store, key)
-            size = answer.meta["size"]  # its Content-Length: more than that is not read, less is an error
-            if size > limits.max_bytes:
-                raise _too_large(size, limits.max_bytes)
-            return answer.bytes().to_bytes() if admit(size) else None
-        found = s3.client(limits.timeout_s / 2, limits.retries).get_object(Bucket=bucket, Key=key)
-        with found["Body"] as body:
-            if found["ContentLength"] > limits.max_bytes:
-                raise _too_large(found["ContentLength"], limits.max_bytes)
-            return bytes(body.read()) if admit(found["ContentLength"]) else None
-    except (ImageError, StoreError):
-        raise
-    except Exception as error:
-        raise ranges.as_image_error(error) from error
+    return S3Object(uri, limits).whole() or b""
 
 
 def _read_file(uri: str, max_bytes: int) -> bytes:
     with ranges.open_local(uri) as (file, size):
         if size > max_bytes:
-            raise _too_large(size, max_bytes)
+            raise too_large(size, max_bytes)
         return _read_to_end(file, size, max_bytes)
 
 
@@ -390,9 +358,5 @@ def _read_to_end(file: int, size: int, max_bytes: int) -> bytes:
         parts.append(data)
         total += len(data)
     if total > max_bytes:
-        raise _too_large(total, max_bytes)
+        raise too_large(total, max_bytes)
     return b"".join(parts)
-
-
-def _too_large(size: int, max_bytes: int) -> ImageError:
-    return ImageError(TOO_MANY_BYTES, f"{size} bytes, more than {max_bytes}")

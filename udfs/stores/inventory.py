@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from udfs.errors import ImageError
 from udfs.stores import listing, ranges, shards
-from udfs.stores.ranges import Limits
+from udfs.stores.s3_objects import Limits
 
 ROWS_OUT = 10_000
 _BLOCK = 1 << 20  # bytes of a CSV file that are taken apart at once

@@ -7,8 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from udfs.stores import ranges, s3, uris
-from udfs.stores.ranges import Limits
-from udfs.stores.s3 import StoreError
+from udfs.stores.s3_objects import Limits, S3Object
 
 if TYPE_CHECKING:
     pass
@@ -45,19 +44,8 @@ def stat(uri: str, limits: Limits | None = None) -> Stat:
         if not modes.S_ISREG(found.st_mode):
             raise ranges.not_a_file(found.st_mode)
         return _stat(found)
-    bucket, key = uris.split_s3(uri)
-    import obstore
-
-    try:
-        if s3.has_path(key):
-            meta = obstore.head(s3.store(bucket, limits.timeout_s, limits.retries), key)
-            return Stat(meta["size"], _unquoted(meta["e_tag"]), meta["last_modified"].astimezone(UTC))
-        head = s3.client(limits.timeout_s / 2, limits.retries).head_object(Bucket=bucket, Key=key)
-        return Stat(head["ContentLength"], _unquoted(head.get("ETag")), head["LastModified"].astimezone(UTC))
-    except StoreError:
-        raise
-    except Exception as error:
-        raise ranges.as_image_error(error) from error
+    head = S3Object(uri, limits).head()
+    return Stat(head.size, _unquoted(head.etag), head.modified_at.astimezone(UTC))
 
 
 def list_files(root: str, batch: int = 1000) -> Iterator[list[Listed]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from udfs.errors import CORRUPT, EMPTY, NOT_FOUND, TOO_MANY_BYTES, ImageError
 from udfs.stores import ranges
-from udfs.stores.ranges import Limits
+from udfs.stores.s3_objects import Limits, as_image_error
 from udfs.stores.tar import MAX_LABEL, Member
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Rows:
 
     def read(self, number: int) -> bytes:
         """The bytes of a row. Raises ImageError: empty, too_many_bytes, corrupt, not_found (no such row), and as
-        udfs.stores.ranges.read_range. Raises StoreError without credentials."""
+        udfs.stores.s3_objects.S3Object. Raises StoreError without credentials."""
         if self._unusable is not None:
             raise self._unusable
         if self._parquet is None:
@@ -209,7 +209,7 @@ def _explained(file: BinaryIO) -> Iterator[None]:
         if isinstance(beneath, ImageError):
             raise beneath from error
         if isinstance(error, OSError) and error.errno is not None:
-            raise ranges.as_image_error(error) from error
+            raise as_image_error(error) from error
         raise ImageError(CORRUPT, f"not readable as Parquet: {error}") from error
 
 

@@ -10,61 +10,14 @@ import os
 import stat as modes
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from udfs.errors import FETCH_FAILED, TRUNCATED, ImageError
 from udfs.stores import s3, uris
-from udfs.stores.s3 import StoreError
+from udfs.stores.s3_objects import Limits, S3Object
 
 AHEAD = 8 << 20  # bytes of one request of a file that is read on and on; at most two are held
 FIRST = 64 << 10  # bytes of a request after a jump: a tar header, or a Parquet footer
-
-
-@dataclass(frozen=True)
-class Limits:
-    """max_bytes: of one image. timeout_s: of one read from S3 with all its retries. retries: of one read from S3."""
-
-    max_bytes: int = 100_000_000
-    timeout_s: float = 60.0
-    retries: int = 5
-
-
-def read_range(uri: str, start: int, length: int, limits: Limits) -> memoryview:
-    """Bytes start … start + length - 1 of an S3 object by one GET; fewer where it ends before, none at its end.
-
-    Raises ImageError: not_found, access_denied, timeout, fetch_failed. Raises StoreError without credentials."""
-    if length <= 0:
-        return memoryview(b"")
-    bucket, key = uris.split_s3(uri)
-    import obstore
-
-    try:
-        if s3.has_path(key):
-            store = s3.store(bucket, limits.timeout_s, limits.retries)
-            data = memoryview(obstore.get_range(store, key, start=start, length=length))
-        else:
-            client = s3.client(limits.timeout_s / 2, limits.retries)
-            with client.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{start + length - 1}")["Body"] as body:
-                data = memoryview(body.read(length + 1))
-    except StoreError:
-        raise
-    except Exception as error:
-        if _is_beyond_the_end(error):
-            return memoryview(b"")
-        raise as_image_error(error) from error
-    if len(data) > length:  # a server that does not know ranges
-        raise ImageError(FETCH_FAILED, f"{len(data)} bytes came for a range of {length}")
-    return data
-
-
-def as_image_error(error: Exception) -> ImageError:
-    """The ImageError for an error of obstore, boto3 or the system; any other error is a bug and is raised again."""
-    from obstore.exceptions import BaseError
-
-    if isinstance(error, BaseError | OSError) or s3.is_aws_error(error):
-        return s3.image_error(error)
-    raise error
 
 
 def not_a_file(mode: int) -> ImageError:
@@ -117,7 +70,7 @@ def open_file(uri: str, size: int | None, limits: Limits) -> "Iterator[tuple[Bin
             yield stream, found
         return
     if size is None:
-        size = _size(uri, limits)
+        size = S3Object(uri, limits).head().size
     opened = RangeFile(uri, size, limits)
     with contextlib.closing(opened):
         yield cast(BinaryIO, opened), size
@@ -125,12 +78,12 @@ def open_file(uri: str, size: int | None, limits: Limits) -> "Iterator[tuple[Bin
 
 class RangeFile(io.RawIOBase):
     """An S3 object of a known size as a file. What is asked for after a jump is asked for alone; where reading goes on,
-    requests double up to AHEAD, and then the next is on its way while one is read. Raises as read_range; the latest
+    requests double up to AHEAD, and then the next is on its way while one is read. Raises as S3Object; the latest
     such error is kept in `error`, for a library that puts its own in its place."""
 
     def __init__(self, uri: str, size: int, limits: Limits) -> None:
         super().__init__()
-        self._uri, self._size, self._limits = uri, size, limits
+        self._object, self._size = S3Object(uri, limits), size
         self._at = 0
         self._start = 0  # of what is held
         self._held = memoryview(b"")
@@ -218,7 +171,7 @@ class RangeFile(io.RawIOBase):
             if not self._start <= self._at < self._start + len(self._held):
                 length = max(wanted, self._chunk) if not announced else self._chunk
                 stop = min(self._at + min(length, AHEAD), self._known_end if announced else self._size)
-                self._start, self._held = self._at, read_range(self._uri, self._at, stop - self._at, self._limits)
+                self._start, self._held = self._at, self._object.part(self._at, stop - self._at)
                 if len(self._held) < stop - self._at:
                     raise ImageError(TRUNCATED, f"{self._size} bytes long when it was listed, shorter now")
         except ImageError as error:
@@ -233,29 +186,7 @@ class RangeFile(io.RawIOBase):
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         length = min(AHEAD, end - start)
-        self._next = start, self._pool.submit(read_range, self._uri, start, length, self._limits)
-
-
-def _size(uri: str, limits: Limits) -> int:
-    import obstore
-
-    bucket, key = uris.split_s3(uri)
-    try:
-        if s3.has_path(key):
-            return int(obstore.head(s3.store(bucket, limits.timeout_s, limits.retries), key)["size"])
-        return int(s3.client(limits.timeout_s / 2, limits.retries).head_object(Bucket=bucket, Key=key)["ContentLength"])
-    except StoreError:
-        raise
-    except Exception as error:
-        raise as_image_error(error) from error
-
-
-def _is_beyond_the_end(error: Exception) -> bool:
-    from obstore.exceptions import GenericError
-
-    # obstore has no kind of error for it.
-    said = isinstance(error, GenericError) and "status code: 416 " in str(error)[:1000]
-    return said or s3.aws_code(error)[1] == 416
+        self._next = start, self._pool.submit(self._object.part, start, length)
 
 
 _KINDS: dict[str, Callable[[int], bool]] = {

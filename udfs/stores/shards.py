@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from udfs.errors import CORRUPT, TRANSIENT, TRUNCATED, ImageError
 from udfs.stores import parquet_rows, ranges, tar, uris
-from udfs.stores.ranges import Limits
+from udfs.stores.s3_objects import Limits
 from udfs.stores.tar import Member
 
 KINDS = ("tar", "parquet")  # endings
