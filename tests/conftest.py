@@ -19,6 +19,7 @@ ENGINE = os.environ.get("IMAGESIEVE_TEST_ENGINE") or ("sail" if importlib.util.f
 # What is of Spark's own: its plans, GraphFrames, profiles of stages.
 spark_only = pytest.mark.skipif(ENGINE != "spark", reason="is of Spark: make test-spark")
 sail_only = pytest.mark.skipif(ENGINE != "sail", reason="is of the embedded engine: make test")
+MASTER = ["--set", "spark.master=local[2]"] if ENGINE == "spark" else []  # of a process of its own
 FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"] if ENGINE == "spark" else []
 
 

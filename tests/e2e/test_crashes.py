@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MASTER
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 
@@ -37,7 +38,7 @@ def test_a_crash_and_a_hang_cost_one_image_each(tmp_path: Path) -> None:
     images.write(tmp_path / "path", {"simplejpeg.py": DECODER.encode()})
     lake = tmp_path / "lake"
     ended = lakes.process(
-        "run", folder, "--lake", lake, "--set", "embed.decode_timeout_s=1", "--set", "spark.master=local[2]",
+        "run", folder, "--lake", lake, "--set", "embed.decode_timeout_s=1", *MASTER,
         cwd=tmp_path, env={"PYTHONPATH": f"{tmp_path / 'path'}:{ROOT}"},
     )  # fmt: skip
     assert ended.code == 0, ended.err

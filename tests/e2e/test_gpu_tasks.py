@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.engines.spark_versions import RELEASE
+from tests.conftest import spark_only
 from tests.e2e import lakes
 from tests.e2e.lakes import ROOT
 
@@ -69,6 +70,7 @@ def told(folder: Path, amount: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@spark_only
 @pytest.mark.skipif(RELEASE == "3.5", reason="Spark 3.5 has no resources of one stage for mapInArrow")
 def test_tasks_of_embed_get_a_gpu_each_and_others_none(tmp_path: Path) -> None:
     """Tasks that all take the first GPU, or stages without need of one that wait for it."""
@@ -76,6 +78,7 @@ def test_tasks_of_embed_get_a_gpu_each_and_others_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@spark_only
 @pytest.mark.skipif(RELEASE != "3.5", reason="later versions have resources of one stage")
 def test_spark_3_asks_for_the_setting(tmp_path: Path) -> None:
     """An embed stage that runs without the GPUs that its executors have."""
@@ -85,6 +88,7 @@ def test_spark_3_asks_for_the_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@spark_only
 def test_the_cluster_gives_gpus_to_tasks(tmp_path: Path) -> None:
     """The settings of `emr submit`, on both versions: tasks that get no GPU or share one, a profile on top of them."""
     assert told(tmp_path, "1") == {"runtime": "torch", "embed": ["0", "1"], "others": ["0", "1"]}

@@ -16,10 +16,11 @@ import pytest
 from emr.packages.package import build_zip
 from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
+from tests.conftest import spark_only
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, spark_only]
 
 COUNT = 240  # images: enough for a stage to have a middle
 # Each stage with so little in a task that there are tasks to lose; neighbours by cells, with shuffles.

@@ -17,11 +17,13 @@ from jobs.demo.plant import plant
 from jobs.demo.running import FALSE_AT_MOST, FOUND_AT_LEAST, LAYOUT
 from jobs.engines.spark_versions import JARS, RELEASE
 from tests import standalone
+from tests.conftest import spark_only
 from tests.e2e import images, lakes
 from tests.e2e.lakes import ROOT
 
 pytestmark = [
     pytest.mark.slow,
+    spark_only,
     pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the environment is of Python 3.11"),
 ]
 
