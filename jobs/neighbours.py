@@ -37,7 +37,10 @@ from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.vectors import cell_packs, cells, packs
 from udfs.vectors.cell_packs import Images, Repeated
+from udfs.vectors.cells import to_cells
 from udfs.vectors.cosine import Ids, Vectors
+from udfs.vectors.merge import merge_lists
+from udfs.vectors.search import exact_lists, repeated_lists, search_cells
 
 JOB = "neighbours"
 BROADCAST_IMAGES = 1_000_000  # up to so many, each task gets all ids (about 40 MB), and no vector is shuffled for them
@@ -93,19 +96,19 @@ def found_lists(context: Context, search: Search) -> DataFrame:
     settings, dimension = context.config.neighbours, search.centres.shape[1]
     hashed = step(
         search.images,
-        cell_packs.to_cells(search.centres, search.layout.probes, search.repeated, _asked_cells(search)),
+        to_cells(search.centres, search.layout.probes, search.repeated, _asked_cells(search)),
         cell_packs.IMAGES,
     )
     lists = met(
         hashed,
         search.layout.cells,
-        cell_packs.search_cells(settings.k, dimension, settings.exact_images, settings.fine_probes, search.buckets),
+        search_cells(settings.k, dimension, settings.exact_images, settings.fine_probes, search.buckets),
         cell_packs.LISTS,
     )
     if len(search.repeated.vectors):
-        rest = cell_packs.repeated_lists(search.centres, search.repeated, search.buckets)
+        rest = repeated_lists(search.centres, search.repeated, search.buckets)
         lists = lists.unionByName(step(search.images, rest, cell_packs.LISTS))
-    return met(lists, search.buckets, cell_packs.merge_lists(settings.k), cell_packs.MERGED)
+    return met(lists, search.buckets, merge_lists(settings.k), cell_packs.MERGED)
 
 
 def _asked_cells(search: Search) -> Ids | None:
@@ -114,8 +117,8 @@ def _asked_cells(search: Search) -> Ids | None:
         return None
     asking = search.images.where("asks = 1")
     nobody = Repeated.none(search.centres.shape[1])
-    to_cells = cell_packs.to_cells(search.centres, search.layout.probes, nobody, None)
-    places = step(asking, to_cells, cell_packs.IMAGES).select(packs.PLACE).distinct().collect()  # at most all cells
+    assign = to_cells(search.centres, search.layout.probes, nobody, None)
+    places = step(asking, assign, cell_packs.IMAGES).select(packs.PLACE).distinct().collect()  # at most all cells
     return np.flatnonzero(np.isin(packs.place_names(search.layout.cells), [row[0] for row in places]))
 
 
@@ -291,8 +294,8 @@ def _recall(context: Context, search: Search) -> Counts:
     drawn = search.images.select("image_id", "content_key").orderBy(F.desc("content_key"), F.desc("image_id"))
     ids = drawn.limit(settings.recall_images).select("image_id")
     queries = collected(search.images.join(small(ids), "image_id"))
-    exact = step(search.images, cell_packs.exact_lists(queries, settings.k, 1), cell_packs.LISTS)
-    best = met(exact, 1, cell_packs.merge_lists(settings.k), cell_packs.MERGED)
+    exact = step(search.images, exact_lists(queries, settings.k, 1), cell_packs.LISTS)
+    best = met(exact, 1, merge_lists(settings.k), cell_packs.MERGED)
     truth = recall.compared(queries, best, lake.read("neighbours"), settings.k, near_rule(context.config))
     at_k, of_pairs = truth.at_k(), truth.of_pairs()
     context.reporter.stage(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.vectors.cosine import Vectors
+from udfs.vectors import packs
+from udfs.vectors.cell_packs import Batches, Repeated, Step, blocks
+from udfs.vectors.cosine import Ids, Vectors
 
 FLAT = 512  # centres that are searched one by one; more are searched through parents
 PARENTS = 8  # of the nearest ones the centres are looked at
@@ -166,3 +168,26 @@ class CellIndex:
             cells[rows, slots, : best.shape[1]] = children[best]
         best = _best(cosines.reshape(len(vectors), -1), probes)
         return np.take_along_axis(cells.reshape(len(vectors), -1), best, axis=1)
+
+
+def to_cells(centres: Vectors, probes: int, repeated: Repeated, wanted: Ids | None) -> Step:
+    """Maps images to IMAGES, each to its `probes` nearest cells, of which only the wanted ones if they are given.
+
+    Those of a repeated kind that are not the first go nowhere."""
+
+    def run(batches: Batches) -> Batches:
+        index = CellIndex(centres)
+        names = packs.place_names(len(centres))
+        for images in blocks(batches):
+            cells = index.nearest(images.vectors, probes)
+            goes = np.repeat((repeated.kinds(images) < 0)[:, np.newaxis], cells.shape[1], axis=1) & (cells >= 0)
+            if wanted is not None:
+                goes &= np.isin(cells, wanted)
+            rows, slots = np.nonzero(goes)
+            if len(rows):
+                yield packs.pack(names[cells[rows, slots]], {
+                    "ids": images.ids[rows], "keys": images.keys[rows], "cells": cells[rows, 0],
+                    "asks": images.asks[rows], "vectors": packs.halved(images.vectors)[rows],
+                })  # fmt: skip
+
+    return run

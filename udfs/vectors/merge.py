@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
+from udfs.vectors import packs
+from udfs.vectors.cell_packs import MERGED, NOBODY, ROWS_AT_ONCE, Batches, Step
 from udfs.vectors.cosine import DECIMALS, Ids, Values
 
 ID_BITS = 43  # of an image_id: 8.8e12 images
@@ -43,3 +48,42 @@ def merged(pairs: Pairs, k: int) -> Pairs:
     rows = rows[order]
     order = order[np.arange(len(rows)) - np.searchsorted(rows, rows) < k]
     return Pairs(pairs.rows[order], pairs.others[order], pairs.other_keys[order], pairs.cosines[order])
+
+
+def merge_lists(k: int) -> Step:
+    """Maps LISTS, ordered by place, to MERGED: one row for each image, its k nearest of all lists, nearest first."""
+
+    def run(batches: Batches) -> Batches:
+        for _, parts in packs.by_place(batches):
+            ids, first, rows = np.unique(packs.joined(parts["ids"], np.int64), return_index=True, return_inverse=True)
+            keys = packs.joined(parts["keys"], np.int64)[first]
+            cells = packs.joined(parts["cells"], np.int32)[first]
+            others = packs.joined(parts["others"], np.int64, k)
+            row, slot = np.nonzero(others != NOBODY)
+            pairs = Pairs(
+                rows[row],
+                others[row, slot],
+                packs.joined(parts["other_keys"], np.int64, k)[row, slot],
+                packs.joined(parts["cosines"], np.float64, k)[row, slot],
+            )
+            parts.clear()
+            best = merged(pairs, k)
+            ends = np.concatenate([[0], np.cumsum(np.bincount(best.rows, minlength=len(ids)))]).astype(np.int32)
+            lists = [
+                pa.ListArray.from_arrays(pa.array(ends), pa.array(values), type=MERGED.field(name).type)
+                for name, values in (("neighbour_ids", best.others), ("cosines", best.cosines))
+            ]
+            table = pa.Table.from_arrays([pa.array(ids), pa.array(keys), pa.array(cells), *lists], schema=MERGED)
+            yield from table.to_batches(max_chunksize=ROWS_AT_ONCE)
+
+    return run
+
+
+def as_lists(count: int, k: int, pairs: Pairs) -> dict[str, NDArray[Any]]:
+    """(count, k) others, other_keys and cosines; NOBODY where there are fewer. pairs: by row, nearest first."""
+    others, keys = np.full((count, k), NOBODY, np.int64), np.zeros((count, k), np.int64)
+    cosines = np.zeros((count, k), np.float64)
+    slots = np.arange(len(pairs.rows)) - np.searchsorted(pairs.rows, pairs.rows)
+    others[pairs.rows, slots], keys[pairs.rows, slots] = pairs.others, pairs.other_keys
+    cosines[pairs.rows, slots] = pairs.cosines
+    return {"others": others, "other_keys": keys, "cosines": cosines}

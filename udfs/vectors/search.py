@@ -9,8 +9,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.vectors import packs
+from udfs.vectors.cell_packs import Batches, Images, Repeated, Step, blocks, bucket_of
 from udfs.vectors.cells import CellIndex, train_centres
 from udfs.vectors.cosine import DECIMALS, Vectors, cosine_pairs
+from udfs.vectors.merge import Pairs, as_lists, merged
 
 SLACK = 1e-5  # below the k-th float32 similarity, all are candidates: neither rounding nor ties can cost a neighbour
 BLOCK_ROWS = 1024  # queries multiplied at once: 1024 x 8192 float32 similarities are 32 MB
@@ -298,3 +301,84 @@ def _exactly(vectors: Vectors, pairs: tuple[Rows, Rows], k: int) -> Found:
     left, right, cosines = left[order], right[order], cosines[order]
     kept = np.arange(len(left)) - np.searchsorted(left, left) < k
     return Found(np.bincount(left[kept], minlength=len(vectors)), right[kept], cosines[kept])
+
+
+def search_cells(k: int, dimension: int, exact: int, fine_probes: int, buckets: int) -> Step:
+    """Maps IMAGES, ordered by place, to LISTS in buckets: the neighbours of each image among those of its cell."""
+
+    def run(batches: Batches) -> Batches:
+        for _, parts in packs.by_place(batches):
+            sizes = [len(part) // 8 for part in parts["ids"]]
+            ids, keys = packs.joined(parts["ids"], np.int64), packs.joined(parts["keys"], np.int64)
+            asks, cells = packs.joined(parts["asks"], np.bool_), packs.joined(parts["cells"], np.int32)
+            vectors = packs.whole(parts["vectors"], sizes, dimension)
+            parts.clear()
+            order = np.lexsort((ids, keys))  # so that nothing depends on the order in which packs arrive
+            ids, keys, cells = ids[order], keys[order], cells[order]
+            asks, vectors = asks[order], vectors[order]
+            found = nearest_among(vectors, asks, k, exact, fine_probes)
+            rows = np.repeat(np.arange(len(ids)), found.counts)
+            lists = as_lists(len(ids), k, Pairs(rows, ids[found.others], keys[found.others], found.cosines))
+            yield packs.pack(bucket_of(ids, buckets), {"ids": ids, "keys": keys, "cells": cells, **lists})
+
+    return run
+
+
+def repeated_lists(centres: Vectors, repeated: Repeated, buckets: int) -> Step:
+    """Maps images to LISTS: of each that is of a repeated kind and not the first, the first k of its kind."""
+
+    def run(batches: Batches) -> Batches:
+        index = CellIndex(centres)
+        k = repeated.ids.shape[1] - 1
+        norms = cosine_pairs(repeated.vectors, repeated.vectors)
+        for images in blocks(batches):
+            kinds = repeated.kinds(images)
+            rows = np.flatnonzero((kinds >= 0) & images.asks)
+            if len(rows):
+                kind = kinds[rows]
+                yield packs.pack(bucket_of(images.ids[rows], buckets), {
+                    "ids": images.ids[rows], "keys": images.keys[rows],
+                    "cells": index.nearest(images.vectors[rows], 1)[:, 0],
+                    "others": repeated.ids[kind, :k], "other_keys": repeated.keys[kind, :k],
+                    "cosines": np.repeat(norms[kind][:, np.newaxis], k, axis=1),
+                })  # fmt: skip
+
+    return run
+
+
+def exact_lists(queries: Images, k: int, buckets: int) -> Step:
+    """Maps images to LISTS: the k nearest of each query among all images of the task."""
+
+    def run(batches: Batches) -> Batches:
+        count = len(queries.ids)
+        best = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+        lowest = np.full(count, UNKNOWN)
+        for images in blocks(batches):
+            cosines = queries.vectors @ images.vectors.T
+            at_least = lowest
+            if lowest.min() == UNKNOWN:  # some have no k yet
+                wanted = min(k + 1, len(images.ids))  # one more, for the query itself
+                here = np.partition(cosines, len(images.ids) - wanted, axis=1)[:, len(images.ids) - wanted]
+                at_least = np.maximum(lowest, here)
+            rows, columns = np.nonzero(cosines >= (at_least - SLACK).astype(np.float32)[:, np.newaxis])
+            other = images.ids[columns] != queries.ids[rows]
+            rows, columns = rows[other], columns[other]
+            exactly = cosine_pairs(queries.vectors[rows], images.vectors[columns])
+            best = merged(
+                Pairs(
+                    np.concatenate([best.rows, rows]),
+                    np.concatenate([best.others, images.ids[columns]]),
+                    np.concatenate([best.other_keys, images.keys[columns]]),
+                    np.concatenate([best.cosines, exactly]),
+                ),
+                k,
+            )
+            full = np.flatnonzero(np.bincount(best.rows, minlength=count) == k)
+            lowest[full] = best.cosines[np.searchsorted(best.rows, full, side="right") - 1]
+        lists = as_lists(count, k, best)
+        nowhere = np.full(count, -1, np.int32)
+        yield packs.pack(
+            bucket_of(queries.ids, buckets), {"ids": queries.ids, "keys": queries.keys, "cells": nowhere, **lists}
+        )
+
+    return run
