@@ -27,32 +27,41 @@ ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 SHOWN = 100  # characters of a split that a note repeats
 
 
-def corrupted_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
-    """Images whose bytes are no image. What could not be fetched says nothing of the image: it stays in `failures`.
+# Of failures: the bytes are broken, or no image at all.
+SPOILT = ("empty", "not_an_image", "truncated", "corrupt")
+# The image may be good, and was not read; and what would read it.
+UNREAD = {
+    "unsupported": "its format is not read here: convert it",
+    "too_many_pixels": "raise embed.max_pixels",
+    "too_many_bytes": "raise embed.max_bytes",
+    "crashed": "raise embed.decode_timeout_s, or try another version of its decoder",
+    "timeout": "run again, or raise embed.timeout_s",
+    "fetch_failed": "run again, or raise embed.retries",
+    "access_denied": "grant the right to read it",
+    "not_found": "it was gone when it was to be read: run again",
+}
+
+
+def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
+    """corrupted: the bytes are no image, or are damaged; to be removed. unread: the image may be good; to be looked at,
+    and the detail says what would read it.
 
     A broken shard stands for all that could not be read of it, but most of it may be good: it is to be looked at."""
-    spoilt = failures.where((F.col("stage") == embed.JOB) & F.col("error").isin(*SPOILT)).select("image_id")
-    rows = spoilt.join(images.select("image_id", is_broken_shard().alias("is_shard")), "image_id").withColumns(
-        {
-            "issue": F.lit(tables.CORRUPTED),
-            "score": F.lit(0.0),
-        }
+    failed = failures.where(F.col("stage") == embed.JOB).select("image_id", "error")
+    rows = failed.join(images.select("image_id", is_broken_shard().alias("is_shard")), "image_id")
+    spoilt = rows.where(F.col("error").isin(*SPOILT)).withColumns(
+        {"issue": F.lit(tables.CORRUPTED), "score": F.lit(0.0)}
     )
-    return issue_rows(rows.where(~F.col("is_shard")), "remove").unionByName(
-        issue_rows(rows.where("is_shard"), "review")
+    remedy = F.coalesce(*(F.when(F.col("error") == code, F.lit(text)) for code, text in UNREAD.items()))
+    unread = rows.where(F.col("error").isin(*UNREAD)).withColumns(
+        {"issue": F.lit(tables.UNREAD), "score": F.lit(0.0), "detail": remedy}
     )
-
-
-SPOILT = (
-    "empty",
-    "not_an_image",
-    "unsupported",
-    "truncated",
-    "corrupt",
-    "too_many_pixels",
-    "too_many_bytes",
-    "crashed",
-)
+    parts = (
+        issue_rows(spoilt.where(~F.col("is_shard")), "remove"),
+        issue_rows(spoilt.where("is_shard"), "review"),
+        issue_rows(unread, "review"),
+    )
+    return reduce(DataFrame.unionByName, parts)
 
 
 def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
@@ -111,7 +120,7 @@ def issues(context: Context) -> Counts:
         wrong = labels.where("flagged").select("image_id")
         parts = [
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
-            corrupted_issues(lake.read("failures"), images),
+            unreadable_issues(lake.read("failures"), images),
             duplicate_issues(copies, duplicates),
             outliers.outlier_issues(scores, limits.outlier),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),

@@ -53,7 +53,7 @@ def write(context: Context, report_uri: str) -> Counts:
     summary = report_rows.summarise(lake, context.config, [name for name in context.order if name != JOB])
     codes = {row["error"]: row["count"] for row in failures.groupBy("error").count().collect()}
     failure_rows = failures.orderBy("error", "image_id").limit(settings.images_per_issue).collect()
-    rows = report_rows.worst(issues.where(F.col("issue") != tables.CORRUPTED), settings.images_per_issue)
+    rows = report_rows.worst(issues.where(~F.col("issue").isin(*tables.WITHOUT_PICTURE)), settings.images_per_issue)
     clusters = report_rows.largest_clusters(lake.read("duplicates"), settings.images_per_issue)
     clusters_total = lake.read("duplicates").where("is_keeper").count()
     topics = report_topics.topic_rows(lake, settings.topics, settings.topic_images)

@@ -24,6 +24,7 @@ from jobs.engines.base import Table
 from udfs.images.rows import PROPERTIES
 
 CORRUPTED = "corrupted"
+UNREAD = "unread"
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"
 LEAK = "leak"
@@ -46,6 +47,7 @@ BLOCKY = "blocky"
 LOW_QUALITY = "low_quality"
 ISSUES = (
     CORRUPTED,
+    UNREAD,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
     LEAK,
@@ -67,6 +69,7 @@ ISSUES = (
     ODD_ASPECT_RATIO,
     GRAYSCALE,
 )
+WITHOUT_PICTURE = (CORRUPTED, UNREAD)
 SCORES = (
     "dark_score",
     "bright_score",

@@ -185,8 +185,8 @@ def _check(
     for name in [*names, *summary.issues]:
         if name not in ISSUES:
             raise ValueError(f"report: {name!r} is not a kind of issue, use one of {', '.join(ISSUES)}")
-    if "corrupted" in names:
-        raise ValueError("report: the page of corrupted images is made from the failures, leave its gallery out")
+    if {"corrupted", "unread"} & set(names):
+        raise ValueError("report: the page of unreadable images is made from the failures, leave their galleries out")
     if len(set(names)) < len(names):
         raise ValueError(f"report: one gallery for each kind of issue, got {', '.join(names)}")
     if summary.created_at.tzinfo is None:
@@ -226,7 +226,7 @@ def write_report(
     by_issue = {gallery.issue: gallery for gallery in galleries}
     linked = {issue: _page_name(issue, 1) for issue in ISSUES if issue in by_issue}
     if failures is not None:
-        linked["corrupted"] = _page_name("corrupted", 1)
+        linked["corrupted"] = linked["unread"] = _page_name("corrupted", 1)
     created_at = summary.created_at.astimezone(UTC)
     common: dict[str, Any] = {
         "summary": summary,

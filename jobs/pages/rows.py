@@ -73,7 +73,9 @@ def suggestions(issues: DataFrame, images: DataFrame) -> Row:
     review: images to look at for what they are, not for being copies or for their label, which have pages of their own.
     """
     to_look_at = [
-        issue for issue, text in TEXTS.items() if text.theme not in (LABELS, COPIES) and issue != tables.CORRUPTED
+        issue
+        for issue, text in TEXTS.items()
+        if text.theme not in (LABELS, COPIES) and issue not in tables.WITHOUT_PICTURE
     ]
     by_image = issues.groupBy("image_id").agg(
         F.max((F.col("suggestion") == "remove").cast("int")).alias("remove"),

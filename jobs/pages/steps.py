@@ -113,7 +113,7 @@ def _failures(summary: Summary, pages: Mapping[str, str]) -> Step | None:
 def _review(summary: Summary, pages: Mapping[str, str]) -> Step | None:
     if not summary.review:
         return None
-    told = {issue for issue, text in ISSUES.items() if text.theme in (COPIES, LABELS)} | {"corrupted"}
+    told = {issue for issue, text in ISSUES.items() if text.theme in (COPIES, LABELS)} | {"corrupted", "unread"}
     kinds = [issue for issue in ISSUES if issue not in told and summary.issues.get(issue)]
     first = max(kinds, key=lambda issue: summary.issues[issue], default="")
     verb = "deserves" if summary.review == 1 else "deserve"

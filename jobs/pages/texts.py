@@ -102,9 +102,17 @@ ISSUES: Mapping[str, IssueText] = {
         "Unreadable files",
         QUALITY,
         "bad",
-        "The file could not be read or decoded to its last row.",
+        "The file is no image, or its bytes are damaged.",
         "Every file is fetched and decoded once; what fails is kept with its error.",
         "Fetch it again from its source, or remove it.",
+    ),
+    "unread": IssueText(
+        "Not read",
+        QUALITY,
+        "info",
+        "The file may be good: its format is not read here, or it is beyond a limit, out of reach or out of time.",
+        "Every file is fetched and decoded once; what fails is kept with its error.",
+        "The column detail of the issue says what would read it: a setting, a right, another format.",
     ),
     "low_quality": IssueText(
         "Low quality",

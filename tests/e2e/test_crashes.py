@@ -48,5 +48,5 @@ def test_a_crash_and_a_hang_cost_one_image_each(tmp_path: Path) -> None:
     assert {name: error for name, (error, _) in failures.items()} == dict.fromkeys(bad, "crashed")
     assert failures["03-crash.jpg"][1].startswith("killed by SIGSEGV")
     assert failures["20-hang.jpg"][1] == "it did not end within 1 s"
-    issues = {names[row["image_id"]]: row["issue"] for row in lakes.rows(lake, "issues") if row["issue"] == "corrupted"}
+    issues = {names[row["image_id"]]: row["issue"] for row in lakes.rows(lake, "issues") if row["issue"] == "unread"}
     assert set(issues) == set(bad)

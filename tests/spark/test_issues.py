@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-def test_only_spoilt_images_are_corrupted(spark: SparkSession) -> None:
+def test_what_is_broken_and_what_is_unread(spark: SparkSession) -> None:
     """An image blamed for a network that was down; an error code that nobody sorted."""
     rows = [(i, "embed", code, "", 1, small_lake.SOME_DAY, None) for i, code in enumerate(errors.CODES)]
     rows += [(99, "report", "corrupt", "", 1, small_lake.SOME_DAY, None)]
@@ -34,11 +34,17 @@ def test_only_spoilt_images_are_corrupted(spark: SparkSession) -> None:
     names: list[tuple[int, str, str | None]] = [(i, f"/in/{i}.jpg", None) for i in range(len(errors.CODES))]
     names += [(201, "/in/a.TAR", None), (202, "/in/b.parquet", None), (203, "/in/a.tar!/c.tar", "/in/a.tar")]
     images = frame_of(spark, names, "image_id bigint, uri string, shard string")
-    found = issues.corrupted_issues(frame_of(spark, rows, TABLES["failures"].schema), images).collect()
-    spoilt = {errors.CODES[row["image_id"]] for row in found if row["image_id"] < 200}
-    fetching = {"not_found", "access_denied", *errors.TRANSIENT, errors.NO_VECTOR}
-    assert spoilt == set(errors.CODES) - fetching
-    assert {(row["issue"], row["score"]) for row in found} == {("corrupted", 0.0)}
+    found = issues.unreadable_issues(frame_of(spark, rows, TABLES["failures"].schema), images).collect()
+    codes = {
+        issue: {errors.CODES[row["image_id"]] for row in found if row["issue"] == issue and row["image_id"] < 200}
+        for issue in ("corrupted", "unread")
+    }
+    assert codes["corrupted"] == {"empty", "not_an_image", "truncated", "corrupt"}
+    assert codes["unread"] == set(errors.CODES) - codes["corrupted"] - {errors.NO_VECTOR}
+    assert {row["score"] for row in found} == {0.0}
+    assert {row["suggestion"] for row in found if row["issue"] == "unread"} == {"review"}
+    assert all(row["detail"] for row in found if row["issue"] == "unread")
+    found = [row for row in found if row["issue"] == "corrupted"]
     # A broken shard may hold good images.
     assert {row["image_id"] for row in found if row["suggestion"] == "review"} == {201, 202}
     assert {row["suggestion"] for row in found} == {"review", "remove"}
@@ -108,10 +114,11 @@ def test_duplicates_and_leaks_of_a_lake(lake: Judged) -> None:
 
 
 def test_rows_of_a_lake(lake: Judged) -> None:
-    """A failed image with a score, one that is lost for the network's fault, or an issue nobody planted."""
+    """A failed image with a score, one that is called broken for the network's fault, or an issue nobody planted."""
     assert of(lake, "corrupted") == {(SPOILT, "corrupted"): None}
+    assert of(lake, "unread") == {(LOST, "unread"): None}
     found = {issue for _, issue in lake.issues} - set(scores.QUALITY)
-    assert found == {"outlier", "exact_duplicate", "near_duplicate", "leak", "corrupted"}
+    assert found == {"outlier", "exact_duplicate", "near_duplicate", "leak", "corrupted", "unread"}
     assert set(lake.scores) == {*range(63), LONELY} - {TAKEN_OUT}
     assert all(0 <= row[name] <= 1 for row in lake.scores.values() for name in tables.SCORES if row[name] is not None)
     assert (lake.counts["in"], lake.counts["out"], lake.counts["failed"]) == (65, 63, 2)

@@ -110,7 +110,7 @@ def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures, Topics,
         splits={name: 1234560, None: 7}, histograms={"dark_score": [1, 0, 10, 1000]}, thresholds={"dark_score": 0.3},
         stages=[Stage(name, 61.0, {"in": 5, "out": 4, name: 1}, name, [name])],
     )  # fmt: skip
-    galleries = [Gallery(issue, 3, [finding]) for issue in ISSUES if issue != "corrupted"]
+    galleries = [Gallery(issue, 3, [finding]) for issue in ISSUES if issue not in ("corrupted", "unread")]
     clusters = Clusters(9, [ClusterView(1, name, 5, [Member(image, 1.0, True), Member(other, 0.9, False)])])
     failures = Failures(2, {name: 1, "timeout": 1}, [Failure(image, name, name, name, 2)])
     topics = Topics(3, 90, [Topic(7, 60, [image, other], [(name, 50)], [(name, 40)], 5), Topic(8, 30)])
