@@ -25,6 +25,7 @@ from jobs.lakes import dense_ids
 from jobs.pages import place
 from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
+from udfs.stores.listing import Unlisted
 
 JOB = "catalog"
 SETTINGS_MARK = "catalog_settings"  # in the lake's marker: what its images were last listed with
@@ -68,13 +69,13 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     images = lake.read("images")
     settings = _digest(_settings(inputs, config))
     same_settings = lake.next_id(SETTINGS_MARK) == settings
-    skipped = 0
+    skipped, notes = 0, []
     parts: list[DataFrame] = []
     if references is not None:
         parts.append(stage_references(context, references))
     if inputs.folders or inputs.shards or inputs.reports:
         listing = stage_listing(context, inputs)
-        skipped = listing.skipped
+        skipped, notes = listing.skipped, _notes(listing.unlisted)
         parts.append(listing.images)
         if listing.shard_count:
             found, others = expand(context, listing, images, same_settings)
@@ -116,7 +117,18 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     counts = {"in": total, "out": size[0], "failed": 0, "skipped_files": skipped}
     counts["megabytes"] = round((size[1] or 0) / 1e6)
     counts |= {name: by_change.get(name, 0) for name in ("added", "changed", "relabelled", "removed")}
-    return {**counts, "wrote": int(bool(by_change))}
+    return {**counts, "notes": notes, "wrote": int(bool(by_change))}
+
+
+def _notes(unlisted: Unlisted) -> list[str]:
+    """What of the inputs could not be looked at, for a person."""
+    notes = []
+    if unlisted.folders:
+        what = "folder" if unlisted.folders == 1 else "folders"
+        notes.append(f"catalog: {unlisted.folders:,} {what} could not be listed ({unlisted.first}): grant the right to")
+    if unlisted.links:
+        notes.append(f"catalog: {unlisted.links:,} links were not followed: nowhere, in a circle, or to a folder")
+    return notes
 
 
 @dataclass(frozen=True)

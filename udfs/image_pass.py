@@ -152,7 +152,7 @@ def _features(data: bytes, decoded: decode.Decoded) -> Row:
     thumbnail = alignment.thumbnail(pixels)
     return {
         "sha256": hashing.sha256(data),
-        "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height),
+        "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height, decoded.more),
         "perceptual_hash": hashing.perceptual_hash(thumbnail),
         "width": decoded.width,
         "height": decoded.height,

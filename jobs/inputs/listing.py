@@ -15,6 +15,7 @@ from jobs.inputs.inventory import stage_objects
 from jobs.inputs.sources import LISTED, Inputs, Left, below, images_of
 from jobs.stage import Context
 from udfs.stores import objects, shards, uris
+from udfs.stores.listing import Unlisted
 
 LISTED_PER_FILE = 200_000  # rows of one staged file: about 40 MB in the driver
 
@@ -52,13 +53,14 @@ class _Stager:
 @dataclass(frozen=True)
 class Listing:
     """What folders, shards and reports hold. images: LISTED. shards: members.FILES, `shard_count` of them. skipped:
-    number of files that were neither. tables: see Left."""
+    number of files that were neither. tables, unlisted: see Left."""
 
     images: DataFrame
     shards: DataFrame
     shard_count: int
     skipped: int
     tables: tuple[str, ...]
+    unlisted: Unlisted
 
 
 def stage_listing(context: Context, inputs: Inputs) -> Listing:
@@ -85,7 +87,14 @@ def stage_listing(context: Context, inputs: Inputs) -> Listing:
         skipped, count = skipped + staged.skipped, count + staged.shards
     nothing = {name: F.lit(None).cast(kind) for name, kind in
                (("split", "string"), ("label", "string"), ("shard", "string"), ("shard_offset", "long"))}  # fmt: skip
-    return Listing(listed.withColumns(nothing).select(*LISTED.names), files, count, skipped, tuple(sorted(left.tables)))
+    return Listing(
+        listed.withColumns(nothing).select(*LISTED.names),
+        files,
+        count,
+        skipped,
+        tuple(sorted(left.tables)),
+        left.unlisted,
+    )
 
 
 def expand(context: Context, listing: Listing, images: DataFrame, same_settings: bool) -> tuple[DataFrame, int]:

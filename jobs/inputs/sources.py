@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ MANIFEST_ENDINGS = {
     ".jsonl.gz": "json",
 }  # fmt: skip
 
+_REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.webp$")  # of a report, whose pictures are nobody's images
 LISTED = StructType(
     [
         StructField("uri", StringType(), False),
@@ -151,10 +153,12 @@ def _single_shard(uri: str) -> shards.File:
 @dataclass
 class Left:
     """What a listing left out. files: number of those that are no image. tables: folders of Delta tables, `/` at the
-    end: their Parquet files are no inputs, for some of them are of versions long gone."""
+    end: their Parquet files are no inputs, for some of them are of versions long gone. unlisted: what could not
+    be looked at."""
 
     files: int = 0
     tables: set[str] = field(default_factory=set)
+    unlisted: listing.Unlisted = field(default_factory=listing.Unlisted)
 
 
 def images_of(
@@ -163,9 +167,9 @@ def images_of(
     """(file, whether it is a shard) of the files of a folder that are images or shards by their name."""
     endings = {extension.lower() for extension in settings.extensions}
     outside = below(leave_out)
-    for batch in listing.list_files(folder.uri):
+    for batch in listing.list_files(folder.uri, unlisted=left.unlisted):
         for file in batch:
-            if file.uri.startswith(outside):
+            if file.uri.startswith(outside) or _REPORTED.search(file.uri):
                 continue
             if "_delta_log/" in file.relative and (above := file.uri.partition("/_delta_log/"))[1]:
                 left.tables.add(above[0] + "/")

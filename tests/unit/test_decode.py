@@ -190,8 +190,14 @@ def test_one_bit_gray_and_cmyk_tiff() -> None:
     assert decode(encoded(cmyk, "TIFF"), 224, LIMIT).pixels[0, 0].tolist() == [255, 0, 0]
 
 
-def test_floats_are_unsupported() -> None:
-    assert code_of(encoded(Image.new("F", (8, 8), 0.5), "TIFF")) == errors.UNSUPPORTED
+def test_floats_are_scaled_by_their_range() -> None:
+    """A depth map that is black all over, and two of them that have one hash."""
+    ramp = np.linspace(-2.0, 3.0, 64, dtype=np.float32).reshape(8, 8)
+    ramp[0, 0] = np.nan
+    got = decode(encoded(Image.fromarray(ramp), "TIFF"), 224, LIMIT)
+    assert got.pixels[0, 1, 0] < 5
+    assert got.pixels[7, 7, 0] == 255
+    assert got.more != decode(encoded(Image.fromarray(ramp * 2), "TIFF"), 224, LIMIT).more
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 
 from udfs import errors
 from udfs.errors import ImageError
+from udfs.images import samples
 
 if TYPE_CHECKING:
     import pi_heif
@@ -64,6 +65,8 @@ _BMP_HEADER_SIZES = (12, 16, 40, 52, 56, 64, 108, 124)  # "BM" alone also begins
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
+T = TypeVar("T", np.uint8, np.uint16)
+_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112  # EXIF tag, values 1..8
 # What Pillow and its plug-ins raise on bad data. Only calls into them stand in such a try.
 _DECODER_FAULTS = (
@@ -98,13 +101,15 @@ _ADDRESS = re.compile(r" ?<[^<>]* at 0x[0-9a-f]+>")  # no part of a message that
 class Decoded:
     """One image. pixels: (h, w, 3) uint8 RGB, C-contiguous, upright (EXIF orientation applied), at the analysis scale.
     width, height: full size in pixels, upright. format: one of FORMATS. detail: (h, w) uint8 grey, upright, of the full
-    size up to DETAIL_PIXELS and at the analysis scale beyond; None where it was not asked for."""
+    size up to DETAIL_PIXELS and at the analysis scale beyond; None where it was not asked for. more: a digest of what
+    the 8 bits do not hold, deeper samples or alpha; b"" where they hold all."""
 
     pixels: NDArray[np.uint8]
     width: int
     height: int
     format: str
     detail: NDArray[np.uint8] | None = None
+    more: bytes = b""
 
 
 def decode(data: bytes, min_side: int, max_pixels: int, *, detail: bool = False) -> Decoded:
@@ -177,13 +182,16 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int, detail: bool) -> D
 
 def _turbo(data: bytes, smallest: int) -> NDArray[np.uint8]:
     """(h, w, 3) uint8 by libjpeg-turbo. Strict: a warning of the decoder is a fault, as it is the only sign of bytes
-    lost or overwritten within the picture. Bytes after the end marker are no fault. Two sorts of warning are forgiven:
-    about header fields, and about zero bytes before the end marker, which some cameras write."""
+    lost or overwritten within the picture. Bytes after the end marker are no fault, nor is that it is missing.
+    Two sorts of warning are forgiven: about header fields, and about zero bytes before the end marker, which some
+    cameras write."""
     try:
         return _rgb(data, smallest, strict=True)
     except ValueError as error:
         text = str(error)
     try:
+        if "Premature end of JPEG file" in text and b"\xff\xd9" not in data[-2:]:
+            return _rgb(data + b"\xff\xd9", smallest, strict=True)  # all pixels may be there, without the end marker
         if _HARMLESS.search(text):
             return _rgb(data, smallest, strict=False)
         if "extraneous bytes before marker 0xd9" in text:
@@ -235,20 +243,42 @@ def _exif_orientation(block: bytes) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """pixels: (h, w, 3) or (h, w) uint8 as stored. Returns them as they are to be seen; orientation: 1..8, of EXIF."""
+def _upright(pixels: NDArray[T], orientation: int) -> NDArray[T]:
+    """pixels: (h, w, channels) or (h, w) as stored. Returns them as they are to be seen; orientation: 1..8, of EXIF."""
     if orientation == 1:
         return pixels
     if orientation >= 5:
-        pixels = np.asarray(cv2.transpose(pixels), np.uint8)
+        pixels = np.asarray(cv2.transpose(pixels), pixels.dtype)
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # cv2: 0 upside down, 1 left to right, -1 both
-    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), np.uint8)
+    return pixels if flip is None else np.asarray(cv2.flip(pixels, flip), pixels.dtype)
 
 
 # --- every other format ---
 
 
 def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: bool) -> Decoded:
+    try:
+        return _by_pillow(data, kind, min_side, max_pixels, detail)
+    except ImageError as error:
+        if kind != "png" or error.code == errors.TOO_MANY_PIXELS or (plain := _needed_chunks(data)) == data:
+            raise
+        return _by_pillow(plain, kind, min_side, max_pixels, detail)
+
+
+def _needed_chunks(png: bytes) -> bytes:
+    """A PNG without what no pixel needs: text and profiles of any size, and chunks whose checksum is wrong."""
+    parts, at = [png[:8]], 8
+    while at + 12 <= len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
+        name, whole = png[at + 4 : at + 8], png[at:end]
+        sound = zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
+        if name in _PNG_CHUNKS or (name == b"eXIf" and sound):
+            parts.append(whole)
+        at = end
+    return b"".join((*parts, png[at:]))
+
+
+def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: bool) -> Decoded:
     with _faults(data, kind):
         image = _open_heif(data) if kind == "heif" else _open(data, kind)
     # Both are lazy: so far only the header was read.
@@ -257,10 +287,11 @@ def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detai
     with _faults(data, kind):
         loaded = image.to_pillow() if not isinstance(image, Image.Image) else image
         loaded.load()
+    deep = _deep_colours(data, kind, loaded)
     loaded = _transposed(loaded)
     width, height = loaded.size
     with _faults(data, kind):
-        plain = _eight_bit(loaded)
+        plain, more = samples.eight_bit(loaded) if deep is None else samples.deep_colours(deep)
         factor = min(width, height) // min_side
         reduced = plain.reduce(factor) if factor >= 2 else plain
         pixels = np.array(reduced.convert("RGB"), dtype=np.uint8, order="C")
@@ -270,7 +301,24 @@ def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detai
             fine = _grey(pixels)
         else:
             fine = np.array(plain.convert("L"), dtype=np.uint8, order="C")
-    return Decoded(pixels, width, height, kind, fine)
+    return Decoded(pixels, width, height, kind, fine, more)
+
+
+def _deep_colours(data: bytes, kind: str, image: Any) -> NDArray[np.uint16] | None:
+    """(h, w, 3 or 4) uint16 RGB or RGBA of a PNG of 16 bits with colour or alpha, of which Pillow keeps the upper 8
+    bits; None for all other images. image: as Pillow has read it."""
+    if kind != "png" or len(data) < 26 or data[24] != 16 or data[25] not in (2, 4, 6):
+        return None
+    found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.dtype != np.uint16 or found.ndim != 3:
+        return None
+    order = cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    colours = np.asarray(cv2.cvtColor(found, order), np.uint16)
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except _DECODER_FAULTS:
+        orientation = 1
+    return _upright(colours, orientation if orientation in range(1, 9) else 1)
 
 
 def _open(data: bytes, kind: str) -> Image.Image:
@@ -291,22 +339,6 @@ def _transposed(image: Image.Image) -> Image.Image:
         return ImageOps.exif_transpose(image)
     except _DECODER_FAULTS:
         return image
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """The image in mode L or RGB, 8 bits a sample, without alpha. Raises ImageError (unsupported) for samples of
-    32 bits, whose white point no header tells."""
-    if image.mode.startswith("I;16"):
-        # Not convert(): it clips to 255 instead of scaling.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ImageError(errors.UNSUPPORTED, f"32-bit samples (mode {image.mode})")
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, (255, 255, 255, 255))
-        white.alpha_composite(opaque)
-        return white.convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
 # --- faults ---
@@ -333,7 +365,7 @@ def _fault(text: str, data: bytes, kind: str) -> ImageError:
     text = _ADDRESS.sub("", text)
     if _TRUNCATED.search(text) or _ends_early(data, kind):
         return ImageError(errors.TRUNCATED, text)
-    if _UNSUPPORTED.search(text):
+    if _UNSUPPORTED.search(text) or (kind == "tiff" and "UnidentifiedImageError" in text):  # its directory is whole
         return ImageError(errors.UNSUPPORTED, text)
     return ImageError(errors.CORRUPT, text)
 

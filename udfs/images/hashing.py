@@ -15,9 +15,9 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def pixel_hash(pixels: NDArray[np.uint8], width: int, height: int) -> str:
+def pixel_hash(pixels: NDArray[np.uint8], width: int, height: int, more: bytes = b"") -> str:
     """The first half of the SHA-256 of the full size and the decoded pixels, 32 lower-case hex digits. pixels:
-    (h, w, 3) uint8; width, height: full size in pixels, upright.
+    (h, w, 3) uint8; width, height: full size in pixels, upright. more: what the pixels do not hold, of Decoded.more.
 
     Equal means: the same full size and the same upright pixels at the analysis scale of udfs.images.decode. So it sees
     through changed metadata, bytes after the end, and a lossless format in place of another. Hashes of different
@@ -27,6 +27,7 @@ def pixel_hash(pixels: NDArray[np.uint8], width: int, height: int) -> str:
         raise ValueError(f"pixels must be (h, w, 3) uint8, got {pixels.shape} {pixels.dtype}")
     digest = hashlib.sha256(struct.pack("<4Q", width, height, *pixels.shape[:2]))  # faster than BLAKE2 on today's chips
     digest.update(np.ascontiguousarray(pixels).data)
+    digest.update(more)
     return digest.hexdigest()[:32]
 
 

@@ -3,6 +3,7 @@
 import os
 import stat as modes
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,16 +49,27 @@ def stat(uri: str, limits: Limits | None = None) -> Stat:
     return Stat(head.size, _unquoted(head.etag), head.modified_at.astimezone(UTC))
 
 
-def list_files(root: str, batch: int = 1000) -> Iterator[list[Listed]]:
+@dataclass
+class Unlisted:
+    """What a folder holds and could not be listed. links: how many lead nowhere, in a circle, or to a folder. folders:
+    how many may not be read; first: one of them."""
+
+    links: int = 0
+    folders: int = 0
+    first: str = ""
+
+
+def list_files(root: str, batch: int = 1000, unlisted: Unlisted | None = None) -> Iterator[list[Listed]]:
     """Every file below root (a canonical URI of a folder or an S3 prefix), in lists of at most `batch`, in no order.
 
     A name that begins with `.`, of a file or of a folder above it, is hidden and left out (`.` and `..` in S3 keys are
     not hidden), as are S3's empty folder markers. Links to files are followed, links to folders are not. Memory is
-    bounded by batch and the depth of the tree. Raises StoreError where root does not exist or a part of it cannot be
-    listed, so that nothing is lost silently; a prefix without keys is an empty list."""
+    bounded by batch and the depth of the tree. A prefix without keys is an empty list. Raises StoreError where root
+    does not exist or a part of it cannot be listed, so that nothing is lost silently: but for folders below it that may
+    not be read, and links that lead nowhere or in a circle, where `unlisted` takes them."""
     if batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    found = _list_s3(root) if uris.is_s3(root) else _list_local(root)
+    found = _list_s3(root) if uris.is_s3(root) else _list_local(root, unlisted)
     listed: list[Listed] = []
     for one in found:
         listed.append(one)
@@ -100,7 +112,7 @@ def is_marker(key: str, size: int) -> bool:
     return size == 0 and key.endswith("/")
 
 
-def _list_local(root: str) -> Iterator[Listed]:
+def _list_local(root: str, unlisted: Unlisted | None) -> Iterator[Listed]:
     top = uris.local_path(root)
     below = len(root.rstrip("/")) + 1 if root.startswith("/") else None  # in characters, as URIs are
     folders: list[Any] = []  # open ones, from the top down to the one that is read
@@ -114,14 +126,23 @@ def _list_local(root: str) -> Iterator[Listed]:
             if entry.name.startswith(b"."):
                 continue
             if entry.is_dir(follow_symlinks=False):
+                if unlisted is not None and not os.access(entry.path, os.R_OK | os.X_OK):
+                    unlisted.folders += 1
+                    unlisted.first = unlisted.first or uris.from_local_path(entry.path)
+                    continue
                 folders.append(_scan(entry.path))
                 continue
             try:
                 found = entry.stat()
-            except FileNotFoundError:  # removed since, or a link to nothing
-                continue
             except OSError as error:
+                if isinstance(error, FileNotFoundError) and (unlisted is None or not entry.is_symlink()):
+                    continue  # removed since, or a link to nothing
+                if unlisted is not None and entry.is_symlink():
+                    unlisted.links += 1
+                    continue
                 raise s3.store_error(uris.from_local_path(entry.path), error) from error
+            if modes.S_ISDIR(found.st_mode) and unlisted is not None:
+                unlisted.links += 1
             if modes.S_ISREG(found.st_mode):
                 uri = uris.from_local_path(entry.path)
                 relative = uri[below:] if below and uri.startswith("/") else uris.relative(uri, root)
