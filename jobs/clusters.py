@@ -41,8 +41,8 @@ def backgrounds(neighbours: DataFrame) -> DataFrame:
 def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> DataFrame:
     """Pairs of near-duplicates. neighbours: the table. thumbnails: (image_id, thumbnail), the first of `features`.
 
-    Only pairs that are doubtful by their cosine alone are aligned: at most k for each image, and few where the margin
-    is asked for. Returns (src, dst) with src < dst, each pair once."""
+    Only candidates are aligned: at most k for each image, and few where the margin is asked for.
+    Returns (src, dst) with src < dst, each pair once."""
     pairs = (
         neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
         .select(
@@ -57,18 +57,20 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> 
         named = background.select(F.col("image_id").alias(side), F.col("background").alias(place))
         pairs = pairs.join(named, side, "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
-    certain = pairs.where(F.col("cosine") >= rule.certain).select("src", "dst")
+    certain = pairs.where(F.col("cosine") >= rule.certain)
     margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
     unsure = (F.col("cosine") < rule.certain) & (F.col("cosine") >= rule.threshold)
-    doubtful = pairs.where(unsure & (margin >= rule.margin))
+    looked_at = pairs.where(unsure & (margin >= rule.margin))
+    if rule.agreement > 0:
+        looked_at, certain = looked_at.unionByName(certain), certain.limit(0)
     for side in ("src", "dst"):
         named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
-        doubtful = doubtful.join(named, side)
-    return certain.unionByName(map_batches(doubtful, keep_matches(rule), EDGES))
+        looked_at = looked_at.join(named, side)
+    return certain.select("src", "dst").unionByName(map_batches(looked_at, keep_matches(rule), EDGES))
 
 
 def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Maps doubtful pairs (src, dst, cosine, left, right, src_thumbnail, dst_thumbnail) to EDGES, if the rule does."""
+    """Maps candidates (src, dst, cosine, left, right, src_thumbnail, dst_thumbnail) to EDGES, if the rule does."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

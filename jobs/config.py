@@ -87,6 +87,7 @@ class Clusters:
     margin: Share | None
     certain: Share | None
     evidence: Annotated[Number, between(0, 2.5)] | None
+    agreement: Share
     keeper_slack: Share
     engine: Annotated[String, one_of("auto", "scipy", "graphframes")]
     max_edges_one_process: Annotated[Whole, between(0, 10**9)]

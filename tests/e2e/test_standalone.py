@@ -52,11 +52,11 @@ from typing import Any
 from pyspark.sql import SparkSession
 from jobs.embed import choose_runtime
 from jobs.engines.spark import SparkEngine
-from udfs import arrow; from udfs.networks import models; from udfs.stores import fetch
+from udfs import arrow; from udfs.networks import models, preparation; from udfs.stores import fetch
 
 spark = SparkSession.builder.getOrCreate()
 engine = SparkEngine(spark)
-make = arrow.task_maker(models.Prepared("m@1", "torch", (Path("none"),)), models.find(models.DEFAULT),
+make = arrow.task_maker(preparation.Prepared("m@1", "torch", (Path("none"),)), models.find(models.DEFAULT),
                         fetch.Limits(1, 1.0, 1), 1, 1, engine.workers(()))
 
 def gpus(batches):

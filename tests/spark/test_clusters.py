@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 
 DIMENSION = 48
 # A plain threshold: the rule of the background has tests of its own.
-PLAIN = ("clusters.threshold=0.9", "clusters.certain=0.9", "clusters.margin=0", "clusters.evidence=0",
-         "clusters.keeper_slack=0")  # fmt: skip
+PLAIN = (
+    "clusters.threshold=0.9", "clusters.certain=0.9", "clusters.margin=0", "clusters.evidence=0",
+    "clusters.agreement=0", "clusters.keeper_slack=0",
+)  # fmt: skip
 Rows = list[dict[str, Any]]
 
 

@@ -25,6 +25,8 @@ _ZOOM = (0.6, 1.6)  # a fit beyond this is no edit but a coincidence
 _TURN = 15.0  # degrees, likewise
 _OVERLAP = 0.5  # of the picture that must lie over the other
 _SURE = 0.95  # of the fit: from here on no better one is looked for
+_UPRIGHT = 2  # the symmetries that are no turns, which are always looked into
+_TURNED = 2  # of the others, as many as look best before anything is moved
 _BACK = cv2.WARP_INVERSE_MAP  # a move maps the pixels of the fixed picture to those of the moved one
 _ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
 _FINER = (3, 1)  # pixels, as _SMOOTHING, of two further searches from the best move on
@@ -44,21 +46,26 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
 
 
 def alignment(left: Thumbnail, right: Thumbnail) -> float:
-    """In how much of two pictures the detail is the same after the best affine move, mirrored or not.
+    """In how much of two pictures the detail is the same after the best affine move, mirrored or not, turned by any
+    quarter or not.
 
     left, right: (SIDE, SIDE) uint8. Returns 0..1: near 1 for the same picture brightened, cropped, turned or mirrored,
-    less where a text covers a part of it, below 0.3 for most pictures that are not the same; the same for (right,
-    left). Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
+    less where a text covers a part of it, below 0.3 for most pictures that are not the same, 0 where one of them has no
+    detail; the same for (right, left).
+
+    Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
         left, right = right, left
     fixed = right.astype(np.float32)
-    either = (left, np.ascontiguousarray(left[:, ::-1]))
+    ways = _symmetries(left)
     whole = np.ones((SIDE, SIDE), np.float32)
-    best = max(common_detail(moved.astype(np.float32), fixed, whole) for moved in either)  # a text misleads the search
+    as_they_are = [common_detail(way.astype(np.float32), fixed, whole) for way in ways]  # a text misleads the search
+    best = max(as_they_are)
     if best >= _ENOUGH:
         return best
     fit, found = 0.0, None
-    for moved in either:
+    turned = sorted(range(_UPRIGHT, len(ways)), key=lambda way: -as_they_are[way])[:_TURNED]
+    for moved in (*ways[:_UPRIGHT], *(ways[way] for way in turned)):
         for zoom in _STARTS:
             value, move = _fit(moved, right, zoom)
             if move is not None and value > fit:
@@ -70,6 +77,13 @@ def alignment(left: Thumbnail, right: Thumbnail) -> float:
     moved, move = found
     grey = moved.astype(np.float32)
     return max(best, *(_detail_after(way, grey, fixed) for way in (move, _finer(grey, fixed, move))))
+
+
+def _symmetries(picture: Thumbnail) -> list[Thumbnail]:
+    """All eight of the square: upright, mirrored, then the six that are turned by a quarter or half."""
+    turns = [np.rot90(picture, quarters) for quarters in range(4)]
+    ways = [turns[0], turns[0][:, ::-1], *(way for turn in turns[1:] for way in (turn, turn[:, ::-1]))]
+    return [np.ascontiguousarray(way) for way in ways]
 
 
 def _detail_after(move: NDArray[np.float32], moved: Grey, fixed: Grey) -> float:

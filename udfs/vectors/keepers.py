@@ -93,7 +93,7 @@ def _taken(
     cosines = pairs_of_rows(vectors, rows, to)
     aligned = np.zeros(len(rows))
     if thumbnails is not None:
-        for position in np.flatnonzero(rule.doubtful(cosines, backgrounds[rows], backgrounds[to])):
+        for position in np.flatnonzero(rule.candidates(cosines, backgrounds[rows], backgrounds[to])):
             aligned[position] = alignment(thumbnails[rows[position]], thumbnails[to[position]])
     return rule.matches(cosines, backgrounds[rows], backgrounds[to], aligned), cosines
 

@@ -21,15 +21,23 @@ class NearRule:
     BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
     Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
     near-duplicates where margin + half the alignment (of udfs.images.alignment) make `evidence`; beyond its margin a
-    cosine tells no more. From a cosine of `certain` on nothing else is asked."""
+    cosine tells no more. From a cosine of `certain` on no evidence is asked. But whatever the cosine, the pixels must
+    agree: an alignment of `agreement` at least. A network takes two pages, two codes or two drawings for one."""
 
     threshold: float
     margin: float
     certain: float
     evidence: float = 0.0
+    agreement: float = 0.0
+
+    def candidates(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
+        """Pairs of which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
+        if self.agreement > 0:
+            return (cosines >= self.certain) | self.doubtful(cosines, left, right)
+        return self.doubtful(cosines, left, right)
 
     def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
-        """Candidates for which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
+        """Pairs that need evidence."""
         above = cosines - (left + right) / 2 >= self.margin
         return (cosines < self.certain) & (cosines >= self.threshold) & above
 
@@ -38,9 +46,11 @@ class NearRule:
     ) -> NDArray[np.bool_]:
         """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
         evidence = cosines - (left + right) / 2 + ALIGNMENT_WEIGHT * alignments
-        return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
+        near = (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
+        return near & (np.asarray(alignments) >= self.agreement)
 
     def looser(self, slack: float) -> NearRule:
         """The rule as if all cosines and alignments were higher by slack; what is certain stays."""
         evidence = self.evidence - (1 + ALIGNMENT_WEIGHT) * slack
-        return NearRule(self.threshold - slack, self.margin - slack, self.certain, evidence)
+        agreement = max(0.0, self.agreement - slack)
+        return NearRule(self.threshold - slack, self.margin - slack, self.certain, evidence, agreement)
