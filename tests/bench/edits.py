@@ -201,7 +201,8 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     }
     first = np.random.default_rng(0).permutation(count // kinds) < count // kinds // 2
     found = []
-    agreeing = {f"margin, alignment >= {least}": replace(full, agreement=least) for least in (0.0, 0.3, 0.35, 0.4, 0.45)}
+    floors = (0.0, 0.3, 0.35, 0.4, 0.45)
+    agreeing = {f"margin, alignment >= {least}": replace(full, agreement=least) for least in floors}
     for name, rule in {**alone, **by_margin, **agreeing, "margin and alignment": full}.items():
         flagged = rule.matches(values, nth[left], nth[right], aligned)
         hits = np.bincount(right[flagged & true] % kinds, minlength=kinds)[1:]
