@@ -25,26 +25,37 @@ from pyspark.sql.types import (
 from jobs.engines.base import of
 from jobs.engines.frames import map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
+from jobs.inputs import csv_text
 from jobs.inputs.sources import LISTED, Inputs, Source
+from jobs.progress import say
 from jobs.stage import Context
 from udfs.errors import ImageError
 from udfs.stores import fetch, listing, shards, uris
 
 OPTIONAL_COLUMNS = ("source", "split", "label", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
 
+FOR_URI = ("path", "file_name", "filename", "filepath", "file_path", "image", "image_path")  # where there is no `uri`
+REPLACED = "\N{REPLACEMENT CHARACTER}"
 NO_TEXT = (ArrayType, BinaryType, MapType, StructType)  # types that are no label
 
 
 def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     """References of a manifest as LISTED, URIs in canonical form. Raises InputError for a missing or a bad uri."""
+    if source.kind == "csv":
+        csv_text.check_header(source.uri)
     try:
-        rows = of(spark).read_source(source.uri, source.kind)
+        rows = _with_our_names(source.uri, of(spark).read_source(source.uri, source.kind))
+    except InputError:
+        raise
     except Exception as error:  # an engine's errors share no base class that says "cannot be read"
         lines = str(error).splitlines()
         told = next((line for line in lines if "Exception: " in line), lines[0])  # the first may name a method only
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
     if "uri" not in rows.columns:
-        raise InputError(f"{source.uri}: no column 'uri' (found: {', '.join(rows.columns) or 'none'})")
+        raise InputError(
+            f"{source.uri}: no column 'uri', and none or several of {', '.join(FOR_URI)} "
+            f"(found: {', '.join(rows.columns) or 'none'})"
+        )
     if ("shard" in rows.columns) != ("shard_offset" in rows.columns):
         raise InputError(f"{source.uri}: the columns shard and shard_offset must be there both, or neither")
     types = {field.name: field.dataType for field in rows.schema}
@@ -71,13 +82,29 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     references = map_batches(given, canonical, schema)
     bad = references.where(F.col("fault").isNotNull()).select("fault").head()
     if bad is not None:
-        raise InputError(f"{source.uri}: {bad['fault']}")
+        replaced = source.kind == "csv" and REPLACED in bad["fault"]
+        raise InputError(f"{source.uri}: {(csv_text.not_utf8(source.uri) if replaced else None) or bad['fault']}")
     return references.select(
         "uri",
         F.col("uri").alias("relative"),
         F.coalesce("source", F.lit(source.uri)).alias("source"),
         "split", "label", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
     )  # fmt: skip
+
+
+def _with_our_names(uri: str, rows: DataFrame) -> DataFrame:
+    """Columns that are ours but for case and blanks get our names; one that usually holds a path is taken for `uri`."""
+    for ours in ("uri", *OPTIONAL_COLUMNS):
+        alike = [name for name in rows.columns if name.strip().lower() == ours]
+        if len(alike) > 1:
+            raise InputError(f"{uri}: the columns {' and '.join(map(repr, alike))} are both {ours!r}")
+        if alike and alike != [ours]:
+            rows = rows.withColumnRenamed(alike[0], ours)
+    paths = [name for name in rows.columns if name.strip().lower() in FOR_URI]
+    if "uri" not in rows.columns and len(paths) == 1:
+        say(f"{uri}: the column {paths[0]!r} is taken for 'uri'")
+        rows = rows.withColumnRenamed(paths[0], "uri")
+    return rows
 
 
 def _value(column: StructField, types: dict[str, DataType]) -> Column:
@@ -100,6 +127,8 @@ def _make_canonical(row: dict[str, Any], base: str) -> str | None:
     if row["shard"] == "":
         row["shard"] = None
     given = row["uri"]
+    if any(REPLACED in (row[name] or "") for name in ("uri", "source", "split", "label")):
+        return f"{given!r} holds {REPLACED!r}, which stands for letters that could not be read"
     for name in ("uri", "shard"):
         text = row[name]
         if name == "shard" and text is None:

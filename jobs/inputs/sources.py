@@ -16,7 +16,7 @@ from pyspark.sql.types import (
     TimestampType,
 )
 
-from jobs.config import Catalog, Config
+from jobs.config import Catalog, Config, load
 from jobs.errors import InputError
 from jobs.inputs.inventory import Report, find_report
 from jobs.inputs.layout import layout_pattern
@@ -74,7 +74,19 @@ def find_source(given: str) -> Source:
         return Source(uri, "shard")
     if objects.has_any(uris.join(uri, "_delta_log")):
         return Source(uri, "delta")
+    if not _is_folder(uri) and objects.exists(uri):
+        what = (
+            "a single picture: name its folder" if is_picture(uri) else "no kind of input that is read: name a folder"
+        )
+        raise InputError(
+            f"{uri}: is {what}, an s3:// prefix, a .tar or .parquet file of images, or a manifest "
+            f"({', '.join(MANIFEST_ENDINGS)})"
+        )
     return Source(uri, "folder")
+
+
+def is_picture(uri: str) -> bool:
+    return shards.ending(uri) in load().catalog.extensions
 
 
 def _kind_of_parquet(uri: str) -> str:

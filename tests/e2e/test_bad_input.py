@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -92,10 +93,10 @@ def test_bad_manifests(commands: Commands, good: Path, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         return tmp_path / name
 
-    no_uri = manifest("no-uri.csv", "path,label\na.jpg,cat\n")
+    no_uri = manifest("no-uri.csv", "place,label\na.jpg,cat\n")
     line = refused(commands, lake, INPUT, "run", no_uri)
     assert "no column 'uri'" in line
-    assert "path, label" in line
+    assert "place, label" in line
     twice = manifest("twice.csv", f"uri\n{image}\nin/../{good}/./a.jpg\nfile://{image}\n".replace("in/../", ""))
     assert "given 3 times" in refused(commands, lake, INPUT, "run", twice)
     assert "no such file" in refused(commands, lake, INPUT, "run", tmp_path / "missing.csv")
@@ -106,6 +107,9 @@ def test_bad_manifests(commands: Commands, good: Path, tmp_path: Path) -> None:
     refused(commands, lake, INPUT, "run", null)
     pq.write_table(pa.table({"url": [image]}), tmp_path / "no-uri.parquet")
     assert "no column 'uri'" in refused(commands, lake, INPUT, "run", tmp_path / "no-uri.parquet")
+    for name in ("list.txt", "labels.tsv", "pictures.zip"):
+        assert "no kind of input" in refused(commands, lake, INPUT, "run", manifest(name, "a.jpg\n"))
+    assert "a single picture" in refused(commands, lake, INPUT, "run", image)
     no_parquet = manifest("text.parquet", "this is not Parquet")
     refused(commands, lake, INPUT, "run", no_parquet)
 
@@ -193,3 +197,15 @@ def test_stage_before_its_inputs(commands: Commands, good: Path, tmp_path: Path)
         assert ended.code == LAKE, ended.err
         assert f"run `imagesieve {first}` first" in ended.line
     assert lakes.versions(lake) == before
+
+
+def test_a_report_inside_an_input_is_no_input(commands: Commands, good: Path, tmp_path: Path) -> None:
+    """Catches thumbnails of an earlier report that are sieved with the pictures that they show."""
+    folder = tmp_path / "in"
+    shutil.copytree(good, folder)
+    before = sum(path.is_file() for path in folder.rglob("*.jpg"))
+    for _ in range(2):
+        ended = commands("run", folder, "--lake", tmp_path / "lake", "--report", folder / "report")
+        assert ended.code == 0, ended.err
+    assert list((folder / "report" / "thumbs").iterdir())
+    assert len(lakes.rows(tmp_path / "lake", "images")) == before

@@ -193,11 +193,42 @@ def test_columns_that_a_manifest_may_have(spark: SparkSession, tmp_path: Path) -
     assert second["source"] == source.uri
 
 
+@pytest.mark.parametrize("name", ["path", "file_name", "filename", "filepath", "image", "image_path", "URI", " uri"])
+def test_what_others_call_uri(
+    spark: SparkSession, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A label that is lost in silence for its capital letter or a blank, and a name that is taken without a word."""
+    frame = manifests.read_manifest(spark, manifest(tmp_path, f"{name}, Label\na.jpg,cat\n"))
+    assert [(Path(row["uri"]).name, row["label"]) for row in frame.collect()] == [("a.jpg", "cat")]
+    told = capsys.readouterr().out
+    assert (f"the column {name!r} is taken for 'uri'" in told) == (name.strip().lower() != "uri")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"uri,label,label\na.jpg,x,y\n", "has the column 'label' twice"),
+        (b"uri,label, Label\na.jpg,x,y\n", "has the column 'label' twice"),
+        (b"uri;label\na.jpg;x\n", "semicolons"),
+        (b"uri\tlabel\na.jpg\tx\n", "tabs"),
+        ("uri,label\na.jpg,x\n".encode("utf-16"), "UTF-16"),
+        (b"uri,label\na.jpg,x\nb.jpg,caf\xe9\n", r"line 3, byte 10 is no UTF-8 \(0xe9\)"),
+    ],
+)
+def test_a_csv_that_would_be_misread(spark: SparkSession, tmp_path: Path, data: bytes, told: str) -> None:
+    """A letter that is replaced, and a label that is dropped, without a word."""
+    (tmp_path / "m.csv").write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        manifests.read_manifest(spark, Source(str(tmp_path / "m.csv"), "csv"))
+
+
 def test_a_manifest_without_uris_is_refused(spark: SparkSession, tmp_path: Path) -> None:
     """A line that does not say what is wrong: it names the columns that are there."""
-    with pytest.raises(InputError, match=r"no column 'uri' \(found: path, label\)"):
-        manifests.read_manifest(spark, manifest(tmp_path, "path,label\na.jpg,x\n"))
-    with pytest.raises(InputError, match=r"no column 'uri' \(found: none\)"):
+    with pytest.raises(InputError, match=r"no column 'uri'.*\(found: place, label\)"):
+        manifests.read_manifest(spark, manifest(tmp_path, "place,label\na.jpg,x\n"))
+    with pytest.raises(InputError, match=r"no column 'uri'.*\(found: path, image\)"):
+        manifests.read_manifest(spark, manifest(tmp_path, "path,image\na.jpg,b.jpg\n"))
+    with pytest.raises(InputError, match=r"no column 'uri'.*\(found: none\)"):
         manifests.read_manifest(spark, manifest(tmp_path, ""))
     file = tmp_path / "m.parquet"
     file.write_text("no parquet")

@@ -378,6 +378,11 @@ def test_what_a_folder_holds(tmp_path: Path) -> None:
     os.utime(root / "a.jpg", ns=(0, 1_700_000_000_123_456_789))
     listed = {one.relative: one for batch in listing.list_files(str(root), batch=2) for one in batch}
     assert set(listed) == {"a.jpg", "x/b.jpg", "x/y/c.jpg", "link.jpg"}
+    unlisted = listing.Unlisted()
+    (root / "circle.jpg").symlink_to(root / "circle.jpg")
+    assert sum(map(len, listing.list_files(str(root), unlisted=unlisted))) == 4
+    assert (unlisted.links, unlisted.folders) == (4, 0)  # to nothing, in a circle, and two to folders
+    (root / "circle.jpg").unlink()
     one = listed["a.jpg"]
     assert one.uri == str(root / "a.jpg")
     assert (one.size_bytes, one.etag) == (5, f"{1_700_000_000_123_456_789:x}-5")
