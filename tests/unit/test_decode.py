@@ -200,6 +200,21 @@ def test_floats_are_scaled_by_their_range() -> None:
     assert got.more != decode(encoded(Image.fromarray(ramp * 2), "TIFF"), 224, LIMIT).more
 
 
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_an_animation_that_begins_with_nothing(kind: str) -> None:
+    """All animations that fade in are one picture."""
+    drawn = [Image.new("RGB", (20, 10), "white") for _ in range(2)]
+    drawn[0].paste("red", (0, 0, 9, 9))
+    drawn[1].paste("blue", (0, 0, 5, 9))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    empty = Image.new("RGB", (20, 10), "white")
+    one, other = (encoded(empty, kind, save_all=True, append_images=[empty, each], **options) for each in drawn)
+    assert decode(one, 224, LIMIT).pixels[2, 2].tolist() == [255, 0, 0]
+    assert decode(other, 224, LIMIT).pixels[2, 2].tolist() == [0, 0, 255]
+    alone = encoded(empty, kind, save_all=True, append_images=[empty], **options)
+    assert decode(alone, 224, LIMIT).pixels.min() == 255
+
+
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_first_frame(kind: str) -> None:
     frames = [Image.new("RGB", (20, 10), c) for c in ("red", "lime", "blue")]

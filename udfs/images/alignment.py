@@ -34,6 +34,7 @@ _FINER_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 1e-3)
 _WINDOW = 1.0  # pixels, deviation of the Gaussian window that is compared; 1.5 let drawings of one layout through
 _EVEN = 2.0  # pixels, likewise of the one in which contrast is made even, and
 _FAINT = 4.0  # square grey levels: the variance that is left faint there
+_LEAST_DETAIL = 0.2  # share of the area: photographs have 0.8 and more, drawn pages 0.3, walls in even light 0.1
 _ROUNDING = 1 / 12  # square grey levels: the variance of what rounding adds to a thumbnail
 
 cv2.setNumThreads(1)  # an engine runs one worker a core, and on so few pixels a second thread only doubles the CPU time
@@ -50,13 +51,15 @@ def alignment(left: Thumbnail, right: Thumbnail) -> float:
     quarter or not.
 
     left, right: (SIDE, SIDE) uint8. Returns 0..1: near 1 for the same picture brightened, cropped, turned or mirrored,
-    less where a text covers a part of it, below 0.3 for most pictures that are not the same, 0 where one of them has no
-    detail; the same for (right, left).
+    less where a text covers a part of it, below 0.3 for most pictures that are not the same, 0 where one of them has
+    next to no detail, so that there is nothing to compare; the same for (right, left).
 
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
         left, right = right, left
     fixed = right.astype(np.float32)
+    if min(map(_detailed, (left.astype(np.float32), fixed))) < _LEAST_DETAIL:
+        return 0.0
     ways = _symmetries(left)
     whole = np.ones((SIDE, SIDE), np.float32)
     as_they_are = [common_detail(way.astype(np.float32), fixed, whole) for way in ways]  # a text misleads the search
@@ -77,6 +80,13 @@ def alignment(left: Thumbnail, right: Thumbnail) -> float:
     moved, move = found
     grey = moved.astype(np.float32)
     return max(best, *(_detail_after(way, grey, fixed) for way in (move, _finer(grey, fixed, move))))
+
+
+def _detailed(grey: Grey) -> float:
+    """The share of a picture in which there is more than rounding adds: 0..1."""
+    detail = grey - cv2.GaussianBlur(grey, (0, 0), _WINDOW)
+    variance = cv2.GaussianBlur(detail * detail, (0, 0), _WINDOW)
+    return float((variance / (variance + _ROUNDING)).mean())
 
 
 def _symmetries(picture: Thumbnail) -> list[Thumbnail]:

@@ -1,8 +1,9 @@
 """Bytes of an image file to upright RGB pixels at an analysis scale.
 
-What every format has in common: only the first frame or page; alpha is composited onto white; ICC profiles and gamma
-are ignored, as training loaders do; samples of 16 bits keep their upper 8. The size in the header is held against
-`max_pixels` before a pixel is decoded. The result depends on the bytes and the arguments alone.
+What every format has in common: only the first page, or the first frame in which there is anything; ICC profiles and
+gamma are ignored, as training loaders do; udfs.images.samples has what becomes of transparency and of samples of more
+than 8 bits. The size in the header is held against `max_pixels` before a pixel is decoded. The result depends on the
+bytes and the arguments alone.
 """
 
 import io
@@ -31,6 +32,8 @@ DETAIL_PIXELS = (
     1 << 20
 )  # up to this size a picture is also looked at in its own pixels: beyond, that would cost too much
 
+LOOKED_THROUGH = 32  # frames of an animation that begins with empty ones
+_ANIMATED = ("gif", "webp", "png", "avif")
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif")
 
 _HEADS = (
@@ -287,6 +290,8 @@ def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: b
     with _faults(data, kind):
         loaded = image.to_pillow() if not isinstance(image, Image.Image) else image
         loaded.load()
+        if kind in _ANIMATED and _is_empty(loaded):
+            loaded = _first_to_see(loaded)
     deep = _deep_colours(data, kind, loaded)
     loaded = _transposed(loaded)
     width, height = loaded.size
@@ -302,6 +307,27 @@ def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: b
         else:
             fine = np.array(plain.convert("L"), dtype=np.uint8, order="C")
     return Decoded(pixels, width, height, kind, fine, more)
+
+
+def _is_empty(image: Image.Image) -> bool:
+    """Whether all of a picture is of one colour, or nothing of it can be seen."""
+    return all(low == high for low, high in _extrema(image))
+
+
+def _extrema(image: Image.Image) -> list[tuple[float, float]]:
+    found: Any = (image.convert("RGBA") if image.mode == "P" or image.has_transparency_data else image).getextrema()
+    pairs = list(found) if isinstance(found[0], tuple) else [found]
+    return [pairs[-1]] if len(pairs) == 4 and pairs[-1] == (0, 0) else pairs
+
+
+def _first_to_see(animation: Image.Image) -> Image.Image:
+    """The first frame in which there is anything, of LOOKED_THROUGH; the first of all where there is none."""
+    for number in range(1, min(getattr(animation, "n_frames", 1), LOOKED_THROUGH)):
+        animation.seek(number)
+        if not _is_empty(animation):
+            return animation
+    animation.seek(0)
+    return animation
 
 
 def _deep_colours(data: bytes, kind: str, image: Any) -> NDArray[np.uint16] | None:
