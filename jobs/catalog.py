@@ -20,12 +20,11 @@ from jobs.errors import InputError
 from jobs.inputs.layout import with_layout
 from jobs.inputs.listing import expand, stage_listing
 from jobs.inputs.manifests import read_manifests, refuse_twice, stage_references
-from jobs.inputs.sources import Inputs, check_inputs
+from jobs.inputs.sources import Inputs, Left, check_inputs
 from jobs.lakes import dense_ids
 from jobs.pages import place
 from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
-from udfs.stores.listing import Unlisted
 
 JOB = "catalog"
 SETTINGS_MARK = "catalog_settings"  # in the lake's marker: what its images were last listed with
@@ -75,7 +74,7 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
         parts.append(stage_references(context, references))
     if inputs.folders or inputs.shards or inputs.reports:
         listing = stage_listing(context, inputs)
-        skipped, notes = listing.skipped, _notes(listing.unlisted)
+        skipped, notes = listing.skipped, _notes(listing.left)
         parts.append(listing.images)
         if listing.shard_count:
             found, others = expand(context, listing, images, same_settings)
@@ -120,9 +119,12 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     return {**counts, "notes": notes, "wrote": int(bool(by_change))}
 
 
-def _notes(unlisted: Unlisted) -> list[str]:
+def _notes(left: Left) -> list[str]:
     """What of the inputs could not be looked at, for a person."""
-    notes = []
+    notes, unlisted = [], left.unlisted
+    if left.archives:
+        what = "archive is" if left.archives == 1 else "archives are"
+        notes.append(f"catalog: {left.archives:,} {what} not read ({left.archive}): unpack it, or make a .tar of it")
     if unlisted.folders:
         what = "folder" if unlisted.folders == 1 else "folders"
         notes.append(f"catalog: {unlisted.folders:,} {what} could not be listed ({unlisted.first}): grant the right to")

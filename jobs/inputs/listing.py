@@ -15,7 +15,6 @@ from jobs.inputs.inventory import stage_objects
 from jobs.inputs.sources import LISTED, Inputs, Left, below, images_of
 from jobs.stage import Context
 from udfs.stores import objects, shards, uris
-from udfs.stores.listing import Unlisted
 
 LISTED_PER_FILE = 200_000  # rows of one staged file: about 40 MB in the driver
 
@@ -53,14 +52,14 @@ class _Stager:
 @dataclass(frozen=True)
 class Listing:
     """What folders, shards and reports hold. images: LISTED. shards: members.FILES, `shard_count` of them. skipped:
-    number of files that were neither. tables, unlisted: see Left."""
+    number of files that were neither. tables, left: see Left."""
 
     images: DataFrame
     shards: DataFrame
     shard_count: int
     skipped: int
     tables: tuple[str, ...]
-    unlisted: Unlisted
+    left: Left
 
 
 def stage_listing(context: Context, inputs: Inputs) -> Listing:
@@ -93,7 +92,7 @@ def stage_listing(context: Context, inputs: Inputs) -> Listing:
         count,
         skipped,
         tuple(sorted(left.tables)),
-        left.unlisted,
+        left,
     )
 
 

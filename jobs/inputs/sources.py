@@ -29,6 +29,7 @@ MANIFEST_ENDINGS = {
     ".jsonl.gz": "json",
 }  # fmt: skip
 
+ARCHIVES = ("zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar")  # that may hold images, and are not read
 _REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.webp$")  # of a report, whose pictures are nobody's images
 LISTED = StructType(
     [
@@ -164,11 +165,13 @@ def _single_shard(uri: str) -> shards.File:
 
 @dataclass
 class Left:
-    """What a listing left out. files: number of those that are no image. tables: folders of Delta tables, `/` at the
-    end: their Parquet files are no inputs, for some of them are of versions long gone. unlisted: what could not
-    be looked at."""
+    """What a listing left out. files: number of those that are no image; archives: of them; archive: one of these.
+    tables: folders of Delta tables, `/` at the end: their Parquet files are no inputs, for some of them are of versions
+    long gone. unlisted: what could not be looked at."""
 
     files: int = 0
+    archives: int = 0
+    archive: str = ""
     tables: set[str] = field(default_factory=set)
     unlisted: listing.Unlisted = field(default_factory=listing.Unlisted)
 
@@ -190,6 +193,9 @@ def images_of(
                 yield file, kind not in endings
             else:
                 left.files += 1
+                if kind in ARCHIVES:
+                    left.archives += 1
+                    left.archive = left.archive or file.uri
 
 
 def below(leave_out: tuple[str, ...]) -> tuple[str, ...]:

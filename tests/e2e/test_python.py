@@ -24,6 +24,9 @@ def test_tables(labelled: Labelled) -> None:
     corrupted = lake.sql(query).fetchall()
     assert len(corrupted) == sum(row["issue"] == "corrupted" for row in rows) > 0
     assert "truncated.jpg" in {Path(uri).name for uri, _ in corrupted}
+    # What a lake answers outlives it.
+    counted = imagesieve.open(labelled.lake).sql("SELECT count(*) FROM issues").fetchall()
+    assert counted == [(len(rows),)]
     assert lake.tables[:2] == ["images", "features"]
     assert str(labelled.lake) in repr(lake)
 

@@ -247,6 +247,8 @@ def _texts(column: "pa.Array", names: list[str] | None) -> list[str | None]:
             None if value is None or value < 0 else names[value] if value < len(names) else str(value)
             for value in column.to_pylist()
         ]
+    if pa.types.is_floating(column.type):  # pandas writes labels 0, 1, 2 beside a missing one so
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     return [text or None for text in pc.utf8_slice_codeunits(texts, 0, MAX_LABEL).to_pylist()]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,16 +90,10 @@ class Lake:
 
         >>> lake.sql("SELECT issue, count(*) FROM issues GROUP BY issue").df()  # doctest: +SKIP
         """
+        connection = _connection(self.uri)
         for name in self.tables:
-            self._connection.register(name, self.dataset(name))
-        return self._connection.sql(query)
-
-    @cached_property
-    def _connection(self) -> duckdb.DuckDBPyConnection:
-        """Kept: what it answers is read later."""
-        import duckdb
-
-        return duckdb.connect()
+            connection.register(name, self.dataset(name))
+        return connection.sql(query)
 
     def summary(self) -> pd.DataFrame:
         """How many images have each issue, and for how many of them what is suggested.
@@ -142,6 +136,14 @@ class Lake:
         values = {f"clean.{key}": value for key, value in settings.items()}
         command("clean", values, lake=self.uri, out=path, batch_manifest=batch_manifest, dry_run=False)
         return CleanSet(path, beside(path, "removed"), beside(path, "relabelled"))
+
+
+@lru_cache(64)
+def _connection(uri: str) -> duckdb.DuckDBPyConnection:
+    """Kept for a lake of its own: an answer is read later, when the Lake may be gone, and needs it then."""
+    import duckdb
+
+    return duckdb.connect()
 
 
 def open(lake: str | os.PathLike[str]) -> Lake:
