@@ -75,8 +75,9 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
-            aligned = np.array([alignment.alignment(a, b) for a, b in zip(*sides, strict=True)], np.float64)
             numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
+            enough = [min(alignment.ENOUGH, rule.enough(cosine)) for cosine in numbers[0]]
+            aligned = np.array(list(map(alignment.alignment, *sides, enough)), np.float64)
             kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
             yield batch.select(["src", "dst"]).filter(kept)
 

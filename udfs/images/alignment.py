@@ -5,6 +5,9 @@ and frames that many pictures share, count little: each place counts alike, howe
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +29,10 @@ _TURN = 15.0  # degrees, likewise
 _OVERLAP = 0.5  # of the picture that must lie over the other
 _SURE = 0.95  # of the fit: from here on no better one is looked for
 _UPRIGHT = 2  # the symmetries that are no turns, which are always looked into
+_FITS_UPRIGHT = 0.5  # of common detail: from here on no turn is looked into
 _TURNED = 2  # of the others, as many as look best before anything is moved
 _BACK = cv2.WARP_INVERSE_MAP  # a move maps the pixels of the fixed picture to those of the moved one
-_ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
+ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
 _FINER = (3, 1)  # pixels, as _SMOOTHING, of two further searches from the best move on
 _FINER_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 1e-3)
 _WINDOW = 1.0  # pixels, deviation of the Gaussian window that is compared; 1.5 let drawings of one layout through
@@ -46,13 +50,14 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def alignment(left: Thumbnail, right: Thumbnail) -> float:
+def alignment(left: Thumbnail, right: Thumbnail, enough: float = ENOUGH) -> float:
     """In how much of two pictures the detail is the same after the best affine move, mirrored or not, turned by any
     quarter or not.
 
-    left, right: (SIDE, SIDE) uint8. Returns 0..1: near 1 for the same picture brightened, cropped, turned or mirrored,
-    less where a text covers a part of it, below 0.3 for most pictures that are not the same, 0 where one of them has
-    next to no detail, so that there is nothing to compare; the same for (right, left).
+    left, right: (SIDE, SIDE) uint8. enough: from here on no better move is looked for. Returns 0..1: near 1 for the
+    same picture brightened, cropped, turned or mirrored, less where a text covers a part of it, below 0.3 for most
+    pictures that are not the same, 0 where one of them has next to no detail, so that there is nothing to compare; the
+    same for (right, left).
 
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
@@ -61,25 +66,39 @@ def alignment(left: Thumbnail, right: Thumbnail) -> float:
     if min(map(_detailed, (left.astype(np.float32), fixed))) < _LEAST_DETAIL:
         return 0.0
     ways = _symmetries(left)
-    whole = np.ones((SIDE, SIDE), np.float32)
-    as_they_are = [common_detail(way.astype(np.float32), fixed, whole) for way in ways]  # a text misleads the search
-    best = max(as_they_are)
-    if best >= _ENOUGH:
-        return best
+    best = max(map(partial(_as_they_are, fixed), ways[:_UPRIGHT]))  # a text misleads the search
     fit, found = 0.0, None
-    turned = sorted(range(_UPRIGHT, len(ways)), key=lambda way: -as_they_are[way])[:_TURNED]
-    for moved in (*ways[:_UPRIGHT], *(ways[way] for way in turned)):
+    for number, moved in enumerate(_in_order(ways, fixed)):
+        if best >= enough:
+            return best
+        if number == _UPRIGHT and found is not None and _after(*found, fixed) >= _FITS_UPRIGHT:
+            break
         for zoom in _STARTS:
             value, move = _fit(moved, right, zoom)
-            if move is not None and value > fit:
-                fit, found = value, (moved, move)
+            if move is None or value <= fit:
+                continue
+            fit, found = value, (moved, move)
+            if enough < ENOUGH and (reached := _detail_after(move, moved.astype(np.float32), fixed)) >= enough:
+                return reached
         if fit > _SURE:
             break
-    if found is None:
-        return best
-    moved, move = found
+    return best if found is None else max(best, _after(*found, fixed))
+
+
+def _as_they_are(fixed: Grey, picture: Thumbnail) -> float:
+    return common_detail(picture.astype(np.float32), fixed, np.ones((SIDE, SIDE), np.float32))
+
+
+def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[Thumbnail]:
+    """The upright ones; then of the others those that look best before anything is moved."""
+    yield from ways[:_UPRIGHT]
+    yield from sorted(ways[_UPRIGHT:], key=lambda way: -_as_they_are(fixed, way))[:_TURNED]
+
+
+def _after(moved: Thumbnail, move: NDArray[np.float32], fixed: Grey) -> float:
+    """The common detail after the move, or after a finer one where that is better."""
     grey = moved.astype(np.float32)
-    return max(best, *(_detail_after(way, grey, fixed) for way in (move, _finer(grey, fixed, move))))
+    return max(_detail_after(way, grey, fixed) for way in (move, _finer(grey, fixed, move)))
 
 
 def _detailed(grey: Grey) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.images.alignment import alignment
+from udfs.images.alignment import ENOUGH, alignment
 from udfs.vectors.cosine import Ids, Values, Vectors, cosine_pairs
 from udfs.vectors.near_rule import NearRule
 
@@ -94,7 +94,8 @@ def _taken(
     aligned = np.zeros(len(rows))
     if thumbnails is not None:
         for position in np.flatnonzero(rule.candidates(cosines, backgrounds[rows], backgrounds[to])):
-            aligned[position] = alignment(thumbnails[rows[position]], thumbnails[to[position]])
+            enough = min(ENOUGH, rule.enough(cosines[position]))
+            aligned[position] = alignment(thumbnails[rows[position]], thumbnails[to[position]], enough)
     return rule.matches(cosines, backgrounds[rows], backgrounds[to], aligned), cosines
 
 

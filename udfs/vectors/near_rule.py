@@ -36,6 +36,10 @@ class NearRule:
             return (cosines >= self.certain) | self.doubtful(cosines, left, right)
         return self.doubtful(cosines, left, right)
 
+    def enough(self, cosine: float) -> float:
+        """The alignment from which on a pair of this cosine needs no more."""
+        return self.agreement if cosine >= self.certain else 1.0
+
     def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
         """Pairs that need evidence."""
         above = cosines - (left + right) / 2 >= self.margin
