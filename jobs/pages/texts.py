@@ -102,9 +102,9 @@ ISSUES: Mapping[str, IssueText] = {
         "Unreadable files",
         QUALITY,
         "bad",
-        "The file is no image, or its bytes are damaged.",
+        "The file could not be read: it is broken, or it is good and was not read.",
         "Every file is fetched and decoded once; what fails is kept with its error.",
-        "Fetch it again from its source, or remove it.",
+        "Fetch again or remove what is broken; keep what was only not read: its issue, unread, says what would read it.",
     ),
     "unread": IssueText(
         "Not read",
