@@ -104,7 +104,7 @@ ISSUES: Mapping[str, IssueText] = {
         "bad",
         "The file could not be read: it is broken, or it is good and was not read.",
         "Every file is fetched and decoded once; what fails is kept with its error.",
-        "Fetch again or remove what is broken; keep what was only not read: its issue, unread, says what would read it.",
+        "Fetch again or remove what is broken; keep what was only not read: its issue, unread, says what would help.",
     ),
     "unread": IssueText(
         "Not read",
