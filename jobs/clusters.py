@@ -57,16 +57,13 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> 
         named = background.select(F.col("image_id").alias(side), F.col("background").alias(place))
         pairs = pairs.join(named, side, "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
-    certain = pairs.where(F.col("cosine") >= rule.certain)
     margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
     unsure = (F.col("cosine") < rule.certain) & (F.col("cosine") >= rule.threshold)
-    looked_at = pairs.where(unsure & (margin >= rule.margin))
-    if rule.agreement > 0:
-        looked_at, certain = looked_at.unionByName(certain), certain.limit(0)
+    looked_at = pairs.where((F.col("cosine") >= rule.certain) | (unsure & (margin >= rule.margin)))
     for side in ("src", "dst"):
         named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
         looked_at = looked_at.join(named, side)
-    return certain.select("src", "dst").unionByName(map_batches(looked_at, keep_matches(rule), EDGES))
+    return map_batches(looked_at, keep_matches(rule), EDGES)
 
 
 def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -76,8 +73,7 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
         for batch in batches:
             sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
             numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
-            enough = [min(alignment.ENOUGH, rule.enough(cosine)) for cosine in numbers[0]]
-            aligned = np.array(list(map(alignment.alignment, *sides, enough)), np.float64)
+            aligned = np.array(list(map(alignment.alignment, *sides, map(rule.enough, numbers[0]))), np.float64)
             kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
             yield batch.select(["src", "dst"]).filter(kept)
 

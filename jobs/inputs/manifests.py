@@ -44,13 +44,12 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     if source.kind == "csv":
         csv_text.check_header(source.uri)
     try:
-        rows = _with_our_names(source.uri, of(spark).read_source(source.uri, source.kind))
-    except InputError:
-        raise
+        rows = of(spark).read_source(source.uri, source.kind)
     except Exception as error:  # an engine's errors share no base class that says "cannot be read"
         lines = str(error).splitlines()
         told = next((line for line in lines if "Exception: " in line), lines[0])  # the first may name a method only
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
+    rows = _with_our_names(source.uri, rows)
     if "uri" not in rows.columns:
         raise InputError(
             f"{source.uri}: no column 'uri', and none or several of {', '.join(FOR_URI)} "

@@ -32,7 +32,7 @@ _UPRIGHT = 2  # the symmetries that are no turns, which are always looked into
 _FITS_UPRIGHT = 0.5  # of common detail: from here on no turn is looked into
 _TURNED = 2  # of the others, as many as look best before anything is moved
 _BACK = cv2.WARP_INVERSE_MAP  # a move maps the pixels of the fixed picture to those of the moved one
-ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
+_ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
 _FINER = (3, 1)  # pixels, as _SMOOTHING, of two further searches from the best move on
 _FINER_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 1e-3)
 _WINDOW = 1.0  # pixels, deviation of the Gaussian window that is compared; 1.5 let drawings of one layout through
@@ -50,14 +50,14 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def alignment(left: Thumbnail, right: Thumbnail, enough: float = ENOUGH) -> float:
+def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
     """In how much of two pictures the detail is the same after the best affine move, mirrored or not, turned by any
     quarter or not.
 
-    left, right: (SIDE, SIDE) uint8. enough: from here on no better move is looked for. Returns 0..1: near 1 for the
-    same picture brightened, cropped, turned or mirrored, less where a text covers a part of it, below 0.3 for most
-    pictures that are not the same, 0 where one of them has next to no detail, so that there is nothing to compare; the
-    same for (right, left).
+    left, right: (SIDE, SIDE) uint8. enough: from here on no better move is looked for, and never from 0.8 on. Returns
+    0..1: near 1 for the same picture brightened, cropped, turned or mirrored, less where a text covers a part of it,
+    below 0.3 for most pictures that are not the same, 0 where one of them has next to no detail, so that there is
+    nothing to compare; the same for (right, left).
 
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
@@ -67,18 +67,18 @@ def alignment(left: Thumbnail, right: Thumbnail, enough: float = ENOUGH) -> floa
         return 0.0
     ways = _symmetries(left)
     best = max(map(partial(_as_they_are, fixed), ways[:_UPRIGHT]))  # a text misleads the search
+    if best >= min(enough, _ENOUGH):
+        return best
     fit, found = 0.0, None
     for number, moved in enumerate(_in_order(ways, fixed)):
-        if best >= enough:
-            return best
-        if number == _UPRIGHT and found is not None and _after(*found, fixed) >= _FITS_UPRIGHT:
-            break
+        if number == _UPRIGHT and found is not None and (upright := _after(*found, fixed)) >= _FITS_UPRIGHT:
+            return max(best, upright)
         for zoom in _STARTS:
             value, move = _fit(moved, right, zoom)
             if move is None or value <= fit:
                 continue
             fit, found = value, (moved, move)
-            if enough < ENOUGH and (reached := _detail_after(move, moved.astype(np.float32), fixed)) >= enough:
+            if enough < _ENOUGH and (reached := _detail_after(move, moved.astype(np.float32), fixed)) >= enough:
                 return reached
         if fit > _SURE:
             break

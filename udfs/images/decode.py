@@ -240,6 +240,14 @@ def _exif_orientation(block: bytes) -> int:
     exif = Image.Exif()
     try:
         exif.load(block)
+    except _DECODER_FAULTS:
+        return 1
+    return _orientation(exif)
+
+
+def _orientation(exif: Image.Exif) -> int:
+    """1..8; 1 where there is none, or one that cannot be read."""
+    try:
         value = exif.get(_ORIENTATION, 1)
     except _DECODER_FAULTS:
         return 1
@@ -341,10 +349,10 @@ def _deep_colours(data: bytes, kind: str, image: Any) -> NDArray[np.uint16] | No
     order = cv2.COLOR_BGRA2RGBA if found.shape[2] == 4 else cv2.COLOR_BGR2RGB
     colours = np.asarray(cv2.cvtColor(found, order), np.uint16)
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        exif = image.getexif()
     except _DECODER_FAULTS:
-        orientation = 1
-    return _upright(colours, orientation if orientation in range(1, 9) else 1)
+        return colours
+    return _upright(colours, _orientation(exif))
 
 
 def _open(data: bytes, kind: str) -> Image.Image:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.images.alignment import ENOUGH, alignment
+from udfs.images.alignment import alignment
 from udfs.vectors.cosine import Ids, Values, Vectors, cosine_pairs
 from udfs.vectors.near_rule import NearRule
 
@@ -94,8 +94,8 @@ def _taken(
     aligned = np.zeros(len(rows))
     if thumbnails is not None:
         for position in np.flatnonzero(rule.candidates(cosines, backgrounds[rows], backgrounds[to])):
-            enough = min(ENOUGH, rule.enough(cosines[position]))
-            aligned[position] = alignment(thumbnails[rows[position]], thumbnails[to[position]], enough)
+            sides = thumbnails[rows[position]], thumbnails[to[position]]
+            aligned[position] = alignment(*sides, rule.enough(cosines[position]))
     return rule.matches(cosines, backgrounds[rows], backgrounds[to], aligned), cosines
 
 

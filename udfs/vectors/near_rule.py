@@ -32,9 +32,7 @@ class NearRule:
 
     def candidates(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
         """Pairs of which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
-        if self.agreement > 0:
-            return (cosines >= self.certain) | self.doubtful(cosines, left, right)
-        return self.doubtful(cosines, left, right)
+        return (cosines >= self.certain) | self.doubtful(cosines, left, right)
 
     def enough(self, cosine: float) -> float:
         """The alignment from which on a pair of this cosine needs no more."""
