@@ -79,8 +79,8 @@ class Lake:
 
         path = uris.join(self.uri, table)
         whole = DeltaTable(delta_log.spelled(path), storage_options=delta_log.storage_options(path))
-        # Arrow's own files where it has them: its threads let go of those of Python after the interpreter has ended, and
-        # then the process is aborted.
+        # Arrow's own files where it has them: its threads let go of Python's after the interpreter has ended, and then
+        # the process is aborted.
         own = None if uris.is_s3(path) else fs.SubTreeFileSystem(path, fs.LocalFileSystem())
         found: ds.Dataset = whole.to_pyarrow_dataset(filesystem=own)
         return found
