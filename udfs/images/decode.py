@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from udfs import errors
 from udfs.errors import ImageError
-from udfs.images import samples
+from udfs.images import containers, samples
 
 if TYPE_CHECKING:
     import pi_heif
@@ -32,8 +32,6 @@ DETAIL_PIXELS = (
     1 << 20
 )  # up to this size a picture is also looked at in its own pixels: beyond, that would cost too much
 
-LOOKED_THROUGH = 32  # frames of an animation that begins with empty ones
-_ANIMATED = ("gif", "webp", "png", "avif")
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "heif")
 
 _HEADS = (
@@ -69,7 +67,6 @@ _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 T = TypeVar("T", np.uint8, np.uint16)
-_PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 _ORIENTATION = 0x0112  # EXIF tag, values 1..8
 # What Pillow and its plug-ins raise on bad data. Only calls into them stand in such a try.
 _DECODER_FAULTS = (
@@ -271,22 +268,9 @@ def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detai
     try:
         return _by_pillow(data, kind, min_side, max_pixels, detail)
     except ImageError as error:
-        if kind != "png" or error.code == errors.TOO_MANY_PIXELS or (plain := _needed_chunks(data)) == data:
+        if kind != "png" or error.code == errors.TOO_MANY_PIXELS or (plain := containers.needed_chunks(data)) == data:
             raise
         return _by_pillow(plain, kind, min_side, max_pixels, detail)
-
-
-def _needed_chunks(png: bytes) -> bytes:
-    """A PNG without what no pixel needs: text and profiles of any size, and chunks whose checksum is wrong."""
-    parts, at = [png[:8]], 8
-    while at + 12 <= len(png):
-        end = at + 12 + int.from_bytes(png[at : at + 4], "big")
-        name, whole = png[at + 4 : at + 8], png[at:end]
-        sound = zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
-        if name in _PNG_CHUNKS or (name == b"eXIf" and sound):
-            parts.append(whole)
-        at = end
-    return b"".join((*parts, png[at:]))
 
 
 def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: bool) -> Decoded:
@@ -298,8 +282,8 @@ def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: b
     with _faults(data, kind):
         loaded = image.to_pillow() if not isinstance(image, Image.Image) else image
         loaded.load()
-        if kind in _ANIMATED and _is_empty(loaded):
-            loaded = _first_to_see(loaded)
+        if kind in containers.ANIMATED:
+            loaded = containers.first_to_see(loaded)
     deep = _deep_colours(data, kind, loaded)
     loaded = _transposed(loaded)
     width, height = loaded.size
@@ -315,27 +299,6 @@ def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: b
         else:
             fine = np.array(plain.convert("L"), dtype=np.uint8, order="C")
     return Decoded(pixels, width, height, kind, fine, more)
-
-
-def _is_empty(image: Image.Image) -> bool:
-    """Whether all of a picture is of one colour, or nothing of it can be seen."""
-    return all(low == high for low, high in _extrema(image))
-
-
-def _extrema(image: Image.Image) -> list[tuple[float, float]]:
-    found: Any = (image.convert("RGBA") if image.mode == "P" or image.has_transparency_data else image).getextrema()
-    pairs = list(found) if isinstance(found[0], tuple) else [found]
-    return [pairs[-1]] if len(pairs) == 4 and pairs[-1] == (0, 0) else pairs
-
-
-def _first_to_see(animation: Image.Image) -> Image.Image:
-    """The first frame in which there is anything, of LOOKED_THROUGH; the first of all where there is none."""
-    for number in range(1, min(getattr(animation, "n_frames", 1), LOOKED_THROUGH)):
-        animation.seek(number)
-        if not _is_empty(animation):
-            return animation
-    animation.seek(0)
-    return animation
 
 
 def _deep_colours(data: bytes, kind: str, image: Any) -> NDArray[np.uint16] | None:
