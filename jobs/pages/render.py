@@ -226,7 +226,9 @@ def write_report(
     by_issue = {gallery.issue: gallery for gallery in galleries}
     linked = {issue: _page_name(issue, 1) for issue in ISSUES if issue in by_issue}
     if failures is not None:
-        linked["corrupted"] = linked["unread"] = _page_name("corrupted", 1)
+        linked["corrupted"] = _page_name("corrupted", 1)
+        if summary.issues.get("unread"):
+            linked["unread"] = linked["corrupted"]
     created_at = summary.created_at.astimezone(UTC)
     common: dict[str, Any] = {
         "summary": summary,
