@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import LongType, StructField, StructType
 
@@ -26,10 +26,12 @@ from jobs.lakes import dense_ids
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.images import alignment
+from udfs.images.relation_names import RELATIONS, SAME_PIXELS
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
+ALIKE_BITS = 10  # of 64: perceptual hashes of a picture and of an edit that moves nothing; of others about 32 differ
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 
 
@@ -38,11 +40,14 @@ def backgrounds(neighbours: DataFrame) -> DataFrame:
     return neighbours.where(F.col("rank") == BACKGROUND_RANK).select("image_id", F.col("cosine").alias("background"))
 
 
-def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> DataFrame:
-    """Pairs of near-duplicates. neighbours: the table. thumbnails: (image_id, thumbnail), the first of `features`.
+def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> DataFrame:
+    """Pairs that may be near-duplicates, to be looked at again. neighbours: the table. hashes: (image_id,
+    perceptual_hash, thumbnail) of `features`.
 
-    Only candidates are aligned: at most k for each image, and few where the margin is asked for.
-    Returns (src, dst) with src < dst, each pair once."""
+    A pair near enough is one where the cosine is certain, or the rule's evidence does, or the perceptual hashes are
+    alike: where an image has many copies, what is around it is these, and no margin tells. Only those that need
+    evidence are aligned: at most k for each image, and few where the margin is asked for. Returns (src, dst) with src <
+    dst, each pair once."""
     pairs = (
         neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
         .select(
@@ -58,12 +63,17 @@ def near_edges(neighbours: DataFrame, thumbnails: DataFrame, rule: NearRule) -> 
         pairs = pairs.join(named, side, "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
     margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
-    unsure = (F.col("cosine") < rule.certain) & (F.col("cosine") >= rule.threshold)
-    looked_at = pairs.where((F.col("cosine") >= rule.certain) | (unsure & (margin >= rule.margin)))
     for side in ("src", "dst"):
-        named = thumbnails.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
-        looked_at = looked_at.join(named, side)
-    return map_batches(looked_at, keep_matches(rule), EDGES)
+        of_side = hashes.select(F.col("image_id").alias(side), F.col("perceptual_hash").alias(f"{side}_hash"))
+        pairs = pairs.join(of_side, side)
+    differing = F.bit_count(F.col("src_hash").bitwiseXOR(F.col("dst_hash")))
+    is_edge = (F.col("cosine") >= rule.certain) | (differing <= ALIKE_BITS)
+    edges = pairs.where(is_edge).select("src", "dst")
+    unsure = pairs.where(~is_edge & (margin >= rule.margin))
+    for side in ("src", "dst"):
+        of_side = hashes.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
+        unsure = unsure.join(of_side, side)
+    return edges.unionByName(map_batches(unsure, keep_matches(rule), EDGES))
 
 
 def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -73,7 +83,7 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
         for batch in batches:
             sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
             numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
-            aligned = np.array(list(map(alignment.alignment, *sides, map(rule.enough, numbers[0]))), np.float64)
+            aligned = np.array(list(map(alignment.alignment, *sides)), np.float64)
             kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
             yield batch.select(["src", "dst"]).filter(kept)
 
@@ -85,7 +95,9 @@ def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
 
     kept: keepers.KEPT, of representatives. copies: the table. Returns the columns of `duplicates` but component_id and
     cluster_id, with component."""
-    near = kept.select(F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "component")
+    near = kept.select(
+        F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "relation", "component"
+    )
     rows = (
         copies.join(near, "representative_id", "left")
         .withColumn("keeper_id", F.coalesce("keeper_id", "representative_id"))
@@ -94,6 +106,9 @@ def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
     )
     far = F.col("representative_id") != F.col("keeper_id")
     # Aggregates joined back, and no windows: a cluster may be a tenth of all images.
+    same_pixels = F.when(F.col("image_id") != F.col("representative_id"), F.lit(SAME_PIXELS))
+    told = F.when(far, named(F.col("relation"))).otherwise(same_pixels)
+    rows = rows.withColumn("relation", told)
     sizes = rows.groupBy("keeper_id").agg(F.count("*").cast("int").alias("cluster_size"), F.max(far).alias("has_near"))
     return rows.join(sizes.where(F.col("cluster_size") > 1), "keeper_id").select(
         "image_id",
@@ -104,8 +119,24 @@ def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
         .otherwise("exact")
         .alias("kind"),
         "cosine_to_keeper",
+        "relation",
         "cluster_size",
         "component",
+    )
+
+
+def named(bits: Column) -> Column:
+    """Relations in words, a blank between them. bits: of to_bits."""
+    words = [F.when(bits.bitwiseAND(1 << n) != 0, F.lit(name)) for n, name in enumerate(RELATIONS)]
+    return F.concat_ws(" ", *words)
+
+
+def look_alikes(kept: DataFrame) -> DataFrame:
+    """The rows of `look_alikes`: images that the network and the rule take for copies of a would-be keeper, and that
+    show something else; those that no other keeper took. kept: keepers.KEPT."""
+    alone = kept.where(F.col("other_id").isNotNull() & (F.col("image_id") == F.col("keeper_id")))
+    return alone.select(
+        "image_id", "other_id", named(F.col("other_relation")).alias("relation"), F.col("other_cosine").alias("cosine")
     )
 
 
@@ -140,8 +171,10 @@ def clusters(context: Context) -> Counts:
     copies = keep(lake.require("copies"))
     try:
         neighbours, ordered = lake.require("neighbours"), ordered_images(lake)
-        thumbnails = lake.read("features").select("image_id", "thumbnail")
-        edges = keep(near_edges(neighbours, thumbnails, rule))
+        features = lake.read("features")
+        hashes = features.select("image_id", "perceptual_hash", "thumbnail")
+        looks = features.select("image_id", "look", "width", "height", "medium")
+        edges = keep(near_edges(neighbours, hashes, rule))
         edge_count = edges.count()
         components = keep(
             connected_components(edges, settings.engine, settings.max_edges_one_process, lake.staging("checkpoints"))
@@ -149,17 +182,13 @@ def clusters(context: Context) -> Counts:
         vectors = embeddings.where(F.col("model") == model).select("image_id", "vector")
 
         def with_details(rows: DataFrame) -> DataFrame:
-            return (
-                rows.join(ordered, "image_id")
-                .join(vectors, "image_id")
-                .join(thumbnails, "image_id")
-                .join(backgrounds(neighbours), "image_id", "left")
-                .na.fill(NO_BACKGROUND, ["background"])
-            )
+            return rows.join(ordered, "image_id").join(vectors, "image_id").join(looks, "image_id")
 
-        looser, folder = rule.looser(settings.keeper_slack), partial(lake.staging, JOB)
-        kept, split = keepers_of(components, ordered, with_details, looser, settings.max_component, folder)
-        members = keep(with_copies(keep(kept), copies))
+        least, folder = min(rule.threshold, rule.certain) - settings.keeper_slack, partial(lake.staging, JOB)
+        same = frozenset(settings.same)
+        kept, split = keepers_of(components, ordered, with_details, least, same, settings.max_component, folder)
+        kept = keep(kept)
+        members = keep(with_copies(kept, copies))
         first = lake.next_id("next_cluster_id")
         ids, new = stable_ids(members, lake.read("duplicates"), first)
         rows = members.join(keep(ids), "keeper_id")
@@ -170,13 +199,17 @@ def clusters(context: Context) -> Counts:
         rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
         lake.overwrite("duplicates", rows)
+        lake.overwrite("look_alikes", look_alikes(kept))
+        alike = lake.read("look_alikes").count()
+        untried = kept.agg(F.sum("untried").alias("untried")).head()
         total = copies.count()
         found = rows.agg(F.count("*").alias("images"), F.countDistinct("cluster_id").alias("clusters")).head()
         images, groups = (int(found["images"]), int(found["clusters"])) if found else (0, 0)
         lake.clear_staging()
         return {
             "in": total, "out": total, "failed": 0, "edges": edge_count, "in_clusters": images, "clusters": groups,
-            "split_components": split,
+            "look_alikes": alike, "split_components": split,
+            "untried": int(untried["untried"] or 0) if untried else 0,
         }  # fmt: skip
     finally:
         lake.engine.forget_all()
@@ -188,6 +221,7 @@ def _settings(context: Context) -> dict[str, Any]:
         "model": context.config.embed.model,
         "rule": dataclasses.asdict(near_rule(context.config)),
         "keeper_slack": settings.keeper_slack,
+        "same": list(settings.same),
         "engine": settings.engine,
         "max_component": settings.max_component,
     }
@@ -203,7 +237,7 @@ STAGE = Stage(
     name=JOB,
     does="group duplicates and choose keepers",
     reads=("images", "features", "embeddings", "copies", "neighbours"),  # times, sizes and names decide what is kept
-    writes=("duplicates",),
+    writes=("duplicates", "look_alikes"),
     settings=_settings,
     body=clusters,
     before=_say_uncalibrated,

@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from jobs.errors import ConfigError
 from jobs.tables import ISSUES, SOURCE_OVERLAP
+from udfs.images.relation_names import RELATIONS
 from udfs.networks.cards import read_card
 from udfs.networks.models import Model
 from udfs.typed import CLOSED, Fault, Number, String, Texts, Truth, Whole, between, checked, made, one_of, rule
@@ -39,6 +40,7 @@ def _is_name_and_share(name: object, share: object) -> bool:
 
 
 _NAMED = rule(lambda value: set(value) <= set(CLEANED), "must name issues of these: " + ", ".join(CLEANED))
+_RELATIONS = rule(lambda value: set(value) <= set(RELATIONS), "must name relations of these: " + ", ".join(RELATIONS))
 Share = Annotated[Number, between(0, 1)]
 
 
@@ -87,7 +89,7 @@ class Clusters:
     margin: Share | None
     certain: Share | None
     evidence: Annotated[Number, between(0, 2.5)] | None
-    agreement: Share
+    same: Annotated[Texts, _RELATIONS]
     keeper_slack: Share
     engine: Annotated[String, one_of("auto", "scipy", "graphframes")]
     max_edges_one_process: Annotated[Whole, between(0, 10**9)]
@@ -126,6 +128,7 @@ class Issues:
     grayscale: Share
     outlier: Share
     class_outlier: Share
+    common_share: Share
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from jobs import embed, tables
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
+from jobs.findings.common import without_common
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
 from jobs.findings.scores import QUALITY, quality_issues, quality_scores
@@ -21,6 +22,7 @@ from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
+from udfs.images.relation_names import SAME_PIXELS, UNLIKE
 
 JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
@@ -66,13 +68,15 @@ def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
 
 def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     """exact_duplicate: an image with the same pixels as a better one, its representative. near_duplicate: a
-    representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine."""
+    representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine;
+    the detail says how they differ (docs/copies.md)."""
     exact = copies.where(F.col("image_id") != F.col("representative_id")).select(
         "image_id",
         F.lit(tables.EXACT_DUPLICATE).alias("issue"),
         F.lit(0.0).alias("score"),
         F.col("representative_id").alias("evidence_id"),
         F.lit(1.0).alias("cosine"),
+        F.lit(SAME_PIXELS).alias("detail"),
     )
     representatives = copies.where(F.col("image_id") == F.col("representative_id")).select("image_id")
     near = (
@@ -84,9 +88,24 @@ def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
             unlike(F.col("cosine_to_keeper")).alias("score"),
             F.col("keeper_id").alias("evidence_id"),
             F.col("cosine_to_keeper").alias("cosine"),
+            F.col("relation").alias("detail"),
         )
     )
     return issue_rows(exact.unionByName(near), "remove")
+
+
+def look_alike_issues(look_alikes: DataFrame) -> DataFrame:
+    """Images that are nearly copies of another and show something else: another text, part or colour. look_alikes: the
+    table. Those that only the network takes for alike, and whose pixels have nothing in common, are none."""
+    rows = look_alikes.where(F.col("relation") != UNLIKE).select(
+        "image_id",
+        F.lit(tables.LOOK_ALIKE).alias("issue"),
+        unlike(F.col("cosine")).alias("score"),
+        F.col("other_id").alias("evidence_id"),
+        "cosine",
+        F.col("relation").alias("detail"),
+    )
+    return issue_rows(rows, "review")
 
 
 def issues(context: Context) -> Counts:
@@ -122,17 +141,19 @@ def issues(context: Context) -> Counts:
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
             unreadable_issues(lake.read("failures"), images),
             duplicate_issues(copies, duplicates),
+            look_alike_issues(lake.read("look_alikes")),
             outliers.outlier_issues(scores, limits.outlier),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
             conflict_issues(duplicates, images),
             leaks.leak_issues(lake.read("leaks")),
         ]
-        lake.overwrite("issues", reduce(DataFrame.unionByName, parts))
+        rows, usual = without_common(reduce(DataFrame.unionByName, parts), images, limits.common_share)
+        lake.overwrite("issues", rows)
         found = (
             lake.read("issues").agg(F.count("*").alias("issues"), F.countDistinct("image_id").alias("images")).head()
         )
-        notes += told
+        notes += [*told, *usual]
         return {
             "in": total, "out": scored, "failed": lake.read("failures").where(F.col("stage") == embed.JOB).count(),
             "issues": found["issues"] if found else 0, "images_with_issues": found["images"] if found else 0,
@@ -169,13 +190,23 @@ def _settings(context: Context) -> dict[str, Any]:
     limits = {
         issue: getattr(context.config.issues, issue) for issue in (*QUALITY, tables.OUTLIER, tables.CLASS_OUTLIER)
     }
-    return {"model": context.config.embed.model, **limits}
+    return {"model": context.config.embed.model, "common_share": context.config.issues.common_share, **limits}
 
 
 STAGE = Stage(
     name=JOB,
     does="say what is wrong with each image",
-    reads=("images", "features", "failures", "embeddings", "copies", "neighbours", "duplicates", "labels"),
+    reads=(
+        "images",
+        "features",
+        "failures",
+        "embeddings",
+        "copies",
+        "neighbours",
+        "duplicates",
+        "look_alikes",
+        "labels",
+    ),
     writes=("scores", "leaks", "issues"),
     settings=_settings,
     body=issues,

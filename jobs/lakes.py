@@ -17,7 +17,7 @@ from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
-LAKE_FORMAT = 3  # of all tables together: 2 has shards, 3 labels, content, and more properties
+LAKE_FORMAT = 4  # of all tables together: 2 has shards, 3 labels, content, and more properties, 4 looks
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 

@@ -27,6 +27,7 @@ CORRUPTED = "corrupted"
 UNREAD = "unread"
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"
+LOOK_ALIKE = "look_alike"
 LEAK = "leak"
 OUTLIER = "outlier"
 DARK = "dark"
@@ -50,6 +51,7 @@ ISSUES = (
     UNREAD,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
+    LOOK_ALIKE,
     LEAK,
     SOURCE_OVERLAP,
     WRONG_LABEL,
@@ -129,7 +131,8 @@ TABLES: dict[str, Table] = {
             "features",
             _schema(
                 image_id=_LONG, etag=(_TEXT, True), sha256=_TEXT, pixel_hash=_TEXT, perceptual_hash=_LONG,
-                width=_INT, height=_INT, format=_TEXT, thumbnail=BinaryType(), **dict.fromkeys(PROPERTIES, _DOUBLE),
+                width=_INT, height=_INT, format=_TEXT, medium=_TEXT, thumbnail=BinaryType(), look=BinaryType(),
+                **dict.fromkeys(PROPERTIES, _DOUBLE),
             ),
             ("image_id",),
             {"has_pixels": "width > 0 AND height > 0"},
@@ -174,10 +177,16 @@ TABLES: dict[str, Table] = {
             "duplicates",
             _schema(
                 image_id=_LONG, cluster_id=_LONG, kind=_TEXT, keeper_id=_LONG, is_keeper=_BOOL,
-                cosine_to_keeper=_DOUBLE, cluster_size=_INT, component_id=_LONG,
+                cosine_to_keeper=_DOUBLE, relation=(_TEXT, True), cluster_size=_INT, component_id=_LONG,
             ),
             ("image_id",),
             {"kind_known": "kind IN ('exact', 'near')", "more_than_one": "cluster_size > 1"},
+        ),
+        Table(
+            "look_alikes",
+            _schema(image_id=_LONG, other_id=_LONG, relation=_TEXT, cosine=_DOUBLE),
+            ("image_id",),
+            {"cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> other_id"},
         ),
         Table(
             "labels",

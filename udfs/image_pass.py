@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
-from udfs.images import alignment, decode, hashing, quality
+from udfs.images import alignment, decode, hashing, looks, medium, quality
 from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
 from udfs.networks import embedding, models
 from udfs.stores import fetch
@@ -149,7 +149,8 @@ def _prepared(data: bytes | ImageError, max_pixels: int, model: models.Model | N
 
 def _features(data: bytes, decoded: decode.Decoded) -> Row:
     pixels = decoded.pixels
-    thumbnail = alignment.thumbnail(pixels)
+    small = looks.small(pixels)
+    thumbnail = alignment.thumbnail(small)
     return {
         "sha256": hashing.sha256(data),
         "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height, decoded.more),
@@ -157,7 +158,9 @@ def _features(data: bytes, decoded: decode.Decoded) -> Row:
         "width": decoded.width,
         "height": decoded.height,
         "format": decoded.format,
+        "medium": medium.medium(small, decoded.width, decoded.height),
         "thumbnail": thumbnail.tobytes(),
+        "look": looks.look(small),
         **quality.of_file(data, decoded),
     }
 

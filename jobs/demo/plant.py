@@ -231,7 +231,7 @@ def _plant_flat(lake: _Lake, rng: Rng, count: int) -> None:
         for other in ("dark", "bright", "wrong_label", "class_outlier", "outlier", *more.get(number, ())):
             lake.note(other, path, detail="a flat picture", required=False)
         if number == STRIPES:
-            lake.note("low_information", path, detail="stripes of two colours")
+            lake.note("low_information", path, detail="stripes of two colours", required=False)
 
 
 def _same_pixels(data: bytes, how: str) -> bytes:

@@ -8,6 +8,7 @@ what matches them from all others, in parts of bounded size."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,12 @@ from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 from jobs.duplicates.copies import ORDER, best_first
 from jobs.engines.frames import map_groups, read_parquet, write_parquet
 from udfs.images import alignment
+from udfs.images.looks import Look
+from udfs.images.medium import DRAWN
+from udfs.images.relation_names import to_bits
+from udfs.images.relations import compare
 from udfs.vectors.cell_packs import vectors_of
-from udfs.vectors.keepers import around_keepers, in_components
-from udfs.vectors.near_rule import NearRule
+from udfs.vectors.keepers import Kept, Seen, around_keepers, in_components
 
 Details = Callable[[DataFrame], DataFrame]
 PACKED = 64  # images of a component up to which it shares a task with others
@@ -35,9 +39,15 @@ KEPT = StructType(
         StructField("image_id", LongType(), False),
         StructField("keeper_id", LongType(), False),
         StructField("cosine_to_keeper", DoubleType(), False),
+        StructField("relation", LongType(), False),  # bits of udfs.images.relations, 0 of a keeper
         StructField("component", LongType(), False),
+        StructField("other_id", LongType(), True),  # see udfs.vectors.keepers.Kept
+        StructField("other_cosine", DoubleType(), False),
+        StructField("other_relation", LongType(), False),
+        StructField("untried", LongType(), False),
     ]
 )
+LOOKS_AT_HAND = 128  # opened at once, 150 KB each
 _ORDER = list(ORDER.items())
 
 
@@ -47,38 +57,53 @@ def thumbnails_of(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, side, side)
 
 
-def _kept(table: pa.Table, keepers: npt.NDArray[np.int64], cosines: npt.NDArray[np.float64]) -> pa.Table:
-    """KEPT. keepers: the row of the keeper of each row."""
+def second_look(table: pa.Table, same: frozenset[str]) -> Callable[[int, int], Seen]:
+    """What compares the pictures of two rows. table: look, width, height, medium. same: relations after which they show
+    the same; several may hold, and all must be among these."""
+    data, widths, heights, media = (table[name].to_pylist() for name in ("look", "width", "height", "medium"))
+
+    @lru_cache(LOOKS_AT_HAND)
+    def opened(row: int) -> Look:
+        return Look(data[row], widths[row], heights[row], media[row] in DRAWN)
+
+    def look(row: int, keeper: int) -> Seen:
+        found = compare(opened(row), opened(keeper))
+        return Seen(same.issuperset(found.relations), to_bits(found.relations), found.better == 1)
+
+    return look
+
+
+def _kept(table: pa.Table, kept: Kept) -> pa.Table:
+    """KEPT."""
     ids = table["image_id"].to_numpy()
     return pa.table(
         {
             "image_id": pa.array(ids, pa.int64()),
-            "keeper_id": pa.array(ids[keepers], pa.int64()),
-            "cosine_to_keeper": pa.array(cosines, pa.float64()),
+            "keeper_id": pa.array(ids[kept.keeper], pa.int64()),
+            "cosine_to_keeper": pa.array(kept.cosine, pa.float64()),
+            "relation": pa.array(kept.relation, pa.int64()),
             "component": table["component"].cast(pa.int64()),
+            "other_id": pa.array(ids[kept.other], pa.int64(), mask=kept.other < 0),
+            "other_cosine": pa.array(kept.other_cosine, pa.float64()),
+            "other_relation": pa.array(kept.other_relation, pa.int64()),
+            "untried": pa.array(kept.untried, pa.int64()),
         }
     )
 
 
-def choose_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
-    """Maps whole components, or a part of one, to KEPT. The table: image_id, component, vector, background, thumbnail,
-    and copies.BEST_FIRST."""
+def choose_keepers(least: float, same: frozenset[str]) -> Callable[[pa.Table], pa.Table]:
+    """Maps whole components, or a part of one, to KEPT. least: the cosine to a keeper. The table: image_id, component,
+    vector, what second_look asks for, and copies.BEST_FIRST."""
 
     def run(table: pa.Table) -> pa.Table:
         table = table.take(pc.sort_indices(table, sort_keys=_ORDER))  # nulls come last
-        keepers, cosines = in_components(
-            vectors_of(table["vector"]),
-            table["component"].to_numpy(),
-            table["background"].to_numpy(),
-            rule,
-            thumbnails_of(table["thumbnail"]),
-        )
-        return _kept(table, keepers, cosines)
+        vectors, look = vectors_of(table["vector"]), second_look(table, same)
+        return _kept(table, in_components(vectors, table["component"].to_numpy(), least, look))
 
     return run
 
 
-def join_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
+def join_keepers(least: float, same: frozenset[str]) -> Callable[[pa.Table], pa.Table]:
     """Maps a part of a component and the keepers given to it to KEPT of those that a keeper takes. The table: as for
     choose_keepers, and is_given."""
 
@@ -86,15 +111,10 @@ def join_keepers(rule: NearRule) -> Callable[[pa.Table], pa.Table]:
         order = [("is_given", "descending"), *_ORDER]
         table = table.take(pc.sort_indices(table, sort_keys=order))  # nulls come last
         given = pc.sum(table["is_given"]).as_py() or 0
-        keepers, cosines = around_keepers(
-            vectors_of(table["vector"]),
-            table["background"].to_numpy(),
-            rule,
-            thumbnails_of(table["thumbnail"]),
-            given,
-        )
-        taken = np.flatnonzero(keepers >= 0)[given:]  # the given ones stand first, and are their own
-        return _kept(table, keepers, cosines).take(pa.array(taken, pa.int64()))
+        vectors, look = vectors_of(table["vector"]), second_look(table, same)
+        kept = around_keepers(vectors, least, look, given)
+        taken = np.flatnonzero(kept.keeper >= 0)[given:]  # the given ones stand first, and are their own
+        return _kept(table, kept).take(pa.array(taken, pa.int64()))
 
     return run
 
@@ -103,16 +123,18 @@ def keepers_of(
     components: DataFrame,
     ordered: DataFrame,
     with_details: Details,
-    rule: NearRule,
+    least: float,
+    same: frozenset[str],
     max_component: int,
     folder: Callable[[str], str],
 ) -> tuple[DataFrame, int]:
     """The cluster of each image that is in a component.
 
-    components: (image_id, component). ordered: of copies.ordered_images. with_details: adds vector, background,
-    thumbnail and copies.BEST_FIRST to rows with an image_id. folder: names a place for intermediate files. Where no
-    component is larger than max_component, it costs one aggregate to know that. Returns (KEPT, number of components
-    that were still larger after all rounds and were dealt out in parts, each with keepers of its own)."""
+    components: (image_id, component). ordered: of copies.ordered_images. with_details: adds what choose_keepers asks
+    for to rows with an image_id. least: the cosine to a keeper. same: see second_look. folder: names a place for
+    intermediate files. Where no component is larger than max_component, it costs one aggregate to know that. Returns
+    (KEPT, number of components that were still larger after all rounds and were dealt out in parts, each with keepers
+    of its own)."""
     small = min(PACKED, max_component)
     spark, left, done = components.sparkSession, components, []
     for number in range(len(ROUNDS) + 1):
@@ -127,7 +149,7 @@ def keepers_of(
         large = left.join(sizes.where(F.col("images") > max_component), "component")
         staged = folder(f"keepers-{number}")
         best = min(ROUNDS[number], max_component)
-        _round(large, heads(large, ordered, best), with_details, rule, max_component, staged)
+        _round(large, heads(large, ordered, best), with_details, (least, same), max_component, staged)
         done += [read_parquet(spark, f"{staged}/{part}", KEPT) for part in ("chosen", "taken")]
         for part in done[-2:]:
             left = left.join(part.select("image_id"), "image_id", "left_anti")
@@ -139,7 +161,7 @@ def keepers_of(
         .withColumn("part", F.when(is_packed, _place("component", F.lit(buckets))).otherwise(_part(max_component)))
         .drop("images")
     )
-    kept = map_groups(with_details(dealt), ["whole", "part"], choose_keepers(rule), KEPT)
+    kept = map_groups(with_details(dealt), ["whole", "part"], choose_keepers(least, same), KEPT)
     for part in done:
         kept = kept.unionByName(part)
     return kept, oversized
@@ -165,12 +187,17 @@ def heads(members: DataFrame, ordered: DataFrame, best: int) -> DataFrame:
 
 
 def _round(
-    large: DataFrame, best: DataFrame, with_details: Details, rule: NearRule, max_component: int, staged: str
+    large: DataFrame,
+    best: DataFrame,
+    with_details: Details,
+    by: tuple[float, frozenset[str]],
+    max_component: int,
+    staged: str,
 ) -> None:
     """Writes KEPT of images that get a cluster: `chosen` among the best ones, `taken` from the others by their keepers.
 
     large: (image_id, component, images), members of oversized components. best: see heads. staged: a folder."""
-    chosen = map_groups(with_details(best), ["component"], choose_keepers(rule), KEPT)
+    chosen = map_groups(with_details(best), ["component"], choose_keepers(*by), KEPT)
     write_parquet(chosen, f"{staged}/chosen")
     chosen = read_parquet(large.sparkSession, f"{staged}/chosen", KEPT)
     others = (
@@ -185,5 +212,5 @@ def _round(
         .select("image_id", "component", each_part.alias("part"), F.lit(True).alias("is_given"))
     )
     rows = with_details(others.unionByName(given))
-    taken = map_groups(rows, ["component", "part"], join_keepers(rule), KEPT)
+    taken = map_groups(rows, ["component", "part"], join_keepers(*by), KEPT)
     write_parquet(taken, f"{staged}/taken")

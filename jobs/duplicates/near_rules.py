@@ -21,7 +21,7 @@ def near_rule(config: Config) -> NearRule:
         given: tuple[float | None, ...] = (getattr(settings, name), getattr(model, f"near_duplicate_{name}"))
         return next((value for value in given if value is not None), getattr(UNCALIBRATED, name))
 
-    return NearRule(number("threshold"), number("margin"), number("certain"), number("evidence"), settings.agreement)
+    return NearRule(number("threshold"), number("margin"), number("certain"), number("evidence"))
 
 
 def uncalibrated_line(config: Config) -> str | None:

@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from jobs import tables
 from jobs.engines.frames import small
 from jobs.findings.rows import issue_rows
+from udfs.images import medium
 
 # Issue -> its score; the setting in the section `issues` has the issue's name. All of these ask for a look only.
 QUALITY = {
@@ -26,6 +27,19 @@ QUALITY = {
     tables.ODD_ASPECT_RATIO: "aspect_ratio_score",
     tables.GRAYSCALE: "colour_score",
 }
+# Issues of photographs alone: a page is white, a drawing flat, a mask of few greys, an icon small, and that is no
+# fault.
+OF_PHOTOGRAPHS = (
+    tables.DARK,
+    tables.BRIGHT,
+    tables.BLURRY,
+    tables.NOISY,
+    tables.BLOCKY,
+    tables.LOW_CONTRAST,
+    tables.LOW_INFORMATION,
+    tables.LOW_QUALITY,
+    tables.GRAYSCALE,
+)
 _FAULTS = (tables.BLURRY, tables.NOISY, tables.BLOCKY)
 _EXPOSURE = (tables.DARK, tables.BRIGHT)
 # An issue is not raised where one of these is: it would only follow from it. A flat picture, or one of few grey levels,
@@ -75,8 +89,8 @@ def percentiles(values: DataFrame, column: str, *shares: float) -> list[float] |
 
 
 def quality_scores(features: DataFrame) -> DataFrame:
-    """(image_id, tables.SCORES) of all images with features, each from the properties of udfs.images.quality alone, but
-    size_score, which holds an image against the lake.
+    """(image_id, medium, tables.SCORES) of all images with features, each from the properties of udfs.images.quality
+    alone, but size_score, which holds an image against the lake.
 
     dark: 99th percentile of brightness (after cleanvision): even the lightest parts are dark.
     bright: one minus how much is clipped, half as much more where it is clipped in colour (a white background is
@@ -114,8 +128,8 @@ def quality_scores(features: DataFrame) -> DataFrame:
         "colour_score": colour / (colour + F.lit(GREY_SCALE)),
     }
     clipped = {name: F.least(F.lit(1.0), F.greatest(F.lit(0.0), value)) for name, value in unit.items()}
-    scored = side.select("image_id", *(value.alias(name) for name, value in clipped.items()))
-    return scored.withColumn("quality_score", _harmonic_mean(*TECHNICAL)).select("image_id", *tables.SCORES)
+    scored = side.select("image_id", "medium", *(value.alias(name) for name, value in clipped.items()))
+    return scored.withColumn("quality_score", _harmonic_mean(*TECHNICAL)).select("image_id", "medium", *tables.SCORES)
 
 
 def half_at(value: Column, half: float, power: float) -> Column:
@@ -130,12 +144,16 @@ def _harmonic_mean(*names: str) -> Column:
 
 
 def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
-    """A row for each score below its limit, but those of HIDDEN_BY; grayscale only where the lake is MOSTLY in colour.
-    limits: issue -> score. scores: (image_id, tables.SCORES). Returns the columns of `issues`."""
+    """A row for each score below its limit, but those of HIDDEN_BY; those OF_PHOTOGRAPHS only of photographs and of
+    what is blank; grayscale only where the lake is MOSTLY in colour. limits: issue -> score. scores: of quality_scores.
+    Returns the columns of `issues`."""
     low = {issue: F.col(score) < F.lit(limits[issue]) for issue, score in QUALITY.items()}
     in_colour = scores.agg(F.avg((~low[tables.GRAYSCALE]).cast("double")).alias("in_colour"))
     raised = dict(low)
-    raised[tables.GRAYSCALE] = low[tables.GRAYSCALE] & (F.col("in_colour") > F.lit(MOSTLY))
+    may = F.col("medium").isin(medium.PHOTOGRAPH, medium.BLANK)
+    for issue in OF_PHOTOGRAPHS:
+        raised[issue] = raised[issue] & may
+    raised[tables.GRAYSCALE] = raised[tables.GRAYSCALE] & (F.col("in_colour") > F.lit(MOSTLY))
     for issue, hiding in HIDDEN_BY.items():
         for other in hiding:
             raised[issue] = raised[issue] & ~low[other]

@@ -23,7 +23,6 @@ import io
 import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +191,7 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     true = same & (left % kinds == 0)  # an original, which comes first, and an edit of it
     full = near_rule(config.load((), (f"embed.model={model.key}",)))
     aligned = np.zeros(len(values))
-    for pair in np.flatnonzero(full.candidates(values, nth[left], nth[right]) & (true | ~same)):
+    for pair in np.flatnonzero(full.doubtful(values, nth[left], nth[right]) & (true | ~same)):
         aligned[pair] = alignment.alignment(thumbnails[left[pair]], thumbnails[right[pair]])
     alone = {f"cosine >= {low}": NearRule(low, -2.0, low) for low in (0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)}
     by_margin = {
@@ -201,9 +200,7 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     }
     first = np.random.default_rng(0).permutation(count // kinds) < count // kinds // 2
     found = []
-    floors = (0.0, 0.3, 0.35, 0.4, 0.45)
-    agreeing = {f"margin, alignment >= {least}": replace(full, agreement=least) for least in floors}
-    for name, rule in {**alone, **by_margin, **agreeing, "margin and alignment": full}.items():
+    for name, rule in {**alone, **by_margin, "margin and alignment": full}.items():
         flagged = rule.matches(values, nth[left], nth[right], aligned)
         hits = np.bincount(right[flagged & true] % kinds, minlength=kinds)[1:]
         photos_hit = np.bincount(right[flagged & true] // kinds, minlength=count // kinds)

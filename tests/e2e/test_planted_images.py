@@ -48,7 +48,6 @@ def test_lake_has_every_kind_in_its_number(lake: tuple[Path, list[Planted]]) -> 
         **FULL.single,
         "outlier": len(OUTLIERS),
         "flat": FULL.flat - 2,
-        "low_information": 1,
         "corrupted": 2 * len(BREAKERS),
         "exact_duplicate": len(FULL.exact) + 2 + exact_leaks,
         "near_duplicate": 8 * len(EDITS) + 2 + len(FULL.leaks) - exact_leaks,

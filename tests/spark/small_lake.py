@@ -23,11 +23,13 @@ from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context
 from jobs.tables import TABLES
-from udfs.images import alignment
+from udfs.images import alignment, looks
 from udfs.images.rows import PROPERTIES
 from udfs.networks import models
 from udfs.vectors import search
 
+# One for all images, in which there is something to be compared: vectors alone tell them apart.
+LOOK = looks.look(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1))
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
@@ -62,7 +64,9 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     read = [p for p in pictures if p.vector is not None]
     usual = {
         **dict.fromkeys(PROPERTIES, 0.0),
+        "medium": "photograph",
         "thumbnail": bytes(alignment.SIDE**2),
+        "look": LOOK,
         "brightness": 0.5,
         "brightness_p01": 0.05,
         "brightness_p05": 0.1,

@@ -17,6 +17,7 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
+from udfs.images import alignment
 from udfs.vectors.cosine import Vectors
 from udfs.vectors.near_rule import NearRule
 from udfs.vectors.similarity import group
@@ -30,7 +31,7 @@ DIMENSION = 48
 # A plain threshold: the rule of the background has tests of its own.
 PLAIN = (
     "clusters.threshold=0.9", "clusters.certain=0.9", "clusters.margin=0", "clusters.evidence=0",
-    "clusters.agreement=0", "clusters.keeper_slack=0",
+    "clusters.keeper_slack=0",
 )  # fmt: skip
 Rows = list[dict[str, Any]]
 
@@ -231,7 +232,7 @@ def test_ids_stay(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def old_table(spark: SparkSession, was: dict[int, int]) -> DataFrame:
-    rows = [(image_id, cluster, "near", image_id, False, 0.9, 2, 0) for image_id, cluster in was.items()]
+    rows = [(image_id, cluster, "near", image_id, False, 0.9, None, 2, 0) for image_id, cluster in was.items()]
     return frame_of(spark, rows, TABLES["duplicates"].schema)
 
 
@@ -280,8 +281,13 @@ def test_stable_ids_invariants(spark: SparkSession) -> None:
 def near_pairs(spark: SparkSession, rows: list[tuple[int, int, int, float]], rule: NearRule) -> set[tuple[int, int]]:
     neighbour_rows = frame_of(spark, rows, TABLES["neighbours"].schema)
     ids = sorted({row[0] for row in rows} | {row[2] for row in rows})
-    thumbnails = small_lake.frames(spark, [Picture(i, (1.0,)) for i in ids])["features"].select("image_id", "thumbnail")
-    found = clusters.near_edges(neighbour_rows, thumbnails, rule).collect()
+    generator = np.random.default_rng(0)
+    hashes = {i: int(generator.integers(-(2**63), 2**63)) for i in ids}
+    hashes[12] = hashes.get(11, 0) ^ 0b1110001  # four bits differ
+    looks = [(i, hashes[i], bytes(alignment.SIDE**2)) for i in ids]
+    found = clusters.near_edges(
+        neighbour_rows, frame_of(spark, looks, "image_id long, perceptual_hash long, thumbnail binary"), rule
+    ).collect()
     assert len(found) == len({tuple(row) for row in found})
     return {(row["src"], row["dst"]) for row in found}
 
@@ -293,7 +299,8 @@ def test_edges_stand_out_from_their_background(spark: SparkSession) -> None:
     rows += [(5, 1, 6, 0.96), (5, 10, 94, 0.94), (6, 10, 95, 0.94), (94, 10, 5, 0.94), (95, 10, 6, 0.94)]  # certain
     rows += [(8, 3, 7, 0.80)]  # no background known; 7 does not have 8 among its nearest
     rows += [(9, 1, 10, 0.59)]  # below the threshold
-    assert near_pairs(spark, rows, NearRule(0.6, 0.2, 0.95)) == {(1, 2), (5, 6), (7, 8)}
+    rows += [(11, 1, 12, 0.80), (11, 10, 96, 0.79), (12, 10, 97, 0.79)]  # among its own copies, and of one hash
+    assert near_pairs(spark, rows, NearRule(0.6, 0.2, 0.95)) == {(1, 2), (5, 6), (7, 8), (11, 12)}
 
 
 def test_no_near_duplicates(spark: SparkSession) -> None:

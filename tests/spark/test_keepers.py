@@ -11,17 +11,17 @@ from jobs.duplicates import keepers
 from jobs.duplicates.copies import BEST_FIRST, best_first
 from jobs.engines.frames import frame_of
 from tests.conftest import spark_only
+from tests.spark.small_lake import LOOK
 from tests.vectors import unit
-from udfs.images.alignment import SIDE
+from udfs.images.relation_names import RELATIONS
 from udfs.vectors.cosine import Vectors
 from udfs.vectors.keepers import around_keepers
-from udfs.vectors.near_rule import NearRule
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MAX_COMPONENT = 50
-RULE = NearRule(0.8, 0.0, 0.8)
+LEAST = 0.8
 COPIES, FEW, MANY = 300, 240, 3 * MAX_COMPONENT + 70  # images of the components: one cluster, some, one for each image
 
 
@@ -46,8 +46,8 @@ def frame(spark: SparkSession, of: dict[int, Vectors]) -> DataFrame:
     for component, vectors in of.items():
         for number, vector in enumerate(vectors.tolist()):
             best = (1000 - number, False, None, None, 7, f"{component} {number:05}")
-            rows.append((next(ids), 1000 + component, vector, 0.0, bytearray(SIDE * SIDE), *best))
-    columns = "image_id long, component long, vector array<float>, background double, thumbnail binary"
+            rows.append((next(ids), 1000 + component, vector, LOOK, 640, 480, "photograph", *best))
+    columns = "image_id long, component long, vector array<float>, look binary, width int, height int, medium string"
     order = "pixels long, is_squeezed boolean, modified_at timestamp, size_bytes long, uri_length int, uri string"
     return frame_of(spark, rows, f"{columns}, {order}").repartition(3).persist()
 
@@ -62,7 +62,8 @@ def kept(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> tuple
         images.select("image_id", "component"),
         images.select("image_id", *BEST_FIRST),
         lambda some: some.join(details, "image_id"),
-        RULE,
+        LEAST,
+        frozenset(RELATIONS),
         MAX_COMPONENT,
         lambda name: str(folder / name),
     )
@@ -78,8 +79,7 @@ def test_rounds_give_the_answer_of_one_task(kept: tuple[dict[str, str], int]) ->
     """A component that is cut into parts with keepers of their own, an image lost between rounds or in two of them, a
     worse keeper that comes first, and small components that mix because they share a task."""
     for component, vectors in components().items():
-        own, _ = around_keepers(vectors, np.zeros(len(vectors)), RULE)
-        for row, keeper in enumerate(own):
+        for row, keeper in enumerate(around_keepers(vectors, LEAST).keeper):
             assert kept[0][f"{component} {row:05}"] == f"{component} {keeper:05}"
     few = {keeper for image, keeper in kept[0].items() if image.startswith("1 ")}
     assert len(few) > 20

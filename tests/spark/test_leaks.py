@@ -26,7 +26,7 @@ MEMBERS = [
 
 def tables(spark: SparkSession) -> tuple[DataFrame, DataFrame, DataFrame]:
     """duplicates, copies and images of MEMBERS."""
-    duplicates = [(i, c, "near", keeper, i == keeper, cosine, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
+    duplicates = [(i, c, "near", keeper, i == keeper, cosine, None, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
     return (
         frame_of(spark, duplicates, TABLES["duplicates"].schema),
         frame_of(spark, [(m[0], m[4], 0) for m in MEMBERS], TABLES["copies"].schema),
@@ -67,7 +67,7 @@ def test_pairs_between_sources(spark: SparkSession) -> None:
 def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for each pair of a cluster with a source of its own for each image."""
     monkeypatch.setattr(leaks, "MOST_PLACES", 3)
-    members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, 50, 0) for i in range(1, 51)]
+    members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, None, 50, 0) for i in range(1, 51)]
     duplicates = frame_of(spark, members, TABLES["duplicates"].schema)
     copies = frame_of(spark, [(i, i, 0) for i in range(1, 51)], TABLES["copies"].schema)
     images = frame_of(spark, [(i, f"/{i}", f"s{i}") for i in range(1, 51)], "image_id long, uri string, source string")

@@ -15,13 +15,14 @@ from jobs.tables import SCORES
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-USUAL = {
+USUAL: dict[str, Any] = {
+    "medium": "photograph",
     "width": 400, "height": 400, "brightness": 0.5, "brightness_p01": 0.05, "brightness_p05": 0.1,
     "brightness_p99": 0.9, "peak": 0.6, "clipped": 0.0, "clipped_colour": 0.0,
     "edge_frequency": 0.72, "noise": 14.0, "blockiness": 1.22,
     "jpeg_quality": 90.0, "flat_share": 0.25, "entropy": 6.0, "colourfulness": 12.85, "brisque": 40.0,
 }  # fmt: skip
-CHANGED: list[dict[str, float]] = [
+CHANGED: list[dict[str, Any]] = [
     {},
     # A side four times the median.
     {"width": 1600, "height": 1600, "brightness_p99": 0.25, "blockiness": 0.0, "jpeg_quality": 25.0, "clipped": 0.3,
@@ -41,7 +42,7 @@ def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
     """The scores of a few images with round properties, by image_id."""
     rows = [(number, *{**USUAL, **changed}.values()) for number, changed in enumerate(CHANGED)]
     found = quality_scores(spark.createDataFrame(rows, ["image_id", *USUAL]))
-    assert found.columns == ["image_id", *SCORES]
+    assert found.columns == ["image_id", "medium", *SCORES]
     return {row["image_id"]: row.asDict() for row in found.collect()}
 
 
@@ -115,8 +116,8 @@ def scored(spark: SparkSession, rows: list[dict[str, float]]) -> DataFrame:
     """rows: scores that differ from 0.9."""
     return frame_of(
         spark,
-        [(number, *(row.get(name, 0.9) for name in SCORES)) for number, row in enumerate(rows)],
-        "image_id long, " + ", ".join(f"{name} double" for name in SCORES),
+        [(number, "photograph", *(row.get(name, 0.9) for name in SCORES)) for number, row in enumerate(rows)],
+        "image_id long, medium string, " + ", ".join(f"{name} double" for name in SCORES),
     )
 
 

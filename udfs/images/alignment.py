@@ -6,7 +6,6 @@ and frames that many pictures share, count little: each place counts alike, howe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 SIDE = 32  # of a thumbnail, pixels; 48 told copies from look-alikes no better
 Thumbnail = NDArray[np.uint8]
 Grey = NDArray[np.float32]
+Move = NDArray[np.float32]
 
 _STOP = (
     cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT,
@@ -62,43 +62,58 @@ def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
         left, right = right, left
-    fixed = right.astype(np.float32)
-    if min(map(_detailed, (left.astype(np.float32), fixed))) < _LEAST_DETAIL:
-        return 0.0
-    ways = _symmetries(left)
-    best = max(map(partial(_as_they_are, fixed), ways[:_UPRIGHT]))  # a text misleads the search
+    return best_move(left, right, enough)[0]
+
+
+def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0) -> tuple[float, int, Move]:
+    """The common detail of two pictures after the best move of the one onto the other that was found; and the move:
+    which of SYMMETRIES, and the affine map (2, 3) float32 from pixels of fixed to those of moved, after the symmetry.
+
+    moved, fixed: (SIDE, SIDE) uint8. enough: of alignment."""
+    still = np.eye(2, 3, dtype=np.float32)
+    grey = fixed.astype(np.float32)
+    if min(map(_detailed, (moved.astype(np.float32), grey))) < _LEAST_DETAIL:
+        return 0.0, 0, still
+    ways = symmetries(moved)
+    best, place = max((_as_they_are(grey, way), -number) for number, way in enumerate(ways[:_UPRIGHT]))
+    as_is = best, -place, still  # a text misleads the search
     if best >= min(enough, _ENOUGH):
-        return best
-    fit, found = 0.0, None
-    for number, moved in enumerate(_in_order(ways, fixed)):
-        if number == _UPRIGHT and found is not None and (upright := _after(*found, fixed)) >= _FITS_UPRIGHT:
-            return max(best, upright)
+        return as_is
+    fit, found = 0.0, as_is
+    for number, way in enumerate(_in_order(ways, grey)):
+        if number == _UPRIGHT and fit and (upright := _after(found, ways, grey))[0] >= _FITS_UPRIGHT:
+            return max(as_is, upright, key=_detail)
         for zoom in _STARTS:
-            value, move = _fit(moved, right, zoom)
+            value, move = _fit(ways[way], fixed, zoom)
             if move is None or value <= fit:
                 continue
-            fit, found = value, (moved, move)
-            if enough < _ENOUGH and (reached := _detail_after(move, moved.astype(np.float32), fixed)) >= enough:
-                return reached
+            fit, found = value, (0.0, way, move)
+            if enough < _ENOUGH and (reached := _detail_after(move, ways[way].astype(np.float32), grey)) >= enough:
+                return reached, way, move
         if fit > _SURE:
             break
-    return best if found is None else max(best, _after(*found, fixed))
+    return max(as_is, _after(found, ways, grey), key=_detail) if fit else as_is
+
+
+def _detail(found: tuple[float, int, Move]) -> float:
+    return found[0]
 
 
 def _as_they_are(fixed: Grey, picture: Thumbnail) -> float:
     return common_detail(picture.astype(np.float32), fixed, np.ones((SIDE, SIDE), np.float32))
 
 
-def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[Thumbnail]:
+def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[int]:
     """The upright ones; then of the others those that look best before anything is moved."""
-    yield from ways[:_UPRIGHT]
-    yield from sorted(ways[_UPRIGHT:], key=lambda way: -_as_they_are(fixed, way))[:_TURNED]
+    yield from range(_UPRIGHT)
+    yield from sorted(range(_UPRIGHT, len(ways)), key=lambda way: -_as_they_are(fixed, ways[way]))[:_TURNED]
 
 
-def _after(moved: Thumbnail, move: NDArray[np.float32], fixed: Grey) -> float:
+def _after(found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey) -> tuple[float, int, Move]:
     """The common detail after the move, or after a finer one where that is better."""
-    grey = moved.astype(np.float32)
-    return max(_detail_after(way, grey, fixed) for way in (move, _finer(grey, fixed, move)))
+    _, way, move = found
+    grey = ways[way].astype(np.float32)
+    return max(((_detail_after(to, grey, fixed), way, to) for to in (move, _finer(grey, fixed, move))), key=_detail)
 
 
 def _detailed(grey: Grey) -> float:
@@ -108,11 +123,16 @@ def _detailed(grey: Grey) -> float:
     return float((variance / (variance + _ROUNDING)).mean())
 
 
-def _symmetries(picture: Thumbnail) -> list[Thumbnail]:
-    """All eight of the square: upright, mirrored, then the six that are turned by a quarter or half."""
-    turns = [np.rot90(picture, quarters) for quarters in range(4)]
-    ways = [turns[0], turns[0][:, ::-1], *(way for turn in turns[1:] for way in (turn, turn[:, ::-1]))]
-    return [np.ascontiguousarray(way) for way in ways]
+def symmetries(picture: Thumbnail) -> list[Thumbnail]:
+    """All eight of the square."""
+    return [symmetry(picture, way) for way in range(8)]
+
+
+def symmetry(picture: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
+    """picture: (side, side) or (side, side, channels) uint8. way: 0 upright, 1 mirrored, 2 to 7 turned by one, two,
+    three quarters, the odd ones mirrored after it."""
+    turned = np.rot90(picture, way // 2)
+    return np.ascontiguousarray(turned[:, ::-1] if way % 2 else turned)
 
 
 def _detail_after(move: NDArray[np.float32], moved: Grey, fixed: Grey) -> float:
@@ -167,16 +187,21 @@ def _even(grey: Grey) -> Grey:
     return np.asarray(detail / np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _EVEN) + _FAINT), np.float32)
 
 
-def _plausible(move: NDArray[np.float32]) -> bool:
-    """move: (2, 3). Whether it could be an edit: little zoom, shear and turn, and most of the picture stays."""
-    linear = move[:, :2].astype(np.float64)
-    zooms = np.linalg.svd(linear, compute_uv=False)
-    if np.linalg.det(linear) <= 0 or zooms.min() < _ZOOM[0] or zooms.max() > _ZOOM[1]:
-        return False
-    turn = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
-    if abs(turn) > _TURN:
+def _plausible(move: Move) -> bool:
+    """Whether it could be an edit: little zoom, shear and turn, and most of the picture stays."""
+    least, most, turn = shape(move)
+    if least < _ZOOM[0] or most > _ZOOM[1] or abs(turn) > _TURN:
         return False
     return bool(np.count_nonzero(_over(move)) >= _OVERLAP * SIDE * SIDE)
+
+
+def shape(move: Move) -> tuple[float, float, float]:
+    """The least and the most zoom of a move in any direction, and its turn in degrees; a least zoom of 0 where it
+    mirrors. move: (2, 3)."""
+    linear = move[:, :2].astype(np.float64)
+    zooms = np.linalg.svd(linear, compute_uv=False)
+    turn = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+    return float(zooms.min()) if np.linalg.det(linear) > 0 else 0.0, float(zooms.max()), float(turn)
 
 
 def _over(move: NDArray[np.float32]) -> NDArray[np.uint8]:

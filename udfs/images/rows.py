@@ -37,7 +37,9 @@ FEATURES = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
+        ("medium", pa.string()),
         ("thumbnail", pa.binary()),
+        ("look", pa.binary()),
         *[(name, pa.float64()) for name in PROPERTIES],
     ]
 )

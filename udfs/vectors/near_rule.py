@@ -21,22 +21,13 @@ class NearRule:
     BACKGROUND_RANK-th neighbour: in a lake of one subject everything is alike, and only what stands out may be a copy.
     Two images are candidates where their cosine is at least `threshold` and their margin at least `margin`, and
     near-duplicates where margin + half the alignment (of udfs.images.alignment) make `evidence`; beyond its margin a
-    cosine tells no more. From a cosine of `certain` on no evidence is asked. But whatever the cosine, the pixels must
-    agree: an alignment of `agreement` at least. A network takes two pages, two codes or two drawings for one."""
+    cosine tells no more. From a cosine of `certain` on no evidence is asked. What the rule joins is looked at again
+    (udfs.images.relations): a network takes two pages, two codes or two drawings for one."""
 
     threshold: float
     margin: float
     certain: float
     evidence: float = 0.0
-    agreement: float = 0.0
-
-    def candidates(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
-        """Pairs of which the alignment is wanted. cosines of pairs, and their sides' backgrounds."""
-        return (cosines >= self.certain) | self.doubtful(cosines, left, right)
-
-    def enough(self, cosine: float) -> float:
-        """The alignment from which on a pair of this cosine needs no more."""
-        return self.agreement if cosine >= self.certain else 1.0
 
     def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
         """Pairs that need evidence."""
@@ -48,11 +39,4 @@ class NearRule:
     ) -> NDArray[np.bool_]:
         """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
         evidence = cosines - (left + right) / 2 + ALIGNMENT_WEIGHT * alignments
-        near = (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
-        return near & (np.asarray(alignments) >= self.agreement)
-
-    def looser(self, slack: float) -> NearRule:
-        """The rule as if all cosines and alignments were higher by slack; what is certain stays."""
-        evidence = self.evidence - (1 + ALIGNMENT_WEIGHT) * slack
-        agreement = max(0.0, self.agreement - slack)
-        return NearRule(self.threshold - slack, self.margin - slack, self.certain, evidence, agreement)
+        return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from udfs.vectors.components import label_components
 from udfs.vectors.cosine import Ids, Values, Vectors
 from udfs.vectors.keepers import FLOAT32_SLACK, in_components, pairs_of_rows
-from udfs.vectors.near_rule import NearRule
 
 # Cosines for the vectors of models.DEFAULT, found by `python -m tests.bench.edits`; see group.
 THRESHOLDS = {"low": 0.65, "medium": 0.75, "high": 0.85}
@@ -72,10 +71,9 @@ def group(
     order = _best_first(quality, len(rows))
     rows = rows[order]
     component = _components(rows, at_least)
-    to_keeper = NearRule(at_least - keeper_slack, 0.0, at_least - keeper_slack)
-    own, cosines = in_components(rows, component, np.zeros(len(rows)), to_keeper)
-    keeper, cosine = np.empty_like(own), np.empty_like(cosines)
-    keeper[order], cosine[order] = order[own], cosines
+    kept = in_components(rows, component, at_least - keeper_slack)
+    keeper, cosine = np.empty_like(kept.keeper), np.empty_like(kept.cosine)
+    keeper[order], cosine[order] = order[kept.keeper], kept.cosine
     _, first, cluster = np.unique(keeper, return_index=True, return_inverse=True)
     return Groups(np.argsort(np.argsort(first))[cluster], keeper, cosine)
 

@@ -1,0 +1,386 @@
+"""Relations: how one picture differs from another that it may be a copy of, told by their looks.
+
+The limits were found on edits of photographs and of drawn pages, and on pictures that only share a template:
+docs/copies.md says which, and tests.bench.copies measures them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.images.alignment import shape, symmetry
+from udfs.images.looks import SIDE, Look
+from udfs.images.medium import most_common
+from udfs.images.registration import Laid, finer, is_still, laid_over, lay
+from udfs.images.relation_names import (
+    BRIGHTNESS,
+    CROPPED,
+    FRAMED,
+    GREY,
+    MIRRORED,
+    OTHER_DETAIL,
+    OVERLAY,
+    RECOLOURED,
+    RECOMPRESSED,
+    RELATIONS,
+    RESIZED,
+    TURNED,
+    UNLIKE,
+)
+
+_ASKEW = 0.5  # score from which what does not quite agree is moved a little
+_UNLIKE = 0.3  # score below which two pictures have nothing in common that could be compared
+_GRAIN = 1.5  # times the variance of the calmest tenth
+_FAINT_DETAIL = 12.0  # square grey levels: less is noise of the look
+_LEAST_PLACES = 24  # pixels with detail: fewer are nothing to compare
+_STRONG = 0.25  # of the variance of the strongest tenth: from here on detail counts
+_DISAGREES = 0.3  # correlation below which a place disagrees, and
+_DOUBTFUL = 0.5  # below which it may
+_WEAK = 40.0  # square grey levels: less is too near to the noise to be compared
+_PLAIN = 0.4  # share of one grey from which what stands before it is what the picture is of
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may disagree in one picture. share: of strong detail. blob: pixels of SIDE x SIDE in one piece. doubtful:
+    share of strong detail that correlates less than _DOUBTFUL. weak: the least mean correlation of weak detail. area:
+    share of the area with any detail."""
+
+    share: float
+    blob: int
+    doubtful: float
+    weak: float
+    area: float
+
+
+_OF_PHOTOGRAPHS = Limits(0.06, 70, 1.0, 0.0, 0.3)
+_OF_DRAWN = Limits(0.02, 24, 0.03, 0.68, 0.15)
+_WEAK_MOVED = 0.1  # less of the correlation of weak detail there
+_MOVED = 2.0  # times as much may disagree where a move, which is never exact, lies between
+_ONE_SIDED = 0.6  # of -1..1: whether what disagrees is detail of one of them alone
+_ONE_SIDED_ON_PLAIN = 0.9  # where what stands before a plain ground may be another thing
+_MOST_COVERED = 0.55  # of the area with detail, that an overlay may cover
+_UNCOVERED = 0.5  # score of what an overlay leaves
+# Units of a*, b* in 8 bits that no light explains, and in what share of the area: of plain pictures, and of others.
+_RECOLOURED = ((35.0, 0.015), (40.0, 0.05))
+_CAST = 24.0  # units of a*, b*, that light may add
+_GREY = 0.25  # of its colours that are left
+_COLOURED = 6.0  # units of a*, b*, mean: less are no colours to be lost
+_TONE = (0.06, 5.0)  # of gain; levels of L*, a*, b* in 8 bits: beyond is brightness, and so is
+_COLOUR_TONE = 0.25  # more colour
+_LIGHT = ((0.6, 1.6), 50.0)  # gain and levels of L* between a picture and the same in grey
+_EDGE = 9  # pixels
+_LEAST_LOST = 0.06  # of the detail of one, where the other has none
+_EXTREMES = (40, 215)  # grey levels
+_EXTREME_BOX = 0.45  # share of these in such a box
+_SURE_REST = 0.7  # score of what such a box leaves
+_PLAIN_BOX = 0.4  # share of one grey in a box that covers a part of a picture
+_MOST_IN_BOX = 0.7  # of what differs
+_BEYOND = 3  # pixels by which a side lies beyond
+_LEAST_FRAME = 6  # pixels, of a frame at its widest
+_NEAR = 4  # pixels
+_STEP = 12.0  # grey levels
+_INSIDE = 0.97  # share of one covered by the other below which it goes beyond it
+_TURN = 1.0  # degrees
+_SIZES = 0.05  # of the scale
+_WORTH = 0.5  # of the pixels of the other, that the better one must have
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How picture one differs from picture two. relations: of RELATIONS, in their order. score: mean correlation of
+    detail, -1..1. disagreeing: share of strong detail. better: 1 or 2, the one to be kept whatever their sizes and
+    ages, or 0. laid: the first over the second. differs: (SIDE, SIDE) bool, the places of the second that differ."""
+
+    relations: tuple[str, ...]
+    score: float
+    disagreeing: float
+    better: int
+    laid: Laid
+    differs: NDArray[np.bool_]
+
+
+def compare(one: Look, two: Look) -> Comparison:
+    """How picture one differs from picture two; the same for (two, one), but for `better`."""
+    if one.data > two.data:  # the search is not symmetric, the answer has to be
+        found = compare_in_order(two, one)
+        return found if not found.better else Comparison(**{**vars(found), "better": 3 - found.better})
+    return compare_in_order(one, two)
+
+
+def compare_in_order(one: Look, two: Look) -> Comparison:
+    """compare, with the first laid over the second whatever their order."""
+    laid = lay(one, two)
+    plain, drawn = min(one.ground, two.ground) >= _PLAIN, one.drawn and two.drawn
+    slack = 1.0 if is_still(laid.move) else _MOVED
+    detail = _Detail.of(laid, plain, drawn, slack)
+    if not detail.agrees and is_still(laid.move) and laid.score > _ASKEW:
+        laid = finer(one, two, laid)
+        detail = _Detail.of(laid, plain, drawn, slack)
+    names, better = set[str](), 0
+    shared = laid
+    if not detail.agrees and not drawn and (spoilt := _spoilt(one, two, laid)):
+        whole, within = spoilt
+        rest = _Detail.of(within, plain, drawn, slack)
+        if rest.agrees:
+            detail, better, shared = rest, whole, within
+            names.add(OVERLAY)
+    if not detail.places:
+        names = {UNLIKE}
+    elif detail.agrees:
+        pass
+    elif detail.one_sided or (not plain and not drawn and (covering := _covering(one, two, laid, detail))):
+        names.add(OVERLAY)
+        better = (2 if detail.lean > 0 else 1) if detail.one_sided else covering
+    elif laid.score < _UNLIKE:
+        names = {UNLIKE}
+    else:
+        names.add(OTHER_DETAIL)
+    if UNLIKE not in names:
+        moved = _moved(one, two, laid)
+        toned = _Colours.of(one, two, shared, detail.differs, plain).names(plain)
+        names |= moved | toned or (names or {RECOMPRESSED})
+        if FRAMED in moved:
+            better = 1 if _covered(laid) < _used(laid) else 2
+    relations = tuple(name for name in RELATIONS if name in names)
+    return Comparison(relations, laid.score, detail.share, better, laid, detail.differs)
+
+
+@dataclass(frozen=True)
+class _Detail:
+    """What disagrees. share: of strong detail. lean: 1 where it is detail of the first alone, -1 of the second."""
+
+    places: bool
+    share: float
+    lean: float
+    agrees: bool
+    one_sided: bool
+    covered: float
+    rest: float
+    differs: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, laid: Laid, plain: bool, drawn: bool, slack: float) -> _Detail:
+        # What is everywhere, in the calmest places too, is grain, and no detail of the picture.
+        inside = laid.most[laid.over > 0]
+        grain = _GRAIN * float(np.quantile(inside, 0.1)) if len(inside) and not drawn else 0.0
+        energy = np.maximum(laid.most - grain, 0) * laid.over
+        there = energy[energy > _FAINT_DETAIL]
+        if len(there) < _LEAST_PLACES:
+            return cls(False, 0.0, 0.0, False, False, 0.0, 0.0, np.zeros((SIDE, SIDE), np.bool_))
+        most = float(np.quantile(there, 0.9))
+        strong = energy > most * _STRONG
+        weights = np.minimum(energy, most) * strong
+        total = float(weights.sum())
+        differs = strong & (laid.correlation < _DISAGREES)
+        share = float(weights[differs].sum()) / total
+        doubtful = float(weights[laid.correlation < _DOUBTFUL].sum()) / total
+        weak = (energy > _WEAK) & ~strong
+        of_weak = float(laid.correlation[weak].mean()) if int(weak.sum()) > 200 else 1.0
+        soft = energy / (energy + 100.0)
+        limits = _OF_DRAWN if drawn else _OF_PHOTOGRAPHS
+        agrees = (
+            share <= limits.share * slack
+            and (share <= limits.share / 6 or _largest(differs) <= limits.blob * slack)
+            and doubtful <= limits.doubtful * slack
+            and of_weak >= limits.weak - (0.0 if slack == 1.0 else _WEAK_MOVED)
+            and float(soft[laid.correlation < _DISAGREES].sum()) <= limits.area * float(soft.sum())
+        )
+        lean = 0.0
+        if differs.any():
+            sides = np.log2((laid.of_moved + 16.0) / (laid.of_fixed + 16.0)) / 2
+            lean = float((weights * np.clip(sides, -1, 1))[differs].sum()) / float(weights[differs].sum())
+        area = float(soft[differs].sum()) / float(soft.sum())
+        rest = float((soft * laid.correlation)[~differs].sum()) / max(float(soft[~differs].sum()), 1.0)
+        leans = not drawn and abs(lean) >= (_ONE_SIDED_ON_PLAIN if plain else _ONE_SIDED)
+        one_sided = leans and area <= _MOST_COVERED and rest >= _UNCOVERED
+        return cls(True, share, lean, agrees, one_sided, area, rest, differs)
+
+
+def _spoilt(one: Look, two: Look, laid: Laid) -> tuple[int, Laid] | None:
+    """Where one picture repeats its last line to the end, as of a broken file, and the other goes on: which of them is
+    whole, 1 or 2, and laid where both are; None where that is in neither, or in both."""
+    of_one = (laid_over(_inside(one), laid.way, laid.move) > 0).astype(np.float32)
+    of_two = _inside(two).astype(np.float32)
+    lost = []
+    for mask, detail in ((of_one, laid.of_fixed), (of_two, laid.of_moved)):
+        weights = laid.over * detail / (detail + 100.0)
+        lost.append(float((weights * (1 - mask)).sum()) / max(1.0, float(weights.sum())))
+    if max(lost) < _LEAST_LOST or min(lost) > max(lost) / 3:
+        return None
+    edge = np.ones((_EDGE, _EDGE), np.uint8)  # the window of a place at the line sees beyond it
+    shared = cv2.erode(of_one * of_two, edge, borderType=cv2.BORDER_CONSTANT, borderValue=1.0)
+    within = Laid(laid.way, laid.move, laid.correlation, laid.of_moved, laid.of_fixed, laid.over * np.asarray(shared))
+    return (2 if lost[0] > lost[1] else 1), within
+
+
+def _inside(look: Look) -> NDArray[np.uint8]:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    top, bottom, left, right = look.inside
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def _covering(one: Look, two: Look, laid: Laid, detail: _Detail) -> int:
+    """Which picture is whole, 1 or 2, where the other has a plain box over it, with or without text; 0 where that is
+    not how they differ."""
+    if detail.covered > _MOST_COVERED or detail.rest < _UNCOVERED:
+        return 0
+    joined = cv2.dilate(detail.differs.astype(np.uint8), np.ones((9, 9), np.uint8))
+    count, pieces, numbers, _ = cv2.connectedComponentsWithStats(joined)
+    if count < 2:
+        return 0
+    largest = 1 + int(numbers[1:, cv2.CC_STAT_AREA].argmax())
+    if np.count_nonzero(detail.differs & (pieces == largest)) < _MOST_IN_BOX * np.count_nonzero(detail.differs):
+        return 0
+    left, top, width, height = (int(value) for value in numbers[largest, :4])
+    box = np.s_[top + 4 : top + height - 4, left + 4 : left + width - 4]
+    greys = (laid_over(one.grey, laid.way, laid.move), two.grey)
+    # One grey covers much of the box; or it is white or black, with strokes so near to one another that none does.
+    found = [([most_common(grey[box]) for grey in greys], _PLAIN_BOX, _PLAIN_BOX / 2)]
+    if detail.rest >= _SURE_REST:
+        black, white = _EXTREMES
+        for which in ([grey[box] < black for grey in greys], [grey[box] > white for grey in greys]):
+            found.append(([float(places.mean()) for places in which], _EXTREME_BOX, _EXTREME_BOX / 3))
+    for shares, least, most in found:
+        if max(shares) >= least and min(shares) <= most:
+            return 2 if shares[0] > shares[1] else 1
+    return 0
+
+
+@dataclass(frozen=True)
+class _Colours:
+    """How light and colours moved from the second to the first, where both are. gain, offset: of L*. spreads: of a*,
+    b*, of the first and of the second. cast: what was added to a*, b*. left: (places,) units of a*, b* that this does
+    not explain."""
+
+    gain: float
+    offset: float
+    spreads: tuple[float, float]
+    cast: float
+    left: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, one: Look, two: Look, laid: Laid, differs: NDArray[np.bool_], plain: bool) -> _Colours:
+        there = two.colours
+        size = there.shape[:2]
+        pixels = laid_over(one.pixels, laid.way, laid.move)
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        here = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
+        near = cv2.dilate(differs.astype(np.uint8), np.ones((9, 9), np.uint8))
+        like = laid.over * (near == 0) * ((laid.correlation > 0) | (laid.most < _FAINT_DETAIL))
+        both = np.asarray(cv2.resize(like.astype(np.float32), size, interpolation=cv2.INTER_AREA)) > 0.6
+        if int(both.sum()) < 40:
+            return cls(1.0, 0.0, (0.0, 0.0), 0.0, np.zeros(1))
+        a, b = here[both].astype(np.float64), there[both].astype(np.float64)
+        gain, offset = _line(b[:, 0], a[:, 0])
+        u, v = a[:, 1:] - 128, b[:, 1:] - 128
+        cast, left = _explained(v, u)
+        _, left_back = _explained(u, v)
+        left = np.minimum(left, left_back)
+        spreads = [float(np.abs(side - np.median(side, axis=0)).sum(axis=1).mean()) for side in (u, v)]
+        return cls(gain, offset, (spreads[0], spreads[1]), cast, np.abs(u - v).sum(axis=1) if plain else left)
+
+    def names(self, plain: bool) -> set[str]:
+        """plain: whether one colour covers much of them: then what is of another colour is another thing."""
+        most, share = _RECOLOURED[0 if plain else 1]
+        if float((self.left > most).mean()) > share or self.cast > _CAST:
+            grey_cast = min(self.spreads) < _GREY * max(self.spreads) and not plain
+            return {GREY} if grey_cast and self.cast <= 2 * _CAST else {RECOLOURED}
+        middle = 128 * (self.gain - 1) + self.offset
+        least, widest = sorted(self.spreads)
+        if widest > _COLOURED and least < _GREY * widest:
+            (low, high), step = _LIGHT
+            lit = low < self.gain < high and abs(middle) < step
+            return {GREY} if lit and not plain else {RECOLOURED}
+        toned = widest > _COLOURED and widest > (1 + _COLOUR_TONE) * least
+        moved = abs(self.gain - 1) > _TONE[0] or abs(middle) > _TONE[1] or self.cast > _TONE[1]
+        return {BRIGHTNESS} if moved or toned else set()
+
+
+def _explained(given: NDArray[np.float64], wanted: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """wanted as one factor of given, and a cast. Both: (n, 2). Returns (size of the cast, what is left (n,))."""
+    of_given, of_wanted = np.median(given, axis=0), np.median(wanted, axis=0)
+    x, y = given - of_given, wanted - of_wanted
+    factor = float(np.clip((x * y).sum() / ((x * x).sum() + 1.0 * len(x)), 0.0, 3.0))
+    cast = of_wanted - of_given
+    return float(np.abs(cast).max()), np.abs(y - factor * x).sum(axis=1)
+
+
+def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """The gain and the offset of the line through points, by least squares that both sides share alike."""
+    of_x, of_y = x.mean(), y.mean()
+    spread_x, spread_y = float(np.std(x)), float(np.std(y))
+    gain = spread_y / spread_x if spread_x > 1.0 and spread_y > 1.0 else 1.0
+    return gain, float(of_y - gain * of_x)
+
+
+def _moved(one: Look, two: Look, laid: Laid) -> set[str]:
+    names = set()
+    quarters, mirrored = laid.way // 2, laid.way % 2 == 1
+    if mirrored:
+        names.add(MIRRORED)
+    turn = shape(laid.move)[2]
+    if (quarters and not (mirrored and quarters == 2)) or abs(turn) > _TURN:
+        names.add(TURNED)
+    covered, used = _covered(laid), _used(laid)
+    if min(covered, used) < _INSIDE:
+        outer = two if covered < used else one
+        names.add(FRAMED if _is_frame(outer, laid, covered < used) else CROPPED)
+    if one.width and two.width:
+        width, height = (one.height, one.width) if quarters % 2 else (one.width, one.height)
+        zoom = np.hypot(laid.move[0, :2], laid.move[1, :2])
+        scales = np.log([zoom[0] * width / two.width, zoom[1] * height / two.height])
+        limit = _SIZES if min(covered, used) < _INSIDE or abs(turn) > _TURN else 0.002
+        sizes = np.log([width / two.width, height / two.height]) if limit < _SIZES else scales
+        if float(np.abs(sizes).max()) > limit:
+            names.add(RESIZED)
+    return names
+
+
+def _covered(laid: Laid) -> float:
+    """The share of the second that the first covers."""
+    middles = np.arange(0.5, 64) * SIDE / 64 - 0.5
+    x, y = np.meshgrid(middles, middles)
+    to_x, to_y = (row[0] * x + row[1] * y + row[2] for row in laid.move.astype(np.float64))
+    inside = (to_x > -1) & (to_x < SIDE) & (to_y > -1) & (to_y < SIDE)
+    return float(inside.mean())
+
+
+def _used(laid: Laid) -> float:
+    """The share of the first that lies over the second."""
+    return min(1.0, _covered(laid) * abs(float(np.linalg.det(laid.move[:, :2].astype(np.float64)))))
+
+
+def _is_frame(outer: Look, laid: Laid, is_second: bool) -> bool:
+    """Whether what lies beyond the other picture is a border or a screen around it, and no part of the picture: a line
+    that repeats itself to the edge, or a step all along the side of the other."""
+    whole = np.ones((SIDE, SIDE), np.uint8)
+    grey = outer.grey if is_second else symmetry(outer.grey, laid.way)
+    inside = _inside(outer) if is_second else symmetry(_inside(outer), laid.way)
+    move = laid.move if is_second else cv2.invertAffineTransform(laid.move)
+    over = np.asarray(cv2.warpAffine(whole, move, (SIDE, SIDE), flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST))
+    beyond, widest = [], 0
+    for turned in range(4):  # each side in turn is the upper one
+        values, covers, within = (np.rot90(picture, turned) for picture in (grey.astype(np.float32), over, inside))
+        rows = np.flatnonzero(covers.mean(axis=1) > 0.3)
+        first, columns = int(rows[0]), np.flatnonzero(covers[rows[len(rows) // 2]])
+        if first < _BEYOND:
+            continue
+        widest = max(widest, first)
+        own = int(np.flatnonzero(within.any(axis=1))[0])
+        lines = values[:, columns]
+        steps = np.abs(lines[4:] - lines[:-4]).mean(axis=1)
+        there = float(steps[max(0, first - 4) : first + 2].max())
+        usual = float(np.median(steps[first:])) if first < len(steps) else 0.0
+        beyond.append((own >= _BEYOND and abs(own - first) <= _NEAR) or there > max(_STEP, 2.5 * usual))
+    return widest >= _LEAST_FRAME and all(beyond)
+
+
+def _largest(places: NDArray[np.bool_]) -> int:
+    """Pixels of the largest piece of connected places."""
+    count, _, numbers, _ = cv2.connectedComponentsWithStats(places.astype(np.uint8))
+    return int(numbers[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
