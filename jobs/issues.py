@@ -137,18 +137,19 @@ def issues(context: Context) -> Counts:
             else:
                 lake.empty("leaks")
         wrong = labels.where("flagged").select("image_id")
+        alike = lake.read("look_alikes")
         parts = [
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
             unreadable_issues(lake.read("failures"), images),
             duplicate_issues(copies, duplicates),
-            look_alike_issues(lake.read("look_alikes")),
+            look_alike_issues(alike),
             outliers.outlier_issues(scores, limits.outlier),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
             conflict_issues(duplicates, images),
             leaks.leak_issues(lake.read("leaks")),
         ]
-        rows, usual = without_common(reduce(DataFrame.unionByName, parts), images, limits.common_share)
+        rows, usual = without_common(reduce(DataFrame.unionByName, parts), images, alike, limits.common_share)
         lake.overwrite("issues", rows)
         found = (
             lake.read("issues").agg(F.count("*").alias("issues"), F.countDistinct("image_id").alias("images")).head()

@@ -21,10 +21,13 @@ SHOWN = 60  # characters of a name that a note repeats
 PLACES = {"source": "source", "label": "class"}
 
 
-def without_common(rows: DataFrame, images: DataFrame, most: float) -> tuple[DataFrame, list[str]]:
+def without_common(
+    rows: DataFrame, images: DataFrame, alike: DataFrame, most: float
+) -> tuple[DataFrame, list[str]]:
     """The rows without those of an issue that more than a share of a lake, source or class have, and a note for each.
 
-    rows: of `issues`. images: the table. most: 0..1."""
+    rows: of `issues`. images: the table. alike: `look_alikes`: where most images are refused as copies of another, however
+    much they differ, no look-alike is worth a row. most: 0..1."""
     own = keep(
         rows.where(F.col("issue").isin(*USUAL))
         .select("image_id", "issue")
@@ -32,7 +35,11 @@ def without_common(rows: DataFrame, images: DataFrame, most: float) -> tuple[Dat
     )
     total = images.count()
     everywhere = own.groupBy("issue").count().where(F.col("count") > F.lit(most * total)).collect()
-    whole = [(row["issue"], int(row["count"])) for row in everywhere] if total >= FEWEST else []
+    whole = [(row["issue"], int(row["count"])) for row in everywhere if row["issue"] != tables.LOOK_ALIKE]
+    refused = alike.count()
+    if refused > most * total:
+        whole.append((tables.LOOK_ALIKE, refused))
+    whole = whole if total >= FEWEST else []
     notes = [f"{issue}: {count:,} of {total:,} images have it: the lake is like that" for issue, count in sorted(whole)]
     if whole:
         rows = rows.where(~F.col("issue").isin(*(issue for issue, _ in whole)))

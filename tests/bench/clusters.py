@@ -104,7 +104,7 @@ def same_as_pipeline(spark: "SparkSession", work: Path) -> bool:
         small_lake.Picture(row, tuple(vector), width=width)
         for row, (vector, width) in enumerate(zip(vectors.tolist(), widths, strict=True))
     ]
-    plain = {"threshold": COSINE, "certain": COSINE, "margin": 0, "evidence": 0, "agreement": 0, "keeper_slack": 0}
+    plain = {"threshold": COSINE, "certain": COSINE, "margin": 0, "evidence": 0, "keeper_slack": 0}
     with small_lake.in_memory(spark, work, pictures, *(f"clusters.{k}={v}" for k, v in plain.items())) as context:
         context.lake.overwrite("neighbours", small_lake.nearest(spark, pictures))
         clusters.clusters(context)

@@ -18,11 +18,14 @@ from jobs import __version__
 from jobs.lakes import LAKE_FORMAT, MARKER
 from jobs.tables import TABLES
 from tests.bench.many_vectors import Vectors
+from udfs.images import looks as looks_module
 from udfs.images.alignment import SIDE
+from udfs.images.medium import PHOTOGRAPH
 from udfs.images.rows import PROPERTIES
 
 MODEL = "bench@1"
 THRESHOLD = 0.88  # cosine from which two of its vectors are near-duplicates
+LOOK = looks_module.look(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8).repeat(8, 0).repeat(8, 1))
 PER_FILE = 2048  # images: what a task of the embed stage writes
 SOME_DAY = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
@@ -50,11 +53,12 @@ def write(
     labels: list[str] | None = None,
     model: str = MODEL,
     norm: float | None = None,
+    looks: list[bytes] | None = None,
 ) -> None:
     """Makes a lake of the vectors; the number of a row is its image_id.
 
     content: (n,) what the pixels of each image are, equal where they are equal; by default all differ. labels: of each
-    image; by default none has one. norm: of all vectors, as a network had them.
+    image; by default none has one. norm: of all vectors, as a network had them. looks: of each image; by default all have one, with which any is like any.
     Raises FileExistsError where there is a table already."""
     content = np.arange(len(vectors)) if content is None else content
     files = max(1, -(-len(vectors) // PER_FILE))
@@ -64,6 +68,8 @@ def write(
         for number in range(files):
             ids = np.arange(number, len(vectors), files)  # dealt, as the embed stage does
             known = columns(table, ids, vectors, content) | {"model": model, "norm": norm}
+            if table == "features" and looks is not None:
+                known["look"] = [looks[number] for number in ids]
             if table == "images" and labels is not None:
                 known["label"] = [labels[number] for number in ids]
             values = [known.get(name) for name in schema.names]
@@ -85,10 +91,11 @@ def columns(table: str, ids: NDArray[np.int64], vectors: Vectors, content: NDArr
         usual = {"source": "/images", "size_bytes": 100_000, "etag": "", "modified_at": SOME_DAY}
         return {"image_id": numbers, "uri": uris, **usual}
     if table == "features":
+        seen = np.random.default_rng(ids.tolist()).integers(-(2**63), 2**63, len(ids)).tolist()
         hashes = [hashlib.sha256(b"bytes %d" % number).hexdigest() for number in numbers]
         pixels = [hashlib.sha256(b"pixels %d" % number).hexdigest() for number in content[ids].tolist()]
-        usual = {"etag": "", "perceptual_hash": 0, "width": 640, "height": 480, "format": "jpeg"}
-        usual |= {"thumbnail": bytes(SIDE**2), **dict.fromkeys(PROPERTIES, 0.5)}
+        usual = {"etag": "", "perceptual_hash": seen, "width": 640, "height": 480, "format": "jpeg"}
+        usual |= {"medium": PHOTOGRAPH, "look": LOOK, "thumbnail": bytes(SIDE**2), **dict.fromkeys(PROPERTIES, 0.5)}
         return {"image_id": numbers, "sha256": hashes, "pixel_hash": pixels, **usual}
     kept = vectors[ids].astype(np.float16).astype(np.float32)  # as the embed stage rounds them
     return {"image_id": numbers, "vector": list(kept)}

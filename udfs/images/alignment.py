@@ -65,11 +65,13 @@ def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
     return best_move(left, right, enough)[0]
 
 
-def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0) -> tuple[float, int, Move]:
+def best_move(
+    moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: bool = True
+) -> tuple[float, int, Move]:
     """The common detail of two pictures after the best move of the one onto the other that was found; and the move:
     which of SYMMETRIES, and the affine map (2, 3) float32 from pixels of fixed to those of moved, after the symmetry.
 
-    moved, fixed: (SIDE, SIDE) uint8. enough: of alignment."""
+    moved, fixed: (SIDE, SIDE) uint8. enough: of alignment. is_last: whether nobody refines it."""
     still = np.eye(2, 3, dtype=np.float32)
     grey = fixed.astype(np.float32)
     if min(map(_detailed, (moved.astype(np.float32), grey))) < _LEAST_DETAIL:
@@ -81,7 +83,7 @@ def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0) -> tuple[
         return as_is
     fit, found = 0.0, as_is
     for number, way in enumerate(_in_order(ways, grey)):
-        if number == _UPRIGHT and fit and (upright := _after(found, ways, grey))[0] >= _FITS_UPRIGHT:
+        if number == _UPRIGHT and fit and (upright := _after(found, ways, grey, is_last))[0] >= _FITS_UPRIGHT:
             return max(as_is, upright, key=_detail)
         for zoom in _STARTS:
             value, move = _fit(ways[way], fixed, zoom)
@@ -92,7 +94,7 @@ def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0) -> tuple[
                 return reached, way, move
         if fit > _SURE:
             break
-    return max(as_is, _after(found, ways, grey), key=_detail) if fit else as_is
+    return max(as_is, _after(found, ways, grey, is_last), key=_detail) if fit else as_is
 
 
 def _detail(found: tuple[float, int, Move]) -> float:
@@ -109,11 +111,14 @@ def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[int]:
     yield from sorted(range(_UPRIGHT, len(ways)), key=lambda way: -_as_they_are(fixed, ways[way]))[:_TURNED]
 
 
-def _after(found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey) -> tuple[float, int, Move]:
-    """The common detail after the move, or after a finer one where that is better."""
+def _after(
+    found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey, finer: bool
+) -> tuple[float, int, Move]:
+    """The common detail after the move, or, if asked for, after a finer one where that is better."""
     _, way, move = found
     grey = ways[way].astype(np.float32)
-    return max(((_detail_after(to, grey, fixed), way, to) for to in (move, _finer(grey, fixed, move))), key=_detail)
+    moves = (move, _finer(grey, fixed, move)) if finer else (move,)
+    return max(((_detail_after(to, grey, fixed), way, to) for to in moves), key=_detail)
 
 
 def _detailed(grey: Grey) -> float:

@@ -26,6 +26,9 @@ _NEAR = 4  # grey levels to either side that count as the ground, and
 _INK = 12  # beyond which ink begins
 _SHADES = (6, 64)  # grey levels within 3 x 3 pixels: not flat, and no edge
 _SHADED = 0.1  # of the ink: less has no photograph
+_FLATTER = 1.5  # times as much of the ink may be flat
+_RESTLESS = 2  # grey levels within 3 x 3 pixels, and
+_GRAINY = 0.6  # the share of the ground away from all ink that has so many: paper is calm, even where it was scanned
 _COLOURS = (40, 0.35)  # levels between the channels, and the share of ink that has so many: overexposed photographs
 _INSIDE = 0.15  # of the ink, that lies inside of it: strokes have none
 _FLAT_INK = 0.1  # of the ink
@@ -64,6 +67,7 @@ def is_drawn(pixels: Pixels) -> bool:
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
     low, high = np.percentile(grey, _ENDS)
     stretched = (grey - low) * (255 / max(high - low, _LEAST_RANGE))
+    restless = _range(grey, 3) >= _RESTLESS
     grey = np.asarray(np.clip(stretched, 0, 255), np.uint8)
     ground, share = _ground(grey)
     if share < _GROUND:
@@ -74,7 +78,10 @@ def is_drawn(pixels: Pixels) -> bool:
     steps = _range(grey, 3)
     shaded = np.count_nonzero(inside & (steps >= _SHADES[0]) & (steps < _SHADES[1])) / total
     flat = np.count_nonzero(inside & (steps < _SHADES[0])) / total
-    if shaded >= _SHADED and shaded >= flat:
+    if shaded >= _SHADED and flat <= _FLATTER * shaded:
+        return False
+    paper = np.asarray(cv2.erode((~ink).astype(np.uint8), np.ones((7, 7), np.uint8))) > 0
+    if np.count_nonzero(restless & paper) > _GRAINY * np.count_nonzero(paper):
         return False
     if np.count_nonzero(inside) < _INSIDE * total or flat >= _FLAT_INK or shaded < _SHADED / 2:
         return True
@@ -90,7 +97,7 @@ def most_common(grey: NDArray[np.uint8]) -> float:
 
 def _ground(grey: NDArray[np.uint8]) -> tuple[int, float]:
     """The most common grey, and the share of it and its like."""
-    counts = np.bincount(grey.ravel(), minlength=256).astype(np.float64)
+    counts = np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256]), np.float64).ravel()
     near = np.convolve(counts, np.ones(2 * _NEAR + 1), "same")
     return int(near.argmax()), float(near.max()) / max(float(counts.sum()), 1.0)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
@@ -19,9 +19,9 @@ _WINDOW = {_HALF: 5, SIDE: 7}  # pixels of the square in which detail is compare
 _EDGE = {_HALF: 3, SIDE: 5}  # pixels, likewise, that no side comes nearer to
 _NOISE = 16.0  # square grey levels: variance that the JPEG of a look adds
 _FAINT = 100.0  # square grey levels: the variance that counts half
-_GOOD = 0.85  # score at _HALF from which no move is looked for
+_GOOD = 0.75  # score at _HALF from which no move is looked for
 _POOR = 0.4  # score at _HALF below which corners are matched
-_SURE = 0.7  # score at SIDE from which pictures that lie as they are stay so
+_FAIR = 0.6  # score at _HALF from which no other start is tried
 _HOPELESS = 0.15  # score at _HALF below which no search begins
 _MOST_ASPECT = 4.0  # of the aspect ratio at which corners are looked for
 _REFINED = 2  # of the starts, the best ones
@@ -46,6 +46,10 @@ class Laid:
     of_fixed: Grey
     over: Grey
 
+    def within(self, places: NDArray[np.bool_]) -> Laid:
+        """The same where places (SIDE, SIDE) hold."""
+        return replace(self, over=self.over * places)
+
     @cached_property
     def most(self) -> Grey:
         """The variance of whichever has more."""
@@ -66,34 +70,25 @@ def lay(moved: Look, fixed: Look) -> Laid:
     small pictures finds none, corners are matched: ORB, Rublee et al., ICCV 2011, with RANSAC."""
     still = np.eye(2, 3, dtype=np.float32)
     halves = _Halves(_halved(moved.grey), _halved(fixed.grey))
-    best = max((halves.measured(way, still) for way in (0, 1)), key=_score)
+    best = halves.measured(0, still)
     if best.score < _GOOD:
-        _, way, small = best_move(moved.thumbnail, fixed.thumbnail)
+        best = max(best, halves.measured(1, still), key=_score)
+    if best.score < _GOOD:
+        _, way, small = best_move(moved.thumbnail, fixed.thumbnail, is_last=False)
         starts = [(way, scaled(small, _HALF / len(moved.thumbnail))), *_boxes(moved, fixed, sorted({0, way}))]
         best = halves.best([best, *(halves.measured(*start) for start in starts)])
         if best.score < _POOR:
             found = [halves.measured(way, scaled(move, 0.5)) for way, move in _by_corners(moved, fixed)]
             best = max(best, halves.best(found), key=_score) if found else best
-    return _exact(moved.grey, fixed.grey, best)
-
-
-def _exact(moved: NDArray[np.uint8], fixed: NDArray[np.uint8], found: Laid) -> Laid:
-    """moved laid over fixed at SIDE pixels, after a last search where it is not as it was. found: at _HALF pixels."""
-    picture, move = symmetry(moved, found.way), scaled(found.move, SIDE / _HALF)
-    laid = _measured(picture, fixed, found.way, move)
-    if found.score < _HOPELESS or (is_still(move) and laid.score > _SURE):
-        return laid
-    return _finer(picture, fixed, laid)
+    picture = symmetry(moved.grey, best.way)
+    return _measured(picture, fixed.grey, best.way, scaled(best.move, SIDE / _HALF))
 
 
 def finer(moved: Look, fixed: Look, laid: Laid) -> Laid:
     """The same after a search from there, if that lays it better: a page scanned twice lies a little askew."""
-    return _finer(symmetry(moved.grey, laid.way), fixed.grey, laid)
-
-
-def _finer(picture: NDArray[np.uint8], fixed: NDArray[np.uint8], laid: Laid) -> Laid:
-    move = _refined(picture, fixed, laid.move, 5)
-    return laid if move is None else max(laid, _measured(picture, fixed, laid.way, move), key=_score)
+    picture = symmetry(moved.grey, laid.way)
+    move = _refined(picture, fixed.grey, laid.move, 5)
+    return laid if move is None else max(laid, _measured(picture, fixed.grey, laid.way, move), key=_score)
 
 
 @dataclass(frozen=True)
@@ -107,13 +102,17 @@ class _Halves:
         return _measured(symmetry(self.moved, way), self.fixed, way, move)
 
     def best(self, starts: list[Laid]) -> Laid:
-        """The best of all starts and of what a search from the best of them finds."""
-        first = sorted(starts, key=_score)[-_REFINED:]
-        for start in (start for start in first if start.score > _HOPELESS):
+        """The best of all starts and of what a search from the best of them finds; from others where that is poor."""
+        best = max(starts, key=_score)
+        for start in sorted(starts, key=_score)[::-1][:_REFINED]:
+            if start.score < _HOPELESS:
+                break
             finer = _refined(symmetry(self.moved, start.way), self.fixed, start.move, 3)
             if finer is not None:
-                starts = [*starts, self.measured(start.way, finer)]
-        return max(starts, key=_score)
+                best = max(best, self.measured(start.way, finer), key=_score)
+            if best.score >= _FAIR:
+                break
+        return best
 
 
 def _score(laid: Laid) -> float:

@@ -31,14 +31,14 @@ from udfs.images.relation_names import (
     UNLIKE,
 )
 
-_ASKEW = 0.5  # score from which what does not quite agree is moved a little
+_ASKEW = 0.3  # score from which what does not quite agree is moved a little
 _UNLIKE = 0.3  # score below which two pictures have nothing in common that could be compared
 _GRAIN = 1.5  # times the variance of the calmest tenth
 _FAINT_DETAIL = 12.0  # square grey levels: less is noise of the look
 _LEAST_PLACES = 24  # pixels with detail: fewer are nothing to compare
 _STRONG = 0.25  # of the variance of the strongest tenth: from here on detail counts
 _DISAGREES = 0.3  # correlation below which a place disagrees, and
-_DOUBTFUL = 0.5  # below which it may
+_DOUBTFUL = 0.7  # below which it may
 _WEAK = 40.0  # square grey levels: less is too near to the noise to be compared
 _PLAIN = 0.4  # share of one grey from which what stands before it is what the picture is of
 
@@ -57,12 +57,13 @@ class Limits:
 
 
 _OF_PHOTOGRAPHS = Limits(0.06, 70, 1.0, 0.0, 0.3)
-_OF_DRAWN = Limits(0.02, 24, 0.03, 0.68, 0.15)
+_OF_DRAWN = Limits(0.02, 24, 0.02, 0.5, 0.15)
 _WEAK_MOVED = 0.1  # less of the correlation of weak detail there
 _MOVED = 2.0  # times as much may disagree where a move, which is never exact, lies between
 _ONE_SIDED = 0.6  # of -1..1: whether what disagrees is detail of one of them alone
 _ONE_SIDED_ON_PLAIN = 0.9  # where what stands before a plain ground may be another thing
-_MOST_COVERED = 0.55  # of the area with detail, that an overlay may cover
+_AROUND = 7  # pixels around what differs that are left out of the rest, which must agree
+_MOST_COVERED = 0.45  # of the area, that an overlay may cover
 _UNCOVERED = 0.5  # score of what an overlay leaves
 # Units of a*, b* in 8 bits that no light explains, and in what share of the area: of plain pictures, and of others.
 _RECOLOURED = ((35.0, 0.015), (40.0, 0.05))
@@ -117,7 +118,7 @@ def compare_in_order(one: Look, two: Look) -> Comparison:
     plain, drawn = min(one.ground, two.ground) >= _PLAIN, one.drawn and two.drawn
     slack = 1.0 if is_still(laid.move) else _MOVED
     detail = _Detail.of(laid, plain, drawn, slack)
-    if not detail.agrees and is_still(laid.move) and laid.score > _ASKEW:
+    if not (detail.agrees or detail.one_sided) and laid.score > _ASKEW:
         laid = finer(one, two, laid)
         detail = _Detail.of(laid, plain, drawn, slack)
     names, better = set[str](), 0
@@ -163,10 +164,10 @@ class _Detail:
     differs: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, laid: Laid, plain: bool, drawn: bool, slack: float) -> _Detail:
+    def of(cls, laid: Laid, plain: bool, drawn: bool, slack: float, is_whole: bool = True) -> _Detail:
         # What is everywhere, in the calmest places too, is grain, and no detail of the picture.
         inside = laid.most[laid.over > 0]
-        grain = _GRAIN * float(np.quantile(inside, 0.1)) if len(inside) and not drawn else 0.0
+        grain = _GRAIN * float(np.quantile(inside[::4], 0.1)) if len(inside) and not drawn else 0.0
         energy = np.maximum(laid.most - grain, 0) * laid.over
         there = energy[energy > _FAINT_DETAIL]
         if len(there) < _LEAST_PLACES:
@@ -189,15 +190,17 @@ class _Detail:
             and of_weak >= limits.weak - (0.0 if slack == 1.0 else _WEAK_MOVED)
             and float(soft[laid.correlation < _DISAGREES].sum()) <= limits.area * float(soft.sum())
         )
-        lean = 0.0
+        lean, one_sided = 0.0, False
         if differs.any():
             sides = np.log2((laid.of_moved + 16.0) / (laid.of_fixed + 16.0)) / 2
             lean = float((weights * np.clip(sides, -1, 1))[differs].sum()) / float(weights[differs].sum())
-        area = float(soft[differs].sum()) / float(soft.sum())
+            far = cv2.dilate(differs.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) == 0
+            leans = not drawn and abs(lean) >= (_ONE_SIDED_ON_PLAIN if plain else _ONE_SIDED)
+            if is_whole and leans and float(far.mean()) >= 1 - _MOST_COVERED:
+                one_sided = cls.of(laid.within(far), plain, drawn, slack, is_whole=False).agrees
+        covered = float(soft[differs].sum()) / float(soft.sum())
         rest = float((soft * laid.correlation)[~differs].sum()) / max(float(soft[~differs].sum()), 1.0)
-        leans = not drawn and abs(lean) >= (_ONE_SIDED_ON_PLAIN if plain else _ONE_SIDED)
-        one_sided = leans and area <= _MOST_COVERED and rest >= _UNCOVERED
-        return cls(True, share, lean, agrees, one_sided, area, rest, differs)
+        return cls(True, share, lean, agrees, one_sided, covered, rest, differs)
 
 
 def _spoilt(one: Look, two: Look, laid: Laid) -> tuple[int, Laid] | None:
@@ -213,8 +216,7 @@ def _spoilt(one: Look, two: Look, laid: Laid) -> tuple[int, Laid] | None:
         return None
     edge = np.ones((_EDGE, _EDGE), np.uint8)  # the window of a place at the line sees beyond it
     shared = cv2.erode(of_one * of_two, edge, borderType=cv2.BORDER_CONSTANT, borderValue=1.0)
-    within = Laid(laid.way, laid.move, laid.correlation, laid.of_moved, laid.of_fixed, laid.over * np.asarray(shared))
-    return (2 if lost[0] > lost[1] else 1), within
+    return (2 if lost[0] > lost[1] else 1), laid.within(np.asarray(shared) > 0)
 
 
 def _inside(look: Look) -> NDArray[np.uint8]:
@@ -278,10 +280,11 @@ class _Colours:
         a, b = here[both].astype(np.float64), there[both].astype(np.float64)
         gain, offset = _line(b[:, 0], a[:, 0])
         u, v = a[:, 1:] - 128, b[:, 1:] - 128
-        cast, left = _explained(v, u)
-        _, left_back = _explained(u, v)
-        left = np.minimum(left, left_back)
-        spreads = [float(np.abs(side - np.median(side, axis=0)).sum(axis=1).mean()) for side in (u, v)]
+        middles = np.median(np.hstack([u, v]), axis=0)
+        cast = float(np.abs(middles[:2] - middles[2:]).max())
+        x, y = u - middles[:2], v - middles[2:]
+        left = np.minimum(_unexplained(y, x), _unexplained(x, y))
+        spreads = [float(np.abs(side).sum(axis=1).mean()) for side in (x, y)]
         return cls(gain, offset, (spreads[0], spreads[1]), cast, np.abs(u - v).sum(axis=1) if plain else left)
 
     def names(self, plain: bool) -> set[str]:
@@ -301,13 +304,10 @@ class _Colours:
         return {BRIGHTNESS} if moved or toned else set()
 
 
-def _explained(given: NDArray[np.float64], wanted: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """wanted as one factor of given, and a cast. Both: (n, 2). Returns (size of the cast, what is left (n,))."""
-    of_given, of_wanted = np.median(given, axis=0), np.median(wanted, axis=0)
-    x, y = given - of_given, wanted - of_wanted
-    factor = float(np.clip((x * y).sum() / ((x * x).sum() + 1.0 * len(x)), 0.0, 3.0))
-    cast = of_wanted - of_given
-    return float(np.abs(cast).max()), np.abs(y - factor * x).sum(axis=1)
+def _unexplained(given: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What is left of wanted without one factor of given, (n,). Both: (n, 2) less their medians."""
+    factor = float(np.clip((given * wanted).sum() / ((given * given).sum() + 1.0 * len(given)), 0.0, 3.0))
+    return np.asarray(np.abs(wanted - factor * given).sum(axis=1), np.float64)
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:

@@ -90,7 +90,7 @@ _TABLE = (
         near_duplicate_threshold=0.40,
         near_duplicate_margin=0.05,
         near_duplicate_certain=0.88,
-        near_duplicate_evidence=0.46,
+        near_duplicate_evidence=0.40,
     ),
 )
 MODELS = {model.key: model for model in _TABLE}
