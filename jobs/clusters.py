@@ -173,7 +173,7 @@ def clusters(context: Context) -> Counts:
         neighbours, ordered = lake.require("neighbours"), ordered_images(lake)
         features = lake.read("features")
         hashes = features.select("image_id", "perceptual_hash", "thumbnail")
-        looks = features.select("image_id", "look", "width", "height", "medium")
+        looks = features.select("image_id", "look", "width", "height", "medium", "format")
         edges = keep(near_edges(neighbours, hashes, rule))
         edge_count = edges.count()
         components = keep(

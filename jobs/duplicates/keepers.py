@@ -47,6 +47,7 @@ KEPT = StructType(
         StructField("untried", LongType(), False),
     ]
 )
+LOSSLESS = ("png", "bmp", "gif")  # of `features.format`
 LOOKS_AT_HAND = 128  # opened at once, 150 KB each
 _ORDER = list(ORDER.items())
 
@@ -58,13 +59,14 @@ def thumbnails_of(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
 
 
 def second_look(table: pa.Table, same: frozenset[str]) -> Callable[[int, int], Seen]:
-    """What compares the pictures of two rows. table: look, width, height, medium. same: relations after which they show
-    the same; several may hold, and all must be among these."""
+    """What compares the pictures of two rows. table: look, width, height, medium, format. same: relations after which
+    they show the same; several may hold, and all must be among these."""
     data, widths, heights, media = (table[name].to_pylist() for name in ("look", "width", "height", "medium"))
+    formats = table["format"].to_pylist()
 
     @lru_cache(LOOKS_AT_HAND)
     def opened(row: int) -> Look:
-        return Look(data[row], widths[row], heights[row], media[row] in DRAWN)
+        return Look(data[row], widths[row], heights[row], media[row] in DRAWN, formats[row] in LOSSLESS)
 
     def look(row: int, keeper: int) -> Seen:
         found = compare(opened(row), opened(keeper))

@@ -21,13 +21,11 @@ SHOWN = 60  # characters of a name that a note repeats
 PLACES = {"source": "source", "label": "class"}
 
 
-def without_common(
-    rows: DataFrame, images: DataFrame, alike: DataFrame, most: float
-) -> tuple[DataFrame, list[str]]:
+def without_common(rows: DataFrame, images: DataFrame, alike: DataFrame, most: float) -> tuple[DataFrame, list[str]]:
     """The rows without those of an issue that more than a share of a lake, source or class have, and a note for each.
 
-    rows: of `issues`. images: the table. alike: `look_alikes`: where most images are refused as copies of another, however
-    much they differ, no look-alike is worth a row. most: 0..1."""
+    rows: of `issues`. images: the table. alike: `look_alikes`: where most images are refused as copies of another,
+    however much they differ, no look-alike is worth a row. most: 0..1."""
     own = keep(
         rows.where(F.col("issue").isin(*USUAL))
         .select("image_id", "issue")

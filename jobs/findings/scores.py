@@ -40,6 +40,7 @@ OF_PHOTOGRAPHS = (
     tables.LOW_QUALITY,
     tables.GRAYSCALE,
 )
+DRAWN = 0.7  # of the limit of flat_score: a few strokes on paper are a drawing, and three discs are nearly nothing
 _FAULTS = (tables.BLURRY, tables.NOISY, tables.BLOCKY)
 _EXPOSURE = (tables.DARK, tables.BRIGHT)
 # An issue is not raised where one of these is: it would only follow from it. A flat picture, or one of few grey levels,
@@ -151,6 +152,7 @@ def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
     in_colour = scores.agg(F.avg((~low[tables.GRAYSCALE]).cast("double")).alias("in_colour"))
     raised = dict(low)
     may = F.col("medium").isin(medium.PHOTOGRAPH, medium.BLANK)
+    raised[tables.FLAT] = F.col(QUALITY[tables.FLAT]) < F.lit(limits[tables.FLAT]) * F.when(may, 1.0).otherwise(DRAWN)
     for issue in OF_PHOTOGRAPHS:
         raised[issue] = raised[issue] & may
     raised[tables.GRAYSCALE] = raised[tables.GRAYSCALE] & (F.col("in_colour") > F.lit(MOSTLY))

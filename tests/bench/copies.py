@@ -1,9 +1,11 @@
-"""Copies and look-alikes: what is called a copy that is none, what is missed, whether the relation is right, and the cost.
+"""Copies and look-alikes: what is called a copy that is none, what is missed, whether the relation is right, and the
+cost.
 
     python -m tests.bench.copies --photos DIR [--cases DIR] [--parts cases,edits,scale,templates] [--work DIR]
 
-prints one JSON line. DIR of photos: JPEG photographs, no two alike. DIR of cases: a folder with `make.py FOLDER GROUP`, which
-writes inputs with known answers, and `judge.py GROUP LAKE`, which prints one JSON line about a lake that was made of them.
+prints one JSON line. DIR of photos: JPEG photographs, no two alike. DIR of cases: a folder with `make.py FOLDER GROUP`,
+which writes inputs with known answers, and `judge.py GROUP LAKE`, which prints one JSON line about a lake that was made
+of them.
 
 - cases: of each of GROUPS what judge.py says of a run with default settings.
 - edits: of tests.bench.planted: recall by kind, false pairs; relation_right: of the edits whose original is kept, the

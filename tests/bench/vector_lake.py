@@ -58,8 +58,8 @@ def write(
     """Makes a lake of the vectors; the number of a row is its image_id.
 
     content: (n,) what the pixels of each image are, equal where they are equal; by default all differ. labels: of each
-    image; by default none has one. norm: of all vectors, as a network had them. looks: of each image; by default all have one, with which any is like any.
-    Raises FileExistsError where there is a table already."""
+    image; by default none has one. norm: of all vectors, as a network had them. looks: of each image; by default all
+    have one, with which any is like any. Raises FileExistsError where there is a table already."""
     content = np.arange(len(vectors)) if content is None else content
     files = max(1, -(-len(vectors) // PER_FILE))
     for table in ("images", "features", "embeddings"):

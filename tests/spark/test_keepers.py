@@ -46,8 +46,9 @@ def frame(spark: SparkSession, of: dict[int, Vectors]) -> DataFrame:
     for component, vectors in of.items():
         for number, vector in enumerate(vectors.tolist()):
             best = (1000 - number, False, None, None, 7, f"{component} {number:05}")
-            rows.append((next(ids), 1000 + component, vector, LOOK, 640, 480, "photograph", *best))
-    columns = "image_id long, component long, vector array<float>, look binary, width int, height int, medium string"
+            rows.append((next(ids), 1000 + component, vector, LOOK, 640, 480, "photograph", "jpeg", *best))
+    looks = "look binary, width int, height int, medium string, format string"
+    columns = f"image_id long, component long, vector array<float>, {looks}"
     order = "pixels long, is_squeezed boolean, modified_at timestamp, size_bytes long, uri_length int, uri string"
     return frame_of(spark, rows, f"{columns}, {order}").repartition(3).persist()
 

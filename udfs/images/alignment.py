@@ -65,9 +65,7 @@ def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
     return best_move(left, right, enough)[0]
 
 
-def best_move(
-    moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: bool = True
-) -> tuple[float, int, Move]:
+def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: bool = True) -> tuple[float, int, Move]:
     """The common detail of two pictures after the best move of the one onto the other that was found; and the move:
     which of SYMMETRIES, and the affine map (2, 3) float32 from pixels of fixed to those of moved, after the symmetry.
 
@@ -111,9 +109,7 @@ def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[int]:
     yield from sorted(range(_UPRIGHT, len(ways)), key=lambda way: -_as_they_are(fixed, ways[way]))[:_TURNED]
 
 
-def _after(
-    found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey, finer: bool
-) -> tuple[float, int, Move]:
+def _after(found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey, finer: bool) -> tuple[float, int, Move]:
     """The common detail after the move, or, if asked for, after a finer one where that is better."""
     _, way, move = found
     grey = ways[way].astype(np.float32)

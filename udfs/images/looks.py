@@ -43,15 +43,17 @@ def look(pixels: Pixels) -> bytes:
 
 class Look:
     """A look as pictures that can be compared. data: of `look`. width, height: of the image in full, 0 where they are
-    not known. drawn: whether its medium is one of DRAWN. Raises ValueError where it is no JPEG."""
+    not known. drawn: whether its medium is one of DRAWN. lossless: whether its format keeps all pixels. Raises
+    ValueError where it is no JPEG."""
 
-    def __init__(self, data: bytes, width: int = 0, height: int = 0, drawn: bool = False) -> None:
-        self.data, self.width, self.height, self.drawn = data, width, height, drawn
+    def __init__(
+        self, data: bytes, width: int = 0, height: int = 0, drawn: bool = False, lossless: bool = False
+    ) -> None:
+        self.data, self.width, self.height, self.drawn, self.lossless = data, width, height, drawn, lossless
         pixels = simplejpeg.decode_jpeg(data)
-        size = (SIDE, SIDE)
-        self.pixels: Pixels = np.asarray(
-            pixels if pixels.shape[:2] == size else cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8
-        )
+        if pixels.shape[:2] != (SIDE, SIDE):
+            pixels = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+        self.pixels: Pixels = np.asarray(pixels, np.uint8)
 
     @cached_property
     def grey(self) -> Pixels:

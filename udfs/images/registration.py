@@ -37,7 +37,7 @@ _BACK = cv2.WARP_INVERSE_MAP  # a move maps the pixels of the fixed picture to t
 class Laid:
     """One look laid over another. way, move: of alignment.best_move, at SIDE pixels. correlation: (SIDE, SIDE) float32,
     -1..1, of the detail around each place. of_moved, of_fixed: likewise, variance of detail, square grey levels. over:
-    likewise, 1 where both are, else 0."""
+    likewise, 1 where both are, else 0. detail: of moved and of fixed, grey levels above the mean around each place."""
 
     way: int
     move: Move
@@ -45,6 +45,13 @@ class Laid:
     of_moved: Grey
     of_fixed: Grey
     over: Grey
+    detail: tuple[Grey, Grey]
+
+    def residual(self) -> Grey:
+        """What of the detail of moved is not that of fixed, in grey levels, as means of 3 x 3 pixels: not negative."""
+        moved, fixed = self.detail
+        gain = float(np.sqrt((self.of_moved * self.over).sum() / max((self.of_fixed * self.over).sum(), 1.0)))
+        return np.asarray(np.abs(cv2.blur((moved - min(max(gain, 0.25), 4.0) * fixed) * self.over, (3, 3))), np.float32)
 
     def within(self, places: NDArray[np.bool_]) -> Laid:
         """The same where places (SIDE, SIDE) hold."""
@@ -119,9 +126,14 @@ def _score(laid: Laid) -> float:
     return laid.score
 
 
-def is_still(move: Move) -> bool:
-    """Whether it moves nothing."""
+def _is_still(move: Move) -> bool:
     return bool(np.array_equal(move, np.eye(2, 3, dtype=np.float32)))
+
+
+def furthest(move: Move) -> float:
+    """How far it moves the corner that it moves most, in pixels of SIDE x SIDE."""
+    corners = np.array([[x, y, 1.0] for x in (0, SIDE - 1) for y in (0, SIDE - 1)])
+    return float(np.abs(corners @ move.astype(np.float64).T - corners[:, :2]).max())
 
 
 def _by_corners(moved: Look, fixed: Look) -> list[tuple[int, Move]]:
@@ -213,7 +225,7 @@ def _boxes(moved: Look, fixed: Look, ways: list[int]) -> list[tuple[int, Move]]:
 def _measured(moved: NDArray[np.uint8], fixed: NDArray[np.uint8], way: int, move: Move) -> Laid:
     side = len(fixed)
     over, one = np.ones((side, side), np.float32), moved.astype(np.float32)
-    if not is_still(move):
+    if not _is_still(move):
         over = np.asarray(cv2.warpAffine(over, move, (side, side), flags=_BACK | cv2.INTER_NEAREST), np.float32)
         # No move is exact: along the sides of the one may lie what is beyond those of the other.
         edge = np.ones((_EDGE[side], _EDGE[side]), np.uint8)
@@ -234,7 +246,7 @@ def _compared(one: Grey, other: Grey, over: Grey, way: int, move: Move) -> Laid:
     one, other = one - local(one), other - local(other)
     of_one, of_other = local(one * one), local(other * other)
     correlation = local(one * other) / np.sqrt((of_one + _NOISE) * (of_other + _NOISE))
-    return Laid(way, move, np.asarray(correlation, np.float32), of_one, of_other, over)
+    return Laid(way, move, np.asarray(correlation, np.float32), of_one, of_other, over, (one, other))
 
 
 def _refined(moved: NDArray[np.uint8], fixed: NDArray[np.uint8], move: Move, smoothing: int) -> Move | None:

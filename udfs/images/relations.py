@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from udfs.images.alignment import shape, symmetry
 from udfs.images.looks import SIDE, Look
 from udfs.images.medium import most_common
-from udfs.images.registration import Laid, finer, is_still, laid_over, lay
+from udfs.images.registration import Laid, finer, furthest, laid_over, lay
 from udfs.images.relation_names import (
     BRIGHTNESS,
     CROPPED,
@@ -39,6 +39,7 @@ _LEAST_PLACES = 24  # pixels with detail: fewer are nothing to compare
 _STRONG = 0.25  # of the variance of the strongest tenth: from here on detail counts
 _DISAGREES = 0.3  # correlation below which a place disagrees, and
 _DOUBTFUL = 0.7  # below which it may
+_LOOSE = 0.6  # correlation below which a difference may be another stroke
 _WEAK = 40.0  # square grey levels: less is too near to the noise to be compared
 _PLAIN = 0.4  # share of one grey from which what stands before it is what the picture is of
 
@@ -47,17 +48,19 @@ _PLAIN = 0.4  # share of one grey from which what stands before it is what the p
 class Limits:
     """What may disagree in one picture. share: of strong detail. blob: pixels of SIDE x SIDE in one piece. doubtful:
     share of strong detail that correlates less than _DOUBTFUL. weak: the least mean correlation of weak detail. area:
-    share of the area with any detail."""
+    share of the area with any detail. stroke: of _stroke."""
 
     share: float
     blob: int
     doubtful: float
     weak: float
     area: float
+    stroke: float
 
 
-_OF_PHOTOGRAPHS = Limits(0.06, 70, 1.0, 0.0, 0.3)
-_OF_DRAWN = Limits(0.02, 24, 0.02, 0.5, 0.15)
+_OF_PHOTOGRAPHS = Limits(0.06, 70, 1.0, 0.0, 0.3, np.inf)
+_OF_DRAWN = Limits(0.02, 24, 0.02, 0.5, 0.15, 0.52)
+_STILL = 1.0  # pixels that a move may have and be none
 _WEAK_MOVED = 0.1  # less of the correlation of weak detail there
 _MOVED = 2.0  # times as much may disagree where a move, which is never exact, lies between
 _ONE_SIDED = 0.6  # of -1..1: whether what disagrees is detail of one of them alone
@@ -116,7 +119,7 @@ def compare_in_order(one: Look, two: Look) -> Comparison:
     """compare, with the first laid over the second whatever their order."""
     laid = lay(one, two)
     plain, drawn = min(one.ground, two.ground) >= _PLAIN, one.drawn and two.drawn
-    slack = 1.0 if is_still(laid.move) else _MOVED
+    slack = 1.0 if furthest(laid.move) < _STILL else _MOVED
     detail = _Detail.of(laid, plain, drawn, slack)
     if not (detail.agrees or detail.one_sided) and laid.score > _ASKEW:
         laid = finer(one, two, laid)
@@ -143,7 +146,12 @@ def compare_in_order(one: Look, two: Look) -> Comparison:
     if UNLIKE not in names:
         moved = _moved(one, two, laid)
         toned = _Colours.of(one, two, shared, detail.differs, plain).names(plain)
-        names |= moved | toned or (names or {RECOMPRESSED})
+        names |= moved | toned
+        if not names:
+            # Of two lossless files of one size and one look some pixels differ: on a page that is another word, too
+            # small to be read.
+            exact = drawn and one.lossless and two.lossless
+            names.add(OTHER_DETAIL if exact else RECOMPRESSED)
         if FRAMED in moved:
             better = 1 if _covered(laid) < _used(laid) else 2
     relations = tuple(name for name in RELATIONS if name in names)
@@ -188,6 +196,7 @@ class _Detail:
             and (share <= limits.share / 6 or _largest(differs) <= limits.blob * slack)
             and doubtful <= limits.doubtful * slack
             and of_weak >= limits.weak - (0.0 if slack == 1.0 else _WEAK_MOVED)
+            and (not drawn or _stroke(laid, most) <= limits.stroke * slack**0.5)
             and float(soft[laid.correlation < _DISAGREES].sum()) <= limits.area * float(soft.sum())
         )
         lean, one_sided = 0.0, False
@@ -201,6 +210,14 @@ class _Detail:
         covered = float(soft[differs].sum()) / float(soft.sum())
         rest = float((soft * laid.correlation)[~differs].sum()) / max(float(soft[~differs].sum()), 1.0)
         return cls(True, share, lean, agrees, one_sided, covered, rest, differs)
+
+
+def _stroke(laid: Laid, most: float) -> float:
+    """The strongest difference of 3 x 3 pixels where detail hardly correlates, by the standard deviation of strong
+    detail: one other letter makes it, and a page that was saved again or scaled does not. most: variance of strong
+    detail."""
+    loose = (laid.correlation < _LOOSE) & (laid.over > 0)
+    return float((laid.residual() * loose).max()) / most**0.5
 
 
 def _spoilt(one: Look, two: Look, laid: Laid) -> tuple[int, Laid] | None:
