@@ -65,6 +65,7 @@ _WEAK_MOVED = 0.1  # less of the correlation of weak detail there
 _MOVED = 2.0  # times as much may disagree where a move, which is never exact, lies between
 _ONE_SIDED = 0.6  # of -1..1: whether what disagrees is detail of one of them alone
 _ONE_SIDED_ON_PLAIN = 0.9  # where what stands before a plain ground may be another thing
+_SOFTER = 0.35  # of -1..1: by how much less detail one has also where both agree
 _AROUND = 7  # pixels around what differs that are left out of the rest, which must agree
 _MOST_COVERED = 0.45  # of the area, that an overlay may cover
 _UNCOVERED = 0.5  # score of what an overlay leaves
@@ -134,7 +135,7 @@ def compare_in_order(one: Look, two: Look) -> Comparison:
             names.add(OVERLAY)
     if not detail.places:
         names = {UNLIKE}
-    elif detail.agrees:
+    elif detail.agrees or (detail.softer and OVERLAY not in names):
         pass
     elif detail.one_sided or (not plain and not drawn and (covering := _covering(one, two, laid, detail))):
         names.add(OVERLAY)
@@ -154,6 +155,8 @@ def compare_in_order(one: Look, two: Look) -> Comparison:
             names.add(OTHER_DETAIL if exact else RECOMPRESSED)
         if FRAMED in moved:
             better = 1 if _covered(laid) < _used(laid) else 2
+    if better and not _is_worth(one, two, laid, better):
+        better = 0
     relations = tuple(name for name in RELATIONS if name in names)
     return Comparison(relations, laid.score, detail.share, better, laid, detail.differs)
 
@@ -167,6 +170,7 @@ class _Detail:
     lean: float
     agrees: bool
     one_sided: bool
+    softer: bool  # one has lost detail everywhere; nothing lies over the other
     covered: float
     rest: float
     differs: NDArray[np.bool_]
@@ -179,7 +183,7 @@ class _Detail:
         energy = np.maximum(laid.most - grain, 0) * laid.over
         there = energy[energy > _FAINT_DETAIL]
         if len(there) < _LEAST_PLACES:
-            return cls(False, 0.0, 0.0, False, False, 0.0, 0.0, np.zeros((SIDE, SIDE), np.bool_))
+            return cls(False, 0.0, 0.0, False, False, False, 0.0, 0.0, np.zeros((SIDE, SIDE), np.bool_))
         most = float(np.quantile(there, 0.9))
         strong = energy > most * _STRONG
         weights = np.minimum(energy, most) * strong
@@ -199,17 +203,20 @@ class _Detail:
             and (not drawn or _stroke(laid, most) <= limits.stroke * slack**0.5)
             and float(soft[laid.correlation < _DISAGREES].sum()) <= limits.area * float(soft.sum())
         )
-        lean, one_sided = 0.0, False
+        lean, one_sided, softer = 0.0, False, False
         if differs.any():
             sides = np.log2((laid.of_moved + 16.0) / (laid.of_fixed + 16.0)) / 2
             lean = float((weights * np.clip(sides, -1, 1))[differs].sum()) / float(weights[differs].sum())
             far = cv2.dilate(differs.astype(np.uint8), np.ones((_AROUND, _AROUND), np.uint8)) == 0
             leans = not drawn and abs(lean) >= (_ONE_SIDED_ON_PLAIN if plain else _ONE_SIDED)
             if is_whole and leans and float(far.mean()) >= 1 - _MOST_COVERED:
-                one_sided = cls.of(laid.within(far), plain, drawn, slack, is_whole=False).agrees
+                rest = cls.of(laid.within(far), plain, drawn, slack, is_whole=False)
+                calmer = float((soft * np.clip(sides, -1, 1))[far].sum()) / max(float(soft[far].sum()), 1.0)
+                softer = rest.agrees and calmer * np.sign(lean) > _SOFTER
+                one_sided = rest.agrees and not softer
         covered = float(soft[differs].sum()) / float(soft.sum())
-        rest = float((soft * laid.correlation)[~differs].sum()) / max(float(soft[~differs].sum()), 1.0)
-        return cls(True, share, lean, agrees, one_sided, covered, rest, differs)
+        left = float((soft * laid.correlation)[~differs].sum()) / max(float(soft[~differs].sum()), 1.0)
+        return cls(True, share, lean, agrees, one_sided, softer, covered, left, differs)
 
 
 def _stroke(laid: Laid, most: float) -> float:
@@ -218,6 +225,12 @@ def _stroke(laid: Laid, most: float) -> float:
     detail."""
     loose = (laid.correlation < _LOOSE) & (laid.over > 0)
     return float((laid.residual() * loose).max()) / most**0.5
+
+
+def _is_worth(one: Look, two: Look, laid: Laid, better: int) -> bool:
+    """Whether the better one has enough pixels to stand for the other: of the part that both show."""
+    shown = one.width * one.height * _used(laid), two.width * two.height * _covered(laid)
+    return shown[better - 1] >= _WORTH * shown[2 - better]
 
 
 def _spoilt(one: Look, two: Look, laid: Laid) -> tuple[int, Laid] | None:
