@@ -16,6 +16,7 @@ from pyspark.sql.types import BinaryType, LongType, StructField, StructType
 from jobs import tables
 from jobs.engines.frames import frame_of, small
 from jobs.pages import classes as report_classes
+from jobs.pages import marks as report_marks
 from jobs.pages import place, render
 from jobs.pages import rows as report_rows
 from jobs.pages import topics as report_topics
@@ -71,9 +72,14 @@ def write(context: Context, report_uri: str) -> Counts:
     known |= {image_id: replace(known[image_id], thumb=None) for image_id in without}
     shown = {picture.thumb for picture in known.values()}
     votes = report_rows.votes(lake.read("labels"), rows)
+    marks, drawn = report_marks.marks(lake, rows, there, settings.thumbnail_side)
+    thumbnails |= drawn
+    shown |= set(marks.values())
     galleries = []
     for issue in tables.ISSUES:
-        found = [_finding(row, known, votes) for row in rows if row["issue"] == issue and row["image_id"] in known]
+        found = [
+            _finding(row, known, votes, marks) for row in rows if row["issue"] == issue and row["image_id"] in known
+        ]
         if found:
             galleries.append(Gallery(issue, summary.issues.get(issue, 0), found))
     failed = [
@@ -98,11 +104,11 @@ def write(context: Context, report_uri: str) -> Counts:
     for name in there - shown:
         if render.THUMB.fullmatch(name):
             objects.delete(uris.join(report_uri, *name.split("/")))
-    previews = len(shown - {None})
+    previews = len(shown - {None} - set(marks.values()))
     return {"in": len(visible), "out": previews, "failed": len(visible) - previews}
 
 
-def _finding(row: Row, known: dict[int, Picture], votes: dict[int, Vote]) -> Finding:
+def _finding(row: Row, known: dict[int, Picture], votes: dict[int, Vote], marks: dict[tuple[int, str], str]) -> Finding:
     """row: of `issues`."""
     return Finding(
         known[row["image_id"]],
@@ -113,6 +119,7 @@ def _finding(row: Row, known: dict[int, Picture], votes: dict[int, Vote]) -> Fin
         row["cosine"],
         row["detail"],
         votes.get(row["image_id"]) if row["issue"] == tables.WRONG_LABEL else None,
+        marks.get((row["image_id"], row["issue"])),
     )
 
 
@@ -124,7 +131,10 @@ def _cluster_views(rows: list[Row], known: dict[int, Picture]) -> list[ClusterVi
     return [
         ClusterView(
             number, of[0]["kind"], of[0]["cluster_size"],
-            [Member(known[m["image_id"]], m["cosine_to_keeper"], m["is_keeper"]) for m in of if m["image_id"] in known],
+            [
+                Member(known[m["image_id"]], m["cosine_to_keeper"], m["is_keeper"], m["relation"])
+                for m in of if m["image_id"] in known
+            ],
         )
         for number, of in members.items()
     ]  # fmt: skip

@@ -64,7 +64,7 @@ def judge(truth: Sequence[Planted], issues: Iterable[Issue]) -> list[Row]:
     exact_duplicate, near_duplicate and leak. So it does not matter which of a pair the tool keeps.
     False. A row of a kind without evidence is false where the truth has no entry of that kind for the image. A row of
     a duplicate kind is false where its two images are not two different ones of a group, or evidence is missing, and
-    of leak also where both stand in one split.
+    of leak also where both stand in one split. A look-alike is false where its two images are copies.
     Allowed. Any other row that finds nothing planted: entries that are not required, and pairs within a group under a
     kind that was not planted for either (an exact copy called a near duplicate too).
     A row reported twice counts once.
@@ -118,6 +118,9 @@ def _row(
             if kind == "leak" and other is not None:
                 right = right and path.split("/")[0] != other.split("/")[0]
             hits = wanted.intersection((path, other))
+        elif kind == "look_alike":
+            right = other is not None and (path not in groups or groups[path] != groups.get(other))
+            hits = set()
         else:
             right = path in wanted or path in spared
             hits = wanted.intersection((path,))

@@ -15,6 +15,7 @@ from jobs.pages.format import written_out
 # Issues of a picture by itself or beside its like. What is to be removed, and labels and leaks, stay whatever their
 # number.
 USUAL = (*QUALITY, tables.LOOK_ALIKE)
+TEMPLATE = 0.8  # share of a lake, that was refused as copies of another, from which it is of one template
 FEWEST = 20  # images of a lake, source or class: fewer are no rule
 TOLD = 5  # sources and classes that the notes name for each, those with the most images
 SHOWN = 60  # characters of a name that a note repeats
@@ -33,11 +34,11 @@ def without_common(rows: DataFrame, images: DataFrame, alike: DataFrame, most: f
     )
     total = images.count()
     everywhere = own.groupBy("issue").count().where(F.col("count") > F.lit(most * total)).collect()
-    whole = [(row["issue"], int(row["count"])) for row in everywhere if row["issue"] != tables.LOOK_ALIKE]
+    counts = {row["issue"]: int(row["count"]) for row in everywhere}
     refused = alike.count()
-    if refused > most * total:
-        whole.append((tables.LOOK_ALIKE, refused))
-    whole = whole if total >= FEWEST else []
+    if tables.LOOK_ALIKE in counts or refused > TEMPLATE * total:
+        counts[tables.LOOK_ALIKE] = refused
+    whole = list(counts.items()) if total >= FEWEST else []
     notes = [f"{issue}: {count:,} of {total:,} images have it: the lake is like that" for issue, count in sorted(whole)]
     if whole:
         rows = rows.where(~F.col("issue").isin(*(issue for issue, _ in whole)))

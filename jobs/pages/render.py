@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from jobs.pages.format import count, duration, marked, number, ratio, share, shown, size, written_out
 from jobs.pages.steps import next_steps
-from jobs.pages.texts import ERRORS, ISSUES, SCORES, THEMES
+from jobs.pages.texts import ERRORS, ISSUES, RELATIONS, SCORES, THEMES
 from jobs.pages.values import Class, Classes, Clusters, Failures, Gallery, Leaks, Picture, Summary, Topic, Topics
 
 STRIP = 3  # previews on an issue's card on the first page
@@ -164,6 +164,7 @@ def _environment() -> Environment:
         css=Markup(css),  # noqa: S704  our own file, no data
         policy=policy,
         texts=ISSUES,
+        relations=RELATIONS,
         themes=THEMES,
         errors=ERRORS,
         score_names=SCORES,
@@ -197,9 +198,9 @@ def _check(
     pictures += [m.picture for c in (clusters.clusters if clusters else ()) for m in c.members]
     pictures += [f.picture for f in (failures.failures if failures else ())]
     pictures += [p for t in (topics.topics if topics else ()) for p in t.typical]
-    for picture in pictures:
-        if picture.thumb is not None and not THUMB.fullmatch(picture.thumb):
-            raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.webp, got {picture.thumb!r}")
+    for path in [picture.thumb for picture in pictures] + [finding.mark for finding in findings]:
+        if path is not None and not THUMB.fullmatch(path):
+            raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.webp, got {path!r}")
 
 
 def write_report(

@@ -237,6 +237,22 @@ ERRORS: Mapping[str, str] = {
     "no_vector": "The imported vectors hold none for it, or none that is usable.",
 }
 
+RELATIONS: Mapping[str, str] = {  # as on docs/copies.md
+    "same_pixels": "same pixels",
+    "recompressed": "saved again",
+    "resized": "resized",
+    "brightness": "other light",
+    "cropped": "cropped",
+    "mirrored": "mirrored",
+    "turned": "turned",
+    "framed": "framed",
+    "overlay": "written over or covered",
+    "grey": "without colours",
+    "recoloured": "other colours",
+    "other_detail": "other detail",
+    "unlike": "unlike",
+}
+
 SCORES: Mapping[str, str] = {
     "quality_score": "Overall quality",
     "brisque_score": "Undistorted (BRISQUE)",

@@ -34,7 +34,8 @@ class Vote:
 @dataclass(frozen=True)
 class Finding:
     """One row of `issues`. score in [0, 1], low = bad; suggestion is remove, relabel or review; cosine is that of the
-    picture and the evidence; detail tells 'exact' and 'near' leaks apart; vote is about a label."""
+    picture and the evidence; detail tells 'exact' and 'near' leaks apart, and how copies differ; vote is about a label;
+    mark is a picture of what differs, as Picture.thumb."""
 
     picture: Picture
     score: float | None
@@ -44,6 +45,7 @@ class Finding:
     cosine: float | None = None
     detail: str | None = None
     vote: Vote | None = None
+    mark: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,11 +59,12 @@ class Gallery:
 
 @dataclass(frozen=True)
 class Member:
-    """One image of a cluster; cosine is that to the keeper."""
+    """One image of a cluster; cosine is that to the keeper; relation says how they differ."""
 
     picture: Picture
     cosine: float | None
     is_keeper: bool
+    relation: str | None = None
 
 
 @dataclass(frozen=True)

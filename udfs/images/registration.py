@@ -185,12 +185,13 @@ def scaled(move: Move, factor: float) -> Move:
     return np.column_stack([linear, shift]).astype(np.float32)
 
 
-def laid_over(picture: NDArray[np.uint8], way: int, move: Move) -> NDArray[np.uint8]:
-    """A picture of SIDE x SIDE after way and move."""
-    moved = symmetry(picture, way)
+def laid_over(picture: NDArray[np.uint8], way: int, move: Move, beyond: int | None = None) -> NDArray[np.uint8]:
+    """A picture of SIDE x SIDE after way and move. beyond: what lies beyond its sides; without it, what is on them."""
+    how = cv2.BORDER_REPLICATE if beyond is None else cv2.BORDER_CONSTANT
+    moved, flags = symmetry(picture, way), _BACK | cv2.INTER_LINEAR
+    fill = float(beyond or 0)
     return np.asarray(
-        cv2.warpAffine(moved, move, (SIDE, SIDE), flags=_BACK | cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE),
-        np.uint8,
+        cv2.warpAffine(moved, move, (SIDE, SIDE), flags=flags, borderMode=how, borderValue=fill), np.uint8
     )
 
 

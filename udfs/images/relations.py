@@ -224,7 +224,8 @@ def _stroke(laid: Laid, most: float) -> float:
     detail: one other letter makes it, and a page that was saved again or scaled does not. most: variance of strong
     detail."""
     loose = (laid.correlation < _LOOSE) & (laid.over > 0)
-    return float((laid.residual() * loose).max()) / most**0.5
+    strongest = float(np.max(laid.residual() * loose))
+    return strongest / float(np.sqrt(most))
 
 
 def _is_worth(one: Look, two: Look, laid: Laid, better: int) -> bool:
