@@ -70,6 +70,17 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     is_edge = (F.col("cosine") >= rule.certain) | (differing <= ALIKE_BITS)
     edges = pairs.where(is_edge).select("src", "dst")
     unsure = pairs.where(~is_edge & (margin >= rule.margin))
+    # Two that are certain copies of a third are in one component anyway.
+    certain = (
+        neighbours.where(F.col("cosine") >= rule.certain)
+        .groupBy("image_id")
+        .agg(F.collect_set("neighbour_id").alias("certain"))
+    )
+    for side in ("src", "dst"):
+        of_side = certain.select(F.col("image_id").alias(side), F.col("certain").alias(f"{side}_certain"))
+        unsure = unsure.join(of_side, side, "left")
+    apart = ~F.coalesce(F.arrays_overlap("src_certain", "dst_certain"), F.lit(False))
+    unsure = unsure.where(apart).drop("src_certain", "dst_certain")
     for side in ("src", "dst"):
         of_side = hashes.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
         unsure = unsure.join(of_side, side)

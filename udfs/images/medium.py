@@ -43,7 +43,9 @@ _SEEN = 4  # pixels of ink: fewer are a blank picture with a speck on it
 def medium(pixels: Pixels, width: int, height: int) -> str:
     """One of MEDIA. pixels: (h, w, 3) uint8 RGB, of looks.small. width, height: of the image in full."""
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    if np.count_nonzero(np.abs(grey.astype(np.int16) - int(np.median(grey))) > _INK) < _SEEN:
+    counts = _counts(grey)
+    middle = int(np.searchsorted(counts.cumsum(), counts.sum() / 2))
+    if counts.sum() - counts[max(0, middle - _INK) : middle + _INK + 1].sum() < _SEEN:
         return BLANK
     if not is_drawn(pixels):
         return PHOTOGRAPH
@@ -65,13 +67,15 @@ def is_drawn(pixels: Pixels) -> bool:
     if min(pixels.shape[:2]) < _SIDE:
         pixels = np.asarray(cv2.resize(pixels, (_SIDE, _SIDE), interpolation=cv2.INTER_LINEAR), np.uint8)
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    low, high = np.percentile(grey, _ENDS)
-    stretched = (grey - low) * (255 / max(high - low, _LEAST_RANGE))
-    restless = _range(grey, 3) >= _RESTLESS
-    grey = np.asarray(np.clip(stretched, 0, 255), np.uint8)
-    ground, share = _ground(grey)
+    counts = _counts(grey)
+    shares = counts.cumsum() / counts.sum() * 100
+    low, high = (int(np.searchsorted(shares, end)) for end in _ENDS)
+    stretch = np.clip((np.arange(256) - low) * (255 / max(high - low, _LEAST_RANGE)), 0, 255).astype(np.uint8)
+    ground, share = _most(np.bincount(stretch, counts, 256).astype(np.float64))
     if share < _GROUND:
         return False
+    restless = _range(grey, 3) >= _RESTLESS
+    grey = stretch[grey]
     ink = np.abs(grey.astype(np.int16) - ground) > _INK
     total = max(1, int(np.count_nonzero(ink)))
     inside = np.asarray(cv2.erode(ink.astype(np.uint8), np.ones((5, 5), np.uint8))) > 0
@@ -95,9 +99,18 @@ def most_common(grey: NDArray[np.uint8]) -> float:
     return _ground(grey)[1]
 
 
-def _ground(grey: NDArray[np.uint8]) -> tuple[int, float]:
+def _ground(grey: Pixels) -> tuple[int, float]:
     """The most common grey, and the share of it and its like."""
-    counts = np.asarray(cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256]), np.float64).ravel()
+    return _most(_counts(grey))
+
+
+def _counts(grey: Pixels) -> NDArray[np.float64]:
+    """(256,), pixels of each grey."""
+    found = cv2.calcHist([np.ascontiguousarray(grey)], [0], None, [256], [0, 256])
+    return np.asarray(found, np.float64).ravel()
+
+
+def _most(counts: NDArray[np.float64]) -> tuple[int, float]:
     near = np.convolve(counts, np.ones(2 * _NEAR + 1), "same")
     return int(near.argmax()), float(near.max()) / max(float(counts.sum()), 1.0)
 
