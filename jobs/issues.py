@@ -66,6 +66,14 @@ def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
     return reduce(DataFrame.unionByName, parts)
 
 
+def damaged_issues(features: DataFrame) -> DataFrame:
+    """Files that are not as they should be though all their pixels are there; the detail says what is odd."""
+    odd = features.where(F.col("damage").isNotNull()).select(
+        "image_id", F.lit(tables.DAMAGED).alias("issue"), F.lit(0.0).alias("score"), F.col("damage").alias("detail")
+    )
+    return issue_rows(odd, "review")
+
+
 def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     """exact_duplicate: an image with the same pixels as a better one, its representative. near_duplicate: a
     representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine;
@@ -141,6 +149,7 @@ def issues(context: Context) -> Counts:
         parts = [
             quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
             unreadable_issues(lake.read("failures"), images),
+            damaged_issues(lake.read("features")),
             duplicate_issues(copies, duplicates),
             look_alike_issues(alike),
             outliers.outlier_issues(scores, limits.outlier),

@@ -25,6 +25,7 @@ from udfs.images.rows import PROPERTIES
 
 CORRUPTED = "corrupted"
 UNREAD = "unread"
+DAMAGED = "damaged"
 EXACT_DUPLICATE = "exact_duplicate"
 NEAR_DUPLICATE = "near_duplicate"
 LOOK_ALIKE = "look_alike"
@@ -49,6 +50,7 @@ LOW_QUALITY = "low_quality"
 ISSUES = (
     CORRUPTED,
     UNREAD,
+    DAMAGED,
     EXACT_DUPLICATE,
     NEAR_DUPLICATE,
     LOOK_ALIKE,
@@ -131,7 +133,8 @@ TABLES: dict[str, Table] = {
             "features",
             _schema(
                 image_id=_LONG, etag=(_TEXT, True), sha256=_TEXT, pixel_hash=_TEXT, perceptual_hash=_LONG,
-                width=_INT, height=_INT, format=_TEXT, medium=_TEXT, thumbnail=BinaryType(), look=BinaryType(),
+                width=_INT, height=_INT, format=_TEXT,
+                damage=(_TEXT, True), medium=_TEXT, thumbnail=BinaryType(), look=BinaryType(),
                 **dict.fromkeys(PROPERTIES, _DOUBLE),
             ),
             ("image_id",),

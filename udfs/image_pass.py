@@ -158,6 +158,7 @@ def _features(data: bytes, decoded: decode.Decoded) -> Row:
         "width": decoded.width,
         "height": decoded.height,
         "format": decoded.format,
+        "damage": decoded.damage or None,
         "medium": medium.medium(small, decoded.width, decoded.height),
         "thumbnail": thumbnail.tobytes(),
         "look": looks.look(small),

@@ -67,15 +67,29 @@ def list_shards(context: Context, files: DataFrame, number: int, outside: tuple[
     staged = read_parquet(lake.spark, place, MEMBERS)
     notes = staged.where(F.col("uri").isNull())
     told = notes.agg(
-        F.sum("skipped"), F.bool_or("repeats"), F.min(F.when(F.col("fault").isNotNull(), F.struct("shard", "fault")))
+        F.sum("skipped"),
+        F.bool_or("repeats"),
+        F.min(F.when(F.col("fault").isNotNull(), F.struct("shard", "fault"))),
+        F.count("label_of"),
     ).head()
-    skipped, repeats, fault = told or (0, False, None)
+    skipped, repeats, fault, apart = told or (0, False, None, 0)
     if fault is not None:
         raise InputError(f"{fault['shard']}: cannot be listed now ({fault['fault']}): run the same command again")
     members = staged.where(F.col("uri").isNotNull())
+    if apart:
+        members = with_labels(members, notes.where(F.col("label_of").isNotNull()))
     if repeats:
         members = told_apart(members, notes.where("repeats").select("shard"))
     return members, int(skipped or 0)
+
+
+def with_labels(members: DataFrame, labels: DataFrame) -> DataFrame:
+    """Members with the labels that stand apart from them in their archive, by the name up to the first dot of its last
+    part. members, labels: MEMBERS."""
+    found = labels.groupBy("shard", "label_of").agg(F.min("label").alias("label_apart"))
+    name = F.regexp_extract("relative", "^((?:.*/)?[^./]*)", 1)
+    joined = members.withColumn("label_of", name).join(found, ["shard", "label_of"], "left")
+    return joined.withColumn("label", F.coalesce("label", "label_apart")).select(*members.columns)
 
 
 def told_apart(members: DataFrame, some: DataFrame) -> DataFrame:

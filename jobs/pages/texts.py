@@ -114,6 +114,15 @@ ISSUES: Mapping[str, IssueText] = {
         "Every file is fetched and decoded once; what fails is kept with its error.",
         "Fetch again or remove what is broken; keep what was only not read: its issue, unread, says what would help.",
     ),
+    "damaged": IssueText(
+        "Damaged files",
+        QUALITY,
+        "info",
+        "The file is not quite whole, though all of its pixels are there.",
+        "The decoder met something that no picture needs: no end marker, padding, a broken chunk.",
+        "Save it again: other programs may refuse it.",
+        ranked=False,
+    ),
     "unread": IssueText(
         "Not read",
         QUALITY,

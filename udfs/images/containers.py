@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL import Image
 
+ODD_CHUNKS = "chunks that no pixel needs are broken or too large"  # of a PNG
 LOOKED_THROUGH = 32  # frames of an animation that begins with empty ones
 ANIMATED = ("gif", "webp", "png", "avif")
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import cv2
@@ -102,7 +102,8 @@ class Decoded:
     """One image. pixels: (h, w, 3) uint8 RGB, C-contiguous, upright (EXIF orientation applied), at the analysis scale.
     width, height: full size in pixels, upright. format: one of FORMATS. detail: (h, w) uint8 grey, upright, of the full
     size up to DETAIL_PIXELS and at the analysis scale beyond; None where it was not asked for. more: a digest of what
-    the 8 bits do not hold, deeper samples or alpha; b"" where they hold all."""
+    the 8 bits do not hold, deeper samples or alpha; b"" where they hold all. damage: what is wrong with the file though
+    all pixels are there, "" for nothing."""
 
     pixels: NDArray[np.uint8]
     width: int
@@ -110,6 +111,7 @@ class Decoded:
     format: str
     detail: NDArray[np.uint8] | None = None
     more: bytes = b""
+    damage: str = ""
 
 
 def decode(data: bytes, min_side: int, max_pixels: int, *, detail: bool = False) -> Decoded:
@@ -168,7 +170,7 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int, detail: bool) -> D
         return _decode_pillow(data, "jpeg", min_side, max_pixels, detail)
     _check_size(width, height, max_pixels)
     # 0 is off: simplejpeg ignores a minimum that the image itself falls short of, and would scale by the other side.
-    pixels = _turbo(data, min_side if min(width, height) > min_side else 0)
+    pixels, damage = _turbo(data, min_side if min(width, height) > min_side else 0)
     orientation = _jpeg_orientation(data)
     fine = None
     if detail:
@@ -177,26 +179,28 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int, detail: bool) -> D
         fine = _upright(fine, orientation)
     if orientation >= 5:  # the four that swap the axes
         width, height = height, width
-    return Decoded(_upright(pixels, orientation), width, height, "jpeg", fine)
+    return Decoded(_upright(pixels, orientation), width, height, "jpeg", fine, damage=damage)
 
 
-def _turbo(data: bytes, smallest: int) -> NDArray[np.uint8]:
-    """(h, w, 3) uint8 by libjpeg-turbo. Strict: a warning of the decoder is a fault, as it is the only sign of bytes
-    lost or overwritten within the picture. Bytes after the end marker are no fault, nor is that it is missing.
-    Two sorts of warning are forgiven: about header fields, and about zero bytes before the end marker, which some
-    cameras write."""
+def _turbo(data: bytes, smallest: int) -> tuple[NDArray[np.uint8], str]:
+    """(h, w, 3) uint8 by libjpeg-turbo, and Decoded.damage. Strict: a warning of the decoder is a fault, as it is the
+    only sign of bytes lost or overwritten within the picture. Bytes after the end marker are no fault, nor is that it
+    is missing. Two sorts of warning are forgiven: about header fields, and about zero bytes before the end marker,
+    which some cameras write."""
     try:
-        return _rgb(data, smallest, strict=True)
+        return _rgb(data, smallest, strict=True), ""
     except ValueError as error:
         text = str(error)
     try:
         if "Premature end of JPEG file" in text and b"\xff\xd9" not in data[-2:]:
-            return _rgb(data + b"\xff\xd9", smallest, strict=True)  # all pixels may be there, without the end marker
+            whole = data + b"\xff\xd9"  # all pixels may be there
+            return _rgb(whole, smallest, strict=True), "the end marker is missing"
         if _HARMLESS.search(text):
-            return _rgb(data, smallest, strict=False)
+            return _rgb(data, smallest, strict=False), ""
         if "extraneous bytes before marker 0xd9" in text:
             end = data.rfind(b"\xff\xd9")
-            return _rgb(data[:end].rstrip(b"\0") + data[end:], smallest, strict=True)
+            whole = data[:end].rstrip(b"\0") + data[end:]
+            return _rgb(whole, smallest, strict=True), "zero bytes before the end marker"
     except ValueError as error:
         text = str(error)
     raise _fault(text, data, "jpeg")
@@ -270,7 +274,7 @@ def _decode_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detai
     except ImageError as error:
         if kind != "png" or error.code == errors.TOO_MANY_PIXELS or (plain := containers.needed_chunks(data)) == data:
             raise
-        return _by_pillow(plain, kind, min_side, max_pixels, detail)
+        return replace(_by_pillow(plain, kind, min_side, max_pixels, detail), damage=containers.ODD_CHUNKS)
 
 
 def _by_pillow(data: bytes, kind: str, min_side: int, max_pixels: int, detail: bool) -> Decoded:

@@ -37,6 +37,7 @@ FEATURES = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("format", pa.string()),
+        ("damage", pa.string()),
         ("medium", pa.string()),
         ("thumbnail", pa.binary()),
         ("look", pa.binary()),

@@ -33,10 +33,10 @@ class File(NamedTuple):
 
 
 # An image in one; or, where uri is null, what is to be said of a shard: files in it that are no images, whether a name
-# may stand in it twice, and why the store did not let it be read.
+# may stand in it twice, why the store did not let it be read; or a label and the name of the images that it is of.
 MEMBERS = pa.schema(
     [*FILES, ("split", pa.string()), ("label", pa.string()), ("shard", pa.string()), ("shard_offset", pa.int64()),
-     ("skipped", pa.int64()), ("repeats", pa.bool_()), ("fault", pa.string())]
+     ("skipped", pa.int64()), ("repeats", pa.bool_()), ("fault", pa.string()), ("label_of", pa.string())]
 )  # fmt: skip
 _OF_STORE = ("not_found", *TRANSIENT)
 
@@ -124,6 +124,9 @@ def _expand(
     try:
         members = list_members(shard, row["size_bytes"], limits, lambda name: ending(name) in endings, skip)
         for name, offset, size, source, split, label in members:
+            if offset == tar.APART:
+                rows.append({"shard": shard, "label": label, "label_of": above + name})
+                continue
             if size is not None:  # rows of a Parquet file are numbers
                 repeats.add(name)
             rows.append(

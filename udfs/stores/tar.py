@@ -13,6 +13,7 @@ MAX_HEADER = 1 << 20  # bytes read to come from one member to the next; an exten
 MAX_GLOBALS = 100  # different keys of PAX global headers
 MAX_NAME = 4096  # characters, as a path has at most
 MAX_LABEL = 200  # characters
+APART = -1  # the offset of a label without an image beside it
 MAX_GROUP = 64  # images that wait for the label that may stand behind them
 _BLOCK = 512
 
@@ -35,7 +36,8 @@ def list_tar(file: BinaryIO, size: int, is_image: Callable[[str], bool], skip: C
     file: of size bytes; only headers and labels are read. is_image: of a name. skip: called for every other member but
     folders. Only regular files count, whose name has no part that begins with `.`. The label is the text of a
     neighbouring member of the same name with the ending `.cls`, as in WebDataset: a name ends at the first dot of its
-    last part. Holds nothing that grows with the archive. Raises ImageError (corrupt)."""
+    last part. A label that stands apart from its image comes as a member of that name with the offset APART. Holds
+    nothing that grows with the archive. Raises ImageError (corrupt)."""
     group: list[Member] = []
     key, label, fault = None, None, None
     members = _members(file, size)
@@ -55,7 +57,7 @@ def list_tar(file: BinaryIO, size: int, is_image: Callable[[str], bool], skip: C
         folder, slash, base = name.rpartition("/")
         stem, _, ending = base.partition(".")
         if (now := folder + slash + stem) != key or len(group) == MAX_GROUP:
-            yield from _labelled(group, label)
+            yield from _labelled(key, group, label)
             group.clear()
             label = label if now == key else None
             key = now
@@ -65,7 +67,7 @@ def list_tar(file: BinaryIO, size: int, is_image: Callable[[str], bool], skip: C
             group.append(Member(name, info.offset_data, info.size))
         else:
             skip()
-    yield from _labelled(group, label)
+    yield from _labelled(key, group, label)
     if fault is not None:
         raise fault
 
@@ -156,6 +158,8 @@ def _label(file: BinaryIO, info: tarfile.TarInfo) -> str | None:
     return file.read(info.size).decode("utf-8", "replace").strip()[:MAX_LABEL] or None
 
 
-def _labelled(group: list[Member], label: str | None) -> Iterator[Member]:
+def _labelled(key: str | None, group: list[Member], label: str | None) -> Iterator[Member]:
     for member in group:
         yield member if label is None else member._replace(label=label)
+    if not group and key is not None and label is not None:
+        yield Member(key, APART, label=label)
