@@ -42,7 +42,7 @@ def test_inside() -> None:
     pixels[:20], pixels[-30:] = 0, 0
     top, bottom, left, right = Look(looks.look(pixels)).inside
     assert (abs(top - 20) <= 8, abs(bottom - SIDE + 30) <= 8) == (True, True)
-    assert (left <= 5, right >= SIDE - 5) == (True, True)
+    assert (left <= 8, right >= SIDE - 8) == (True, True)
     repeated = pixels.copy()
     repeated[100:] = repeated[99]
     assert abs(Look(looks.look(repeated)).inside[1] - 100) <= 8
