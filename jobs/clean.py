@@ -36,7 +36,7 @@ KEPT = pa.schema(
 )
 REMOVED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("issue", pa.string()),
-     ("score", pa.float64()), ("evidence_uri", pa.string()), ("issues", pa.string())]
+     ("score", pa.float64()), ("evidence_uri", pa.string()), ("relation", pa.string()), ("issues", pa.string())]
 )  # fmt: skip
 RELABELLED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("new_label", pa.string()),

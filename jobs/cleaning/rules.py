@@ -17,6 +17,7 @@ from jobs.duplicates.copies import ascending, with_order
 from jobs.findings.rows import unlike
 from jobs.inputs.members import is_broken_shard
 from jobs.lakes import Lake
+from udfs.images.relation_names import SAME_PIXELS
 
 GROUPED = (tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE, tables.LEAK)  # what goes depends on the other images
 REMOVAL = ("image_id", "issue", "score", "evidence_id")
@@ -26,9 +27,9 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     """All images with what becomes of them: the columns of `images`, and
 
     issue: for which it is removed, the first of them in the order of tables.ISSUES; null where it stays. issues: all of
-    them, by a space. score: of `issue`. evidence_uri: the image for which it goes, or null. new_label: in place of
-    label, or null; with label_score, confidence and label_evidence_uri. is_shard: a shard that could not be read whole;
-    it is no image, and stands neither for nor against those in it."""
+    them, by a space. score: of `issue`. evidence_uri: the image for which it goes, or null. relation: to that one,
+    where it is known. new_label: in place of label, or null; with label_score, confidence and label_evidence_uri.
+    is_shard: a shard that could not be read whole; it is no image, and stands neither for nor against those in it."""
     images = lake.require("images")
     issues = lake.require("issues")
     removed, relabelled = removals(lake, rules), corrections(lake, rules)
@@ -38,6 +39,9 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
         first.alias("first"), F.array_join(F.sort_array(F.collect_set("issue")), " ").alias("issues")
     )
     why = why.select("image_id", "first.issue", "first.score", "first.evidence_id", "issues")
+    known = lake.require("duplicates").select("image_id", F.col("keeper_id").alias("evidence_id"), "relation")
+    same = F.when(F.col("issue") == tables.EXACT_DUPLICATE, F.lit(SAME_PIXELS))
+    why = why.join(known, ["image_id", "evidence_id"], "left").withColumn("relation", F.coalesce(same, "relation"))
     uri_of = images.select(F.col("image_id").alias("evidence_id"), F.col("uri").alias("evidence_uri"))
     why = why.join(uri_of, "evidence_id", "left").drop("evidence_id")
     evidence = issues.where(F.col("issue") == tables.WRONG_LABEL).select("image_id", "evidence_id")

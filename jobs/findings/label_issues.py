@@ -27,7 +27,7 @@ def conflict_issues(duplicates: DataFrame, images: DataFrame) -> DataFrame:
     """An image with a duplicate that has another label; the evidence is the best of those, the keeper where it can be.
 
     Skew: of a cluster only its two best labels count, however many it has. The score is one minus the cosine of the
-    image and the evidence through their keeper (the lower of the two)."""
+    image and the evidence through their keeper (the lower of the two); the detail is its relation to that keeper."""
     labelled = images.where(has_label()).select("image_id", "label", "uri")
     members = duplicates.join(labelled, "image_id")
     order = F.struct(
@@ -48,5 +48,6 @@ def conflict_issues(duplicates: DataFrame, images: DataFrame) -> DataFrame:
         F.lit(tables.LABEL_CONFLICT).alias("issue"),
         unlike(cosine).alias("score"),
         F.col("there.image_id").alias("evidence_id"),
+        F.when(~F.col("is_keeper"), F.col("relation")).alias("detail"),
     )
     return issue_rows(rows, "review")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -85,8 +86,10 @@ def lay(moved: Look, fixed: Look) -> Laid:
         starts = [(way, scaled(small, _HALF / len(moved.thumbnail))), *_boxes(moved, fixed, sorted({0, way}))]
         best = halves.best([best, *(halves.measured(*start) for start in starts)])
         if best.score < _POOR:
-            found = [halves.measured(way, scaled(move, 0.5)) for way, move in _by_corners(moved, fixed)]
-            best = max(best, halves.best(found), key=_score) if found else best
+            for number, move in _by_corners(moved, fixed):
+                best = max(best, halves.best([halves.measured(number, scaled(move, 0.5))]), key=_score)
+                if best.score >= _POOR:
+                    break
     picture = symmetry(moved.grey, best.way)
     return _measured(picture, fixed.grey, best.way, scaled(best.move, SIDE / _HALF))
 
@@ -136,17 +139,16 @@ def furthest(move: Move) -> float:
     return float(np.abs(corners @ move.astype(np.float64).T - corners[:, :2]).max())
 
 
-def _by_corners(moved: Look, fixed: Look) -> list[tuple[int, Move]]:
+def _by_corners(moved: Look, fixed: Look) -> Iterator[tuple[int, Move]]:
     """For both upright ways the move at SIDE pixels that lays most corners of the one on such of the other; none where
     these are too few. Corners are described where neither picture is squeezed."""
     orb = cv2.ORB_create(nfeatures=250, scaleFactor=1.2, nlevels=6, edgeThreshold=8, patchSize=17, fastThreshold=8)  # type: ignore[attr-defined]
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
     of_fixed, signs = orb.detectAndCompute(_stretched(fixed.grey, fixed), None)
-    found: list[tuple[int, Move]] = []
     for way in (0, 1):
         corners, own = orb.detectAndCompute(_stretched(symmetry(moved.grey, way), moved), None)
         if min(len(corners), len(of_fixed)) < _CORNERS:
-            break
+            return
         matches = matcher.match(signs, own)
         if len(matches) < _CORNERS:
             continue
@@ -162,8 +164,7 @@ def _by_corners(moved: Look, fixed: Look) -> list[tuple[int, Move]]:
         shift = shift + linear @ [0.5, 0.5] - 0.5
         move = np.column_stack([linear, shift]).astype(np.float32)
         if _is_edit(move):
-            found.append((way, move))
-    return found
+            yield way, move
 
 
 def _shape(look: Look) -> tuple[int, int]:
