@@ -323,6 +323,8 @@ def _is_frame(outer: Look, laid: Laid, is_second: bool) -> bool:
     for turned in range(4):  # each side in turn is the upper one
         values, covers, within = (np.rot90(picture, turned) for picture in (grey.astype(np.float32), over, inside))
         rows = np.flatnonzero(covers.mean(axis=1) > 0.3)
+        if not len(rows):  # hardly anything of it is covered
+            return False
         first, columns = int(rows[0]), np.flatnonzero(covers[rows[len(rows) // 2]])
         if first < _BEYOND:
             continue
