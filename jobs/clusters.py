@@ -142,13 +142,10 @@ def named(bits: Column) -> Column:
     return F.concat_ws(" ", *words)
 
 
-def look_alikes(kept: DataFrame, rule: NearRule) -> DataFrame:
+def look_alikes(kept: DataFrame) -> DataFrame:
     """The rows of `look_alikes`: images that the network and the rule take for copies of a would-be keeper, and that
     show something else; those that no other keeper took. kept: keepers.KEPT."""
-    # Below a certain cosine two pictures are like one another as many are.
-    least = rule.certain if rule.certain <= 1 else rule.threshold
-    refused = F.col("other_id").isNotNull() & (F.col("other_cosine") >= least)
-    alone = kept.where(refused & (F.col("image_id") == F.col("keeper_id")))
+    alone = kept.where(F.col("other_id").isNotNull() & (F.col("image_id") == F.col("keeper_id")))
     return alone.select(
         "image_id", "other_id", named(F.col("other_relation")).alias("relation"), F.col("other_cosine").alias("cosine")
     )
@@ -213,7 +210,7 @@ def clusters(context: Context) -> Counts:
         rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
         lake.overwrite("duplicates", rows)
-        lake.overwrite("look_alikes", look_alikes(kept, rule))
+        lake.overwrite("look_alikes", look_alikes(kept))
         alike = lake.read("look_alikes").count()
         untried = kept.agg(F.sum("untried").alias("untried")).head()
         total = copies.count()

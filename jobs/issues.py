@@ -12,6 +12,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import embed, tables
+from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
 from jobs.findings.common import without_common
@@ -23,6 +24,7 @@ from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.images.relation_names import SAME_PIXELS, UNLIKE
+from udfs.vectors.near_rule import NearRule
 
 JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
@@ -102,10 +104,12 @@ def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     return issue_rows(exact.unionByName(near), "remove")
 
 
-def look_alike_issues(look_alikes: DataFrame) -> DataFrame:
+def look_alike_issues(look_alikes: DataFrame, rule: NearRule) -> DataFrame:
     """Images that are nearly copies of another and show something else: another text, part or colour. look_alikes: the
-    table. Those that only the network takes for alike, and whose pixels have nothing in common, are none."""
-    rows = look_alikes.where(F.col("relation") != UNLIKE).select(
+    table. Those that only the network takes for alike, and whose pixels have nothing in common, are none, nor are those
+    that the network is not certain of: they are like one another as many are."""
+    least = rule.certain if rule.certain <= 1 else rule.threshold
+    rows = look_alikes.where((F.col("relation") != UNLIKE) & (F.col("cosine") >= least)).select(
         "image_id",
         F.lit(tables.LOOK_ALIKE).alias("issue"),
         unlike(F.col("cosine")).alias("score"),
@@ -151,7 +155,7 @@ def issues(context: Context) -> Counts:
             unreadable_issues(lake.read("failures"), images),
             damaged_issues(lake.read("features")),
             duplicate_issues(copies, duplicates),
-            look_alike_issues(alike),
+            look_alike_issues(alike, near_rule(config)),
             outliers.outlier_issues(scores, limits.outlier),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),

@@ -34,7 +34,7 @@ DOCUMENTS = (*MANUAL, EMR, "CONTRIBUTING.md", "CHANGELOG.md")
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
-                   "--labelled", "--peers", "--archives", "--conf"}  # fmt: skip
+                   "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 
