@@ -57,43 +57,40 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
         )
         .dropDuplicates(["src", "dst"])
     )
-    background = backgrounds(neighbours)
-    for side, place in (("src", "left"), ("dst", "right")):
-        named = background.select(F.col("image_id").alias(side), F.col("background").alias(place))
-        pairs = pairs.join(named, side, "left")
-    pairs = pairs.na.fill(NO_BACKGROUND, ["left", "right"])
-    margin = F.col("cosine") - (F.col("left") + F.col("right")) / 2
-    for side in ("src", "dst"):
-        of_side = hashes.select(F.col("image_id").alias(side), F.col("perceptual_hash").alias(f"{side}_hash"))
-        pairs = pairs.join(of_side, side)
-    differing = F.bit_count(F.col("src_hash").bitwiseXOR(F.col("dst_hash")))
+    pairs = _on_both_sides(pairs, backgrounds(neighbours), "background", "left")
+    pairs = pairs.na.fill(NO_BACKGROUND, ["src_background", "dst_background"])
+    margin = F.col("cosine") - (F.col("src_background") + F.col("dst_background")) / 2
+    pairs = _on_both_sides(pairs, hashes, "perceptual_hash")
+    differing = F.bit_count(F.col("src_perceptual_hash").bitwiseXOR(F.col("dst_perceptual_hash")))
     is_edge = (F.col("cosine") >= rule.certain) | (differing <= ALIKE_BITS)
     edges = pairs.where(is_edge).select("src", "dst")
-    unsure = pairs.where(~is_edge & (margin >= rule.margin))
     # Two that are certain copies of a third are in one component anyway.
     certain = (
         neighbours.where(F.col("cosine") >= rule.certain)
         .groupBy("image_id")
         .agg(F.collect_set("neighbour_id").alias("certain"))
     )
-    for side in ("src", "dst"):
-        of_side = certain.select(F.col("image_id").alias(side), F.col("certain").alias(f"{side}_certain"))
-        unsure = unsure.join(of_side, side, "left")
+    unsure = _on_both_sides(pairs.where(~is_edge & (margin >= rule.margin)), certain, "certain", "left")
     apart = ~F.coalesce(F.arrays_overlap("src_certain", "dst_certain"), F.lit(False))
-    unsure = unsure.where(apart).drop("src_certain", "dst_certain")
-    for side in ("src", "dst"):
-        of_side = hashes.select(F.col("image_id").alias(side), F.col("thumbnail").alias(f"{side}_thumbnail"))
-        unsure = unsure.join(of_side, side)
+    unsure = _on_both_sides(unsure.where(apart).drop("src_certain", "dst_certain"), hashes, "thumbnail")
     return edges.unionByName(map_batches(unsure, keep_matches(rule), EDGES))
 
 
+def _on_both_sides(pairs: DataFrame, of: DataFrame, column: str, how: str = "inner") -> DataFrame:
+    """Adds a column of both images of each pair, as src_ and dst_. pairs: (src, dst, …). of: (image_id, column)."""
+    for side in ("src", "dst"):
+        named = of.select(F.col("image_id").alias(side), F.col(column).alias(f"{side}_{column}"))
+        pairs = pairs.join(named, side, how)
+    return pairs
+
+
 def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """Maps candidates (src, dst, cosine, left, right, src_thumbnail, dst_thumbnail) to EDGES, if the rule does."""
+    """Maps candidates (src, dst, cosine, and background and thumbnail of both) to EDGES, if the rule does."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
-            numbers = [batch.column(name).to_numpy() for name in ("cosine", "left", "right")]
+            numbers = [batch.column(name).to_numpy() for name in ("cosine", "src_background", "dst_background")]
             aligned = np.array(list(map(alignment.alignment, *sides)), np.float64)
             kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
             yield batch.select(["src", "dst"]).filter(kept)

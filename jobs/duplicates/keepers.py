@@ -22,7 +22,6 @@ from jobs.duplicates.copies import ORDER, best_first
 from jobs.engines.frames import map_groups, read_parquet, write_parquet
 from udfs.images import alignment
 from udfs.images.looks import Look
-from udfs.images.medium import DRAWN
 from udfs.images.relation_names import to_bits
 from udfs.images.relations import compare
 from udfs.vectors.cell_packs import vectors_of
@@ -47,7 +46,6 @@ KEPT = StructType(
         StructField("untried", LongType(), False),
     ]
 )
-LOSSLESS = ("png", "bmp", "gif")  # of `features.format`
 LOOKS_AT_HAND = 128  # opened at once, 150 KB each
 _ORDER = list(ORDER.items())
 
@@ -61,12 +59,12 @@ def thumbnails_of(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
 def second_look(table: pa.Table, same: frozenset[str]) -> Callable[[int, int], Seen]:
     """What compares the pictures of two rows. table: look, width, height, medium, format. same: relations after which
     they show the same; several may hold, and all must be among these."""
-    data, widths, heights, media = (table[name].to_pylist() for name in ("look", "width", "height", "medium"))
-    formats = table["format"].to_pylist()
+    names = ("look", "width", "height", "medium", "format")
+    rows = list(zip(*(table[name].to_pylist() for name in names), strict=True))
 
     @lru_cache(LOOKS_AT_HAND)
     def opened(row: int) -> Look:
-        return Look(data[row], widths[row], heights[row], media[row] in DRAWN, formats[row] in LOSSLESS)
+        return Look.of(*rows[row])
 
     def look(row: int, keeper: int) -> Seen:
         found = compare(opened(row), opened(keeper))

@@ -33,7 +33,7 @@ def marks(
         return {}, {}
     ids = sorted({row[name] for row in wanted for name in ("image_id", "evidence_id")})
     asked = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
-    columns = ("image_id", "etag", "pixel_hash", "look", "width", "height")
+    columns = ("image_id", "pixel_hash", "look", "width", "height", "medium", "format")
     found = lake.read("features").join(small(asked), "image_id").select(*columns).collect()
     known = {row["image_id"]: row for row in found}
     named: dict[tuple[int, str], str] = {}
@@ -45,7 +45,7 @@ def marks(
         told = f"mark {side} {one['pixel_hash']} {two['pixel_hash']}"
         path = f"thumbs/{row['image_id']}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.webp"
         if path not in there and path not in drawn:
-            picture = marked(*(Look(bytes(of["look"]), of["width"], of["height"]) for of in (one, two)))
+            picture = marked(*(Look.of(bytes(of["look"]), *of[3:]) for of in (one, two)))
             if picture is None:
                 continue
             done, data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])

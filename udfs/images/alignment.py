@@ -50,11 +50,11 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
+def alignment(left: Thumbnail, right: Thumbnail) -> float:
     """In how much of two pictures the detail is the same after the best affine move, mirrored or not, turned by any
     quarter or not.
 
-    left, right: (SIDE, SIDE) uint8. enough: from here on no better move is looked for, and never from 0.8 on. Returns
+    left, right: (SIDE, SIDE) uint8; from 0.8 on no better move is looked for. Returns
     0..1: near 1 for the same picture brightened, cropped, turned or mirrored, less where a text covers a part of it,
     below 0.3 for most pictures that are not the same, 0 where one of them has next to no detail, so that there is
     nothing to compare; the same for (right, left).
@@ -62,14 +62,14 @@ def alignment(left: Thumbnail, right: Thumbnail, enough: float = 1.0) -> float:
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
     if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
         left, right = right, left
-    return best_move(left, right, enough)[0]
+    return best_move(left, right)[0]
 
 
-def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: bool = True) -> tuple[float, int, Move]:
+def best_move(moved: Thumbnail, fixed: Thumbnail, is_last: bool = True) -> tuple[float, int, Move]:
     """The common detail of two pictures after the best move of the one onto the other that was found; and the move:
-    which of SYMMETRIES, and the affine map (2, 3) float32 from pixels of fixed to those of moved, after the symmetry.
+    which way of `symmetry`, and the affine map (2, 3) float32 from pixels of fixed to those of moved after that.
 
-    moved, fixed: (SIDE, SIDE) uint8. enough: of alignment. is_last: whether nobody refines it."""
+    moved, fixed: (SIDE, SIDE) uint8. is_last: whether nobody refines it."""
     still = np.eye(2, 3, dtype=np.float32)
     grey = fixed.astype(np.float32)
     if min(map(_detailed, (moved.astype(np.float32), grey))) < _LEAST_DETAIL:
@@ -77,7 +77,7 @@ def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: 
     ways = symmetries(moved)
     best, place = max((_as_they_are(grey, way), -number) for number, way in enumerate(ways[:_UPRIGHT]))
     as_is = best, -place, still  # a text misleads the search
-    if best >= min(enough, _ENOUGH):
+    if best >= _ENOUGH:
         return as_is
     fit, found = 0.0, as_is
     for number, way in enumerate(_in_order(ways, grey)):
@@ -88,8 +88,6 @@ def best_move(moved: Thumbnail, fixed: Thumbnail, enough: float = 1.0, is_last: 
             if move is None or value <= fit:
                 continue
             fit, found = value, (0.0, way, move)
-            if enough < _ENOUGH and (reached := _detail_after(move, ways[way].astype(np.float32), grey)) >= enough:
-                return reached, way, move
         if fit > _SURE:
             break
     return max(as_is, _after(found, ways, grey, is_last), key=_detail) if fit else as_is

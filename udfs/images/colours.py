@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.images.looks import Look
-from udfs.images.registration import Laid, laid_over
+from udfs.images.registration import FAINT_DETAIL, Laid, laid_over
 from udfs.images.relation_names import BRIGHTNESS, GREY, RECOLOURED
 
 # Units of a*, b* in 8 bits that no light explains, and in what share of the area: of plain pictures, and of others.
@@ -20,7 +20,6 @@ _COLOURED = 6.0  # units of a*, b*, mean: less are no colours to be lost
 _TONE = (0.06, 5.0)  # of gain; levels of L*, a*, b* in 8 bits: beyond is brightness, and so is
 _COLOUR_TONE = 0.25  # more colour
 _LIGHT = ((0.6, 1.6), 50.0)  # gain and levels of L* between a picture and the same in grey
-_FLAT = 12.0  # square grey levels: less is nothing that could disagree
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Colours:
         small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
         here = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
         near = cv2.dilate(differs.astype(np.uint8), np.ones((9, 9), np.uint8))
-        like = laid.over * (near == 0) * ((laid.correlation > 0) | (laid.most < _FLAT))
+        like = laid.over * (near == 0) * ((laid.correlation > 0) | (laid.most < FAINT_DETAIL))
         both = np.asarray(cv2.resize(like.astype(np.float32), size, interpolation=cv2.INTER_AREA)) > 0.6
         if int(both.sum()) < 40:
             return cls(1.0, 0.0, (0.0, 0.0), 0.0, np.zeros(1))

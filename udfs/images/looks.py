@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from udfs.images.medium import most_common
+from udfs.images.medium import DRAWN, most_common
 
 SIDE = 160  # pixels each way of a look, its aspect ratio ignored
 MOST_BYTES = 4000  # of a look
@@ -17,6 +17,7 @@ QUALITIES = (75, 60, 45, 30, 20, 10)  # of JPEG, the first that MOST_BYTES holds
 _BORDER_STEP = 4.0  # grey levels, mean: a line that differs less from the outermost one repeats it
 _LEAST_BORDER = 3  # pixels
 _LEAST_INSIDE = 0.2  # of the side, that a border leaves
+LOSSLESS = ("png", "bmp", "gif")  # formats that keep all pixels
 _COLOUR_SIDE = 40  # pixels at which colours are compared
 
 Pixels = NDArray[np.uint8]
@@ -54,6 +55,11 @@ class Look:
         if pixels.shape[:2] != (SIDE, SIDE):
             pixels = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
         self.pixels: Pixels = np.asarray(pixels, np.uint8)
+
+    @classmethod
+    def of(cls, data: bytes, width: int, height: int, medium: str, kind: str) -> Look:
+        """The look of a row of `features`. kind: its format."""
+        return cls(data, width, height, medium in DRAWN, kind in LOSSLESS)
 
     @cached_property
     def grey(self) -> Pixels:

@@ -15,6 +15,7 @@ from udfs.images.looks import SIDE, Look
 
 Grey = NDArray[np.float32]
 
+FAINT_DETAIL = 12.0  # square grey levels: less is noise of the look
 _HALF = SIDE // 2  # pixels each way, at which moves are looked for
 _WINDOW = {_HALF: 5, SIDE: 7}  # pixels of the square in which detail is compared
 _EDGE = {_HALF: 3, SIDE: 5}  # pixels, likewise, that no side comes nearer to

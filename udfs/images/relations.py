@@ -5,7 +5,7 @@ docs/copies.md says which, and tests.bench.copies measures them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ from udfs.images.alignment import shape, symmetry
 from udfs.images.colours import Colours
 from udfs.images.looks import SIDE, Look
 from udfs.images.medium import most_common
-from udfs.images.registration import Laid, finer, furthest, laid_over, lay
+from udfs.images.registration import FAINT_DETAIL, Laid, finer, furthest, laid_over, lay
 from udfs.images.relation_names import (
     CROPPED,
     FRAMED,
@@ -32,7 +32,6 @@ from udfs.images.relation_names import (
 _ASKEW = 0.3  # score from which what does not quite agree is moved a little
 _UNLIKE = 0.3  # score below which two pictures have nothing in common that could be compared
 _GRAIN = 1.5  # times the variance of the calmest tenth
-_FAINT_DETAIL = 12.0  # square grey levels: less is noise of the look
 _LEAST_PLACES = 24  # pixels with detail: fewer are nothing to compare
 _STRONG = 0.25  # of the variance of the strongest tenth: from here on detail counts
 _DISAGREES = 0.3  # correlation below which a place disagrees, and
@@ -102,7 +101,7 @@ def compare(one: Look, two: Look) -> Comparison:
     """How picture one differs from picture two; the same for (two, one), but for `better`."""
     if one.data > two.data:  # the search is not symmetric, the answer has to be
         found = compare_in_order(two, one)
-        return found if not found.better else Comparison(**{**vars(found), "better": 3 - found.better})
+        return found if not found.better else replace(found, better=3 - found.better)
     return compare_in_order(one, two)
 
 
@@ -171,7 +170,7 @@ class _Detail:
         inside = laid.most[laid.over > 0]
         grain = _GRAIN * float(np.quantile(inside[::4], 0.1)) if len(inside) and not drawn else 0.0
         energy = np.maximum(laid.most - grain, 0) * laid.over
-        there = energy[energy > _FAINT_DETAIL]
+        there = energy[energy > FAINT_DETAIL]
         if len(there) < _LEAST_PLACES:
             return cls(False, 0.0, 0.0, False, False, False, 0.0, 0.0, np.zeros((SIDE, SIDE), np.bool_))
         most = float(np.quantile(there, 0.9))
