@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from pyspark.sql.types import LongType, StructField, StructType
 
 from jobs.duplicates.components import connected_components
 from jobs.duplicates.copies import ordered_images
-from jobs.duplicates.keepers import keepers_of, thumbnails_of
+from jobs.duplicates.keepers import keepers_of
 from jobs.duplicates.near_rules import near_rule, uncalibrated_line
 from jobs.engines.frames import keep, map_batches, read_parquet, write_parquet
 from jobs.lakes import dense_ids
@@ -27,11 +27,16 @@ from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.images import alignment
 from udfs.images.relation_names import RELATIONS, SAME_PIXELS
+from udfs.images.starts import likeness, sketch
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 JOB = "clusters"
 NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
 ALIKE_BITS = 10  # of 64: perceptual hashes of a picture and of an edit that moves nothing; of others about 32 differ
+# Of a hash of 8 x 8 frequencies: those that change their sign in a picture that lies as it is, is mirrored left to
+# right, top to bottom, or both.
+MIRRORED_BITS = (0, 0x5555555555555555, 0x00FF00FF00FF00FF, 0x55AA55AA55AA55AA)
+SKETCHES_AT_HAND = 256  # 100 KB each
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 
 
@@ -45,9 +50,9 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     perceptual_hash, thumbnail) of `features`.
 
     A pair near enough is one where the cosine is certain, or the rule's evidence does, or the perceptual hashes are
-    alike: where an image has many copies, what is around it is these, and no margin tells. Only those that need
-    evidence are aligned: at most k for each image, and few where the margin is asked for. Returns (src, dst) with src <
-    dst, each pair once."""
+    alike, whichever way the pictures lie: where an image has many copies, what is around it is these, and no margin
+    tells. Only those that need evidence are aligned: at most k for each image, and few where the margin is asked for.
+    Returns (src, dst) with src < dst, each pair once."""
     pairs = (
         neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
         .select(
@@ -61,7 +66,7 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     pairs = pairs.na.fill(NO_BACKGROUND, ["src_background", "dst_background"])
     margin = F.col("cosine") - (F.col("src_background") + F.col("dst_background")) / 2
     pairs = _on_both_sides(pairs, hashes, "perceptual_hash")
-    differing = F.bit_count(F.col("src_perceptual_hash").bitwiseXOR(F.col("dst_perceptual_hash")))
+    differing = differing_bits(F.col("src_perceptual_hash"), F.col("dst_perceptual_hash"))
     is_edge = (F.col("cosine") >= rule.certain) | (differing <= ALIKE_BITS)
     edges = pairs.where(is_edge).select("src", "dst")
     # Two that are certain copies of a third are in one component anyway.
@@ -76,6 +81,26 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     return edges.unionByName(map_batches(unsure, keep_matches(rule), EDGES))
 
 
+def differing_bits(one: Column, two: Column) -> Column:
+    """The fewest bits in which two perceptual hashes differ, over the eight symmetries of a picture.
+
+    Of the DCT coefficients whose signs are the bits, a mirrored picture has those of odd frequencies of one axis
+    negated, and a quarter turn swaps the axes too; the constant term and the median move a few bits more."""
+    found = []
+    for hashed in (two, _axes_swapped(two)):
+        differing = one.bitwiseXOR(hashed)
+        found += [F.bit_count(differing.bitwiseXOR(F.lit(mirrored))) for mirrored in MIRRORED_BITS]
+    return F.least(*found)
+
+
+def _axes_swapped(hashed: Column) -> Column:
+    """The transpose of 8 x 8 bits. Source: H. Warren, Hacker's Delight, 2nd edition, section 7-3."""
+    for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
+        swapped = hashed.bitwiseXOR(F.shiftright(hashed, shift)).bitwiseAND(F.lit(mask))
+        hashed = hashed.bitwiseXOR(swapped).bitwiseXOR(F.shiftleft(swapped, shift))
+    return hashed
+
+
 def _on_both_sides(pairs: DataFrame, of: DataFrame, column: str, how: str = "inner") -> DataFrame:
     """Adds a column of both images of each pair, as src_ and dst_. pairs: (src, dst, …). of: (image_id, column)."""
     for side in ("src", "dst"):
@@ -88,11 +113,19 @@ def keep_matches(rule: NearRule) -> Callable[[Iterator[pa.RecordBatch]], Iterato
     """Maps candidates (src, dst, cosine, and background and thumbnail of both) to EDGES, if the rule does."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            sides = [thumbnails_of(batch.column(name)) for name in ("src_thumbnail", "dst_thumbnail")]
-            numbers = [batch.column(name).to_numpy() for name in ("cosine", "src_background", "dst_background")]
-            aligned = np.array(list(map(alignment.alignment, *sides)), np.float64)
-            kept = pa.array(rule.matches(numbers[0], numbers[1], numbers[2], aligned), pa.bool_())
+        sketched = lru_cache(SKETCHES_AT_HAND)(sketch)
+        for given in batches:
+            batch = given.sort_by("src")  # most pairs of one picture lie together, and it is sketched once
+            cosines, left, right = (
+                batch.column(name).to_numpy() for name in ("cosine", "src_background", "dst_background")
+            )
+            pairs = list(zip(*(batch.column(f"{side}_thumbnail").to_pylist() for side in ("src", "dst")), strict=True))
+            alike = np.array([likeness(*map(sketched, pair)) for pair in pairs], np.float64)
+            likely = rule.likely(cosines, left, right, alike)
+            aligned = np.zeros(len(pairs))
+            for at in np.flatnonzero(likely):
+                aligned[at] = alignment.alignment(*map(sketched, pairs[at]))
+            kept = pa.array(likely & rule.matches(cosines, left, right, aligned), pa.bool_())
             yield batch.select(["src", "dst"]).filter(kept)
 
     return run

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column, DataFrame, Window
@@ -20,7 +19,6 @@ from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs.duplicates.copies import ORDER, best_first
 from jobs.engines.frames import map_groups, read_parquet, write_parquet
-from udfs.images import alignment
 from udfs.images.looks import Look
 from udfs.images.relation_names import to_bits
 from udfs.images.relations import compare
@@ -48,12 +46,6 @@ KEPT = StructType(
 )
 LOOKS_AT_HAND = 128  # opened at once, 150 KB each
 _ORDER = list(ORDER.items())
-
-
-def thumbnails_of(column: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    """A column of thumbnails as (n, side, side) uint8."""
-    side = alignment.SIDE
-    return np.frombuffer(b"".join(column.to_pylist()), np.uint8).reshape(-1, side, side)
 
 
 def second_look(table: pa.Table, same: frozenset[str]) -> Callable[[int, int], Seen]:

@@ -36,6 +36,7 @@ from jobs.duplicates.near_rules import near_rule
 from tests.bench.many import image_files
 from udfs.images import alignment
 from udfs.images.decode import decode
+from udfs.images.starts import Sketch
 from udfs.networks import embedding, models, preparation
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
@@ -192,7 +193,7 @@ def rules(vectors: Vectors, others: Vectors, thumbnails: Pixels, model: models.M
     full = near_rule(config.load((), (f"embed.model={model.key}",)))
     aligned = np.zeros(len(values))
     for pair in np.flatnonzero(full.doubtful(values, nth[left], nth[right]) & (true | ~same)):
-        aligned[pair] = alignment.alignment(thumbnails[left[pair]], thumbnails[right[pair]])
+        aligned[pair] = alignment.alignment(*(Sketch(thumbnails[side[pair]]) for side in (left, right)))
     alone = {f"cosine >= {low}": NearRule(low, -2.0, low) for low in (0.65, 0.7, 0.75, 0.8, 0.85, 0.88, 0.9)}
     by_margin = {
         f"cosine >= 0.65, margin >= {gap}, or >= {full.certain}": NearRule(0.65, gap, full.certain)

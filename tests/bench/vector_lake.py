@@ -19,9 +19,9 @@ from jobs.lakes import LAKE_FORMAT, MARKER
 from jobs.tables import TABLES
 from tests.bench.many_vectors import Vectors
 from udfs.images import looks as looks_module
-from udfs.images.alignment import SIDE
 from udfs.images.medium import PHOTOGRAPH
 from udfs.images.rows import PROPERTIES
+from udfs.images.starts import SIDE
 
 MODEL = "bench@1"
 THRESHOLD = 0.88  # cosine from which two of its vectors are near-duplicates

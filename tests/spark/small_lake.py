@@ -23,8 +23,9 @@ from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context
 from jobs.tables import TABLES
-from udfs.images import alignment, looks
+from udfs.images import looks
 from udfs.images.rows import PROPERTIES
+from udfs.images.starts import SIDE
 from udfs.networks import models
 from udfs.vectors import search
 
@@ -65,7 +66,7 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     usual = {
         **dict.fromkeys(PROPERTIES, 0.0),
         "medium": "photograph",
-        "thumbnail": bytes(alignment.SIDE**2),
+        "thumbnail": bytes(SIDE**2),
         "look": LOOK,
         "brightness": 0.5,
         "brightness_p01": 0.05,

@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 import pytest
+from pyspark.sql import functions as F
 
 from jobs import clusters
 from jobs.engines.frames import frame_of
@@ -17,7 +19,8 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs.images import alignment
+from udfs.images.hashing import perceptual_hash
+from udfs.images.starts import SIDE, symmetries
 from udfs.vectors.cosine import Vectors
 from udfs.vectors.near_rule import NearRule
 from udfs.vectors.similarity import group
@@ -278,13 +281,32 @@ def test_stable_ids_invariants(spark: SparkSession) -> None:
     assert none == 0
 
 
+def test_hashes_of_turned_pictures_differ_in_few_bits(spark: SparkSession) -> None:
+    """A transpose the wrong way, a mask of the wrong axis, or a sign bit that a shift drags along."""
+    rng = np.random.default_rng(0)
+    pictures = [
+        np.asarray(
+            cv2.resize(rng.integers(0, 256, (9, 9)).astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+        )
+        for _ in range(20)
+    ]
+    hashes = [[perceptual_hash(turned) for turned in symmetries(picture)] for picture in pictures]
+    same = [(of[0], other) for of in hashes for other in of]
+    others = [(hashes[n][0], hashes[n - 1][way]) for n in range(20) for way in range(8)]
+    rows = frame_of(spark, [*same, *others], "one long, two long")
+    found = [row[0] for row in rows.select(clusters.differing_bits(F.col("one"), F.col("two"))).collect()]
+    assert max(found[: len(same)]) <= clusters.ALIKE_BITS
+    assert sorted(found[: len(same)])[len(same) // 2] <= 2
+    assert min(found[len(same) :]) > clusters.ALIKE_BITS
+
+
 def near_pairs(spark: SparkSession, rows: list[tuple[int, int, int, float]], rule: NearRule) -> set[tuple[int, int]]:
     neighbour_rows = frame_of(spark, rows, TABLES["neighbours"].schema)
     ids = sorted({row[0] for row in rows} | {row[2] for row in rows})
     generator = np.random.default_rng(0)
     hashes = {i: int(generator.integers(-(2**63), 2**63)) for i in ids}
     hashes[12] = hashes.get(11, 0) ^ 0b1110001  # four bits differ
-    looks = [(i, hashes[i], bytes(alignment.SIDE**2)) for i in ids]
+    looks = [(i, hashes[i], bytes(SIDE**2)) for i in ids]
     found = clusters.near_edges(
         neighbour_rows, frame_of(spark, looks, "image_id long, perceptual_hash long, thumbnail binary"), rule
     ).collect()

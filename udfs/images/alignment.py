@@ -5,16 +5,13 @@ and frames that many pictures share, count little: each place counts alike, howe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import islice
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 32  # of a thumbnail, pixels; 48 told copies from look-alikes no better
-Thumbnail = NDArray[np.uint8]
-Grey = NDArray[np.float32]
-Move = NDArray[np.float32]
+from udfs.images.starts import SIDE, UPRIGHT, Grey, Move, Sketch, Thumbnail, even, starts
 
 _STOP = (
     cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT,
@@ -22,22 +19,16 @@ _STOP = (
     5e-3,
 )  # 25 and 1e-3 told no more apart and cost a quarter more
 _SMOOTHING = 3  # pixels of the Gaussian that both are smoothed with
-_CENTRE = (SIDE - 1) / 2
-_STARTS = (1.0, 0.8, 1.25)  # zoom at which the search begins: none, either one a crop of the other
 _ZOOM = (0.6, 1.6)  # a fit beyond this is no edit but a coincidence
 _TURN = 15.0  # degrees, likewise
 _OVERLAP = 0.5  # of the picture that must lie over the other
 _SURE = 0.95  # of the fit: from here on no better one is looked for
-_UPRIGHT = 2  # the symmetries that are no turns, which are always looked into
-_FITS_UPRIGHT = 0.5  # of common detail: from here on no turn is looked into
-_TURNED = 2  # of the others, as many as look best before anything is moved
+_SEARCHES = 2  # from so many of the best starts; 4 found 1 in 1,000 edits more
 _BACK = cv2.WARP_INVERSE_MAP  # a move maps the pixels of the fixed picture to those of the moved one
 _ENOUGH = 0.8  # of common detail: from here on no move is looked for, most edits move nothing
 _FINER = (3, 1)  # pixels, as _SMOOTHING, of two further searches from the best move on
 _FINER_STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 10, 1e-3)
 _WINDOW = 1.0  # pixels, deviation of the Gaussian window that is compared; 1.5 let drawings of one layout through
-_EVEN = 2.0  # pixels, likewise of the one in which contrast is made even, and
-_FAINT = 4.0  # square grey levels: the variance that is left faint there
 _LEAST_DETAIL = 0.2  # share of the area: photographs have 0.8 and more, drawn pages 0.3, walls in even light 0.1
 _ROUNDING = 1 / 12  # square grey levels: the variance of what rounding adds to a thumbnail
 
@@ -50,47 +41,41 @@ def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     return np.asarray(cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def alignment(left: Thumbnail, right: Thumbnail) -> float:
+def alignment(left: Sketch, right: Sketch) -> float:
     """In how much of two pictures the detail is the same after the best affine move, mirrored or not, turned by any
     quarter or not.
 
-    left, right: (SIDE, SIDE) uint8; from 0.8 on no better move is looked for. Returns
-    0..1: near 1 for the same picture brightened, cropped, turned or mirrored, less where a text covers a part of it,
-    below 0.3 for most pictures that are not the same, 0 where one of them has next to no detail, so that there is
-    nothing to compare; the same for (right, left).
+    From 0.8 on no better move is looked for. Returns 0..1: near 1 for the same picture brightened, cropped, turned or
+    mirrored, less where a text covers a part of it, below 0.3 for most pictures that are not the same, 0 where one of
+    them has next to no detail, so that there is nothing to compare; the same for (right, left).
 
     Moves are found by the enhanced correlation coefficient, Evangelidis & Psarakis, PAMI 2008."""
-    if left.tobytes() > right.tobytes():  # the search is not symmetric, the answer has to be
+    if left.grey.tobytes() > right.grey.tobytes():  # the search is not symmetric, the answer has to be
         left, right = right, left
     return best_move(left, right)[0]
 
 
-def best_move(moved: Thumbnail, fixed: Thumbnail, is_last: bool = True) -> tuple[float, int, Move]:
+def best_move(moved: Sketch, fixed: Sketch, is_last: bool = True) -> tuple[float, int, Move]:
     """The common detail of two pictures after the best move of the one onto the other that was found; and the move:
     which way of `symmetry`, and the affine map (2, 3) float32 from pixels of fixed to those of moved after that.
 
-    moved, fixed: (SIDE, SIDE) uint8. is_last: whether nobody refines it."""
+    is_last: whether nobody refines it."""
     still = np.eye(2, 3, dtype=np.float32)
-    grey = fixed.astype(np.float32)
-    if min(map(_detailed, (moved.astype(np.float32), grey))) < _LEAST_DETAIL:
+    grey = fixed.grey.astype(np.float32)
+    if min(map(_detailed, (moved.grey.astype(np.float32), grey))) < _LEAST_DETAIL:
         return 0.0, 0, still
-    ways = symmetries(moved)
-    best, place = max((_as_they_are(grey, way), -number) for number, way in enumerate(ways[:_UPRIGHT]))
+    best, place = max((_as_they_are(grey, way), -number) for number, way in enumerate(moved.ways[:UPRIGHT]))
     as_is = best, -place, still  # a text misleads the search
     if best >= _ENOUGH:
         return as_is
     fit, found = 0.0, as_is
-    for number, way in enumerate(_in_order(ways, grey)):
-        if number == _UPRIGHT and fit and (upright := _after(found, ways, grey, is_last))[0] >= _FITS_UPRIGHT:
-            return max(as_is, upright, key=_detail)
-        for zoom in _STARTS:
-            value, move = _fit(ways[way], fixed, zoom)
-            if move is None or value <= fit:
-                continue
+    for way, start in islice(starts(moved, fixed), _SEARCHES):
+        value, move = _fit(moved.ways[way], fixed.grey, start)
+        if move is not None and value > fit:
             fit, found = value, (0.0, way, move)
         if fit > _SURE:
             break
-    return max(as_is, _after(found, ways, grey, is_last), key=_detail) if fit else as_is
+    return max(as_is, _after(found, moved.ways, grey, is_last), key=_detail) if fit else as_is
 
 
 def _detail(found: tuple[float, int, Move]) -> float:
@@ -101,18 +86,16 @@ def _as_they_are(fixed: Grey, picture: Thumbnail) -> float:
     return common_detail(picture.astype(np.float32), fixed, np.ones((SIDE, SIDE), np.float32))
 
 
-def _in_order(ways: list[Thumbnail], fixed: Grey) -> Iterator[int]:
-    """The upright ones; then of the others those that look best before anything is moved."""
-    yield from range(_UPRIGHT)
-    yield from sorted(range(_UPRIGHT, len(ways)), key=lambda way: -_as_they_are(fixed, ways[way]))[:_TURNED]
-
-
 def _after(found: tuple[float, int, Move], ways: list[Thumbnail], fixed: Grey, finer: bool) -> tuple[float, int, Move]:
-    """The common detail after the move, or, if asked for, after a finer one where that is better."""
+    """The common detail after the move, or, if asked for, after a finer one, or after its way alone, where that is
+    better: where there is little detail, a search leaves what lies right."""
     _, way, move = found
     grey = ways[way].astype(np.float32)
     moves = (move, _finer(grey, fixed, move)) if finer else (move,)
-    return max(((_detail_after(to, grey, fixed), way, to) for to in moves), key=_detail)
+    moved = [(_detail_after(to, grey, fixed), way, to) for to in moves]
+    if way >= UPRIGHT:
+        moved.append((_as_they_are(fixed, ways[way]), way, np.eye(2, 3, dtype=np.float32)))
+    return max(moved, key=_detail)
 
 
 def _detailed(grey: Grey) -> float:
@@ -120,18 +103,6 @@ def _detailed(grey: Grey) -> float:
     detail = grey - cv2.GaussianBlur(grey, (0, 0), _WINDOW)
     variance = cv2.GaussianBlur(detail * detail, (0, 0), _WINDOW)
     return float((variance / (variance + _ROUNDING)).mean())
-
-
-def symmetries(picture: Thumbnail) -> list[Thumbnail]:
-    """All eight of the square."""
-    return [symmetry(picture, way) for way in range(8)]
-
-
-def symmetry(picture: NDArray[np.uint8], way: int) -> NDArray[np.uint8]:
-    """picture: (side, side) or (side, side, channels) uint8. way: 0 upright, 1 mirrored, 2 to 7 turned by one, two,
-    three quarters, the odd ones mirrored after it."""
-    turned = np.rot90(picture, way // 2)
-    return np.ascontiguousarray(turned[:, ::-1] if way % 2 else turned)
 
 
 def _detail_after(move: NDArray[np.float32], moved: Grey, fixed: Grey) -> float:
@@ -158,9 +129,7 @@ def common_detail(one: Grey, other: Grey, over: Grey) -> float:
     return float(min(1.0, max(0.0, (counts * correlation).sum() / (counts.sum() + 1e-6))))
 
 
-def _fit(moved: Thumbnail, fixed: Thumbnail, zoom: float) -> tuple[float, NDArray[np.float32] | None]:
-    shift = _CENTRE * (1 - zoom)
-    start = np.array([[zoom, 0, shift], [0, zoom, shift]], np.float32)
+def _fit(moved: Thumbnail, fixed: Thumbnail, start: Move) -> tuple[float, Move | None]:
     try:
         found, move = cv2.findTransformECC(fixed, moved, start, cv2.MOTION_AFFINE, _STOP, None, _SMOOTHING)  # type: ignore[call-overload]
     except cv2.error:  # it does not converge, or one of them is flat
@@ -170,20 +139,15 @@ def _fit(moved: Thumbnail, fixed: Thumbnail, zoom: float) -> tuple[float, NDArra
 
 def _finer(moved: Grey, fixed: Grey, move: NDArray[np.float32]) -> NDArray[np.float32]:
     """The move where contrast is the same everywhere: what was written over one draws it aside no more."""
-    even = (_even(fixed), _even(moved))
+    both = (even(fixed), even(moved))
     for smoothing in _FINER:
         try:
-            _, better = cv2.findTransformECC(*even, move.copy(), cv2.MOTION_AFFINE, _FINER_STOP, None, smoothing)  # type: ignore[call-overload]
+            _, better = cv2.findTransformECC(*both, move.copy(), cv2.MOTION_AFFINE, _FINER_STOP, None, smoothing)  # type: ignore[call-overload]
         except cv2.error:
             break
         if _plausible(better):
             move = better
     return move
-
-
-def _even(grey: Grey) -> Grey:
-    detail = grey - cv2.GaussianBlur(grey, (0, 0), _EVEN)
-    return np.asarray(detail / np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), _EVEN) + _FAINT), np.float32)
 
 
 def _plausible(move: Move) -> bool:

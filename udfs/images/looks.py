@@ -10,6 +10,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from udfs.images.medium import DRAWN, most_common
+from udfs.images.starts import SIDE as SMALL
+from udfs.images.starts import Sketch, symmetry
 
 SIDE = 160  # pixels each way of a look, its aspect ratio ignored
 MOST_BYTES = 4000  # of a look
@@ -19,9 +21,12 @@ _LEAST_BORDER = 3  # pixels
 _LEAST_INSIDE = 0.2  # of the side, that a border leaves
 LOSSLESS = ("png", "bmp", "gif")  # formats that keep all pixels
 _COLOUR_SIDE = 40  # pixels at which colours are compared
+_MOST_ASPECT = 4.0  # of the aspect ratio at which corners are looked for
+_ORB = {"nfeatures": 250, "scaleFactor": 1.2, "nlevels": 6, "edgeThreshold": 8, "patchSize": 17, "fastThreshold": 8}
 
 Pixels = NDArray[np.uint8]
 Grey = NDArray[np.float32]
+Corners = tuple[NDArray[np.float32], Pixels]  # (n, 2) x and y in pixels; (n, 32) what they look like; n may be 0
 
 
 def small(pixels: Pixels) -> Pixels:
@@ -51,6 +56,7 @@ class Look:
         self, data: bytes, width: int = 0, height: int = 0, drawn: bool = False, lossless: bool = False
     ) -> None:
         self.data, self.width, self.height, self.drawn, self.lossless = data, width, height, drawn, lossless
+        self._corners: dict[int, Corners] = {}
         pixels = simplejpeg.decode_jpeg(data)
         if pixels.shape[:2] != (SIDE, SIDE):
             pixels = cv2.resize(pixels, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
@@ -67,9 +73,26 @@ class Look:
         return np.asarray(cv2.cvtColor(self.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
 
     @cached_property
-    def thumbnail(self) -> Pixels:
-        """(32, 32) uint8 grey, as of udfs.images.alignment."""
-        return np.asarray(cv2.resize(self.grey, (32, 32), interpolation=cv2.INTER_AREA), np.uint8)
+    def sketch(self) -> Sketch:
+        """At so few pixels that a search for the move onto another look is fast."""
+        return Sketch(np.asarray(cv2.resize(self.grey, (SMALL, SMALL), interpolation=cv2.INTER_AREA), np.uint8))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Width and height of as many pixels as a look has, of the image's own aspect ratio, where that is known."""
+        if not self.width or not self.height:
+            return SIDE, SIDE
+        ratio = min(max(self.width / self.height, 1 / _MOST_ASPECT), _MOST_ASPECT) ** 0.5
+        return round(SIDE * ratio), round(SIDE / ratio)
+
+    def corners(self, way: int) -> Corners:
+        """The corners of the picture after the way of `symmetry`, found where it is not squeezed."""
+        if way not in self._corners:
+            stretched = cv2.resize(symmetry(self.grey, way), self.shape, interpolation=cv2.INTER_LINEAR)
+            orb = cv2.ORB_create(**_ORB)  # type: ignore[attr-defined]
+            points, signs = orb.detectAndCompute(stretched, None)
+            self._corners[way] = np.array([point.pt for point in points], np.float32).reshape(-1, 2), signs
+        return self._corners[way]
 
     @cached_property
     def colours(self) -> Grey:

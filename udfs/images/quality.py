@@ -6,9 +6,11 @@ scale."""
 
 import math
 from collections.abc import Sequence
+from itertools import combinations_with_replacement
 
 import cv2
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from udfs.images import compression
@@ -36,15 +38,15 @@ _LEVELS = np.arange(256, dtype=np.float64)
 _SECOND_DIFFERENCE = np.array([1, -2, 1], np.float32)
 _DIRECTIONS = np.arange(16) * np.pi / 16
 _COS, _SIN = np.cos(_DIRECTIONS)[:, None], np.sin(_DIRECTIONS)[:, None]
-# Squares of (cos x + sin y) and of (cos² xx + 2 cos sin xy + sin² yy), as sums over products of derivatives; each row a
-# direction. The mixed derivative comes four times too large.
+# Squares of (cos x + sin y) and of (cos² xx + 2 cos sin xy + sin² yy), as sums over products of derivatives, those of
+# combinations_with_replacement; each row a direction. The mixed derivative comes four times too large.
 _FIRST = np.hstack([_COS**2, 2 * _COS * _SIN, _SIN**2])
 _SECOND = np.hstack(
     [
         _COS**4,
         4 * _COS**3 * _SIN / 4,
-        4 * _COS**2 * _SIN**2 / 16,
         2 * _COS**2 * _SIN**2,
+        4 * _COS**2 * _SIN**2 / 16,
         4 * _COS * _SIN**3 / 4,
         _SIN**4,
     ]
@@ -154,21 +156,23 @@ def _edge_frequency(grey: NDArray[np.uint8]) -> float:
     if min(grey.shape) < 3:
         return 0.0
     f = np.asarray(grey, np.float32)
-    middle = f[1:-1, 1:-1]
     x = cv2.subtract(f[1:-1, 2:], f[1:-1, :-2])  # twice the first derivative
     y = cv2.subtract(f[2:, 1:-1], f[:-2, 1:-1])
-    xx = cv2.addWeighted(cv2.add(f[1:-1, 2:], f[1:-1, :-2]), 1, middle, -2, 0)
-    yy = cv2.addWeighted(cv2.add(f[2:, 1:-1], f[:-2, 1:-1]), 1, middle, -2, 0)
-    xy = cv2.subtract(cv2.add(f[2:, 2:], f[:-2, :-2]), cv2.add(f[2:, :-2], f[:-2, 2:]))  # four times the mixed one
-
-    def means(*pairs: "tuple[cv2.typing.MatLike, cv2.typing.MatLike]") -> NDArray[np.float64]:
-        return np.array([_cell_means(cv2.multiply(a, b), _CELL).ravel() for a, b in pairs])
-
-    first = _FIRST @ means((x, x), (x, y), (y, y)) / 4
+    means = [_cell_means(cv2.multiply(a, b), _CELL).ravel() for a, b in ((x, x), (x, y), (y, y))]
+    first = _FIRST @ np.array(means) / 4
     corners = first.min(axis=0)
     count = max(1, round(_CORNER_SHARE * corners.size))
     chosen = np.argpartition(corners, corners.size - count)[-count:]
-    second = _SECOND @ means((xx, xx), (xx, xy), (xy, xy), (xx, yy), (xy, yy), (yy, yy))[:, chosen]
+    high, wide = (min(_CELL, side - 2) for side in f.shape)
+    down, right = np.divmod(chosen, max(1, (f.shape[1] - 2) // _CELL))
+    # The chosen cells alone, with one pixel around each.
+    cells = sliding_window_view(f, (high + 2, wide + 2))[down * _CELL, right * _CELL]
+    middle = 2 * cells[:, 1:-1, 1:-1]
+    xx = cells[:, 1:-1, 2:] + cells[:, 1:-1, :-2] - middle
+    yy = cells[:, 2:, 1:-1] + cells[:, :-2, 1:-1] - middle
+    xy = cells[:, 2:, 2:] - cells[:, :-2, 2:] - cells[:, 2:, :-2] + cells[:, :-2, :-2]  # four times the mixed one
+    products = [(a * b).mean(axis=(1, 2), dtype=np.float64) for a, b in combinations_with_replacement((xx, xy, yy), 2)]
+    second = _SECOND @ np.array(products)
     return float((second.sum(axis=1) / (first[:, chosen].sum(axis=1) + 1e-2)).min())
 
 

@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.images.alignment import Move, best_move, shape, symmetry
+from udfs.images.alignment import best_move, shape
 from udfs.images.looks import SIDE, Look
+from udfs.images.starts import SIDE as SMALL
+from udfs.images.starts import Move, symmetry
 
 Grey = NDArray[np.float32]
 
@@ -25,7 +27,6 @@ _GOOD = 0.75  # score at _HALF from which no move is looked for
 _POOR = 0.4  # score at _HALF below which corners are matched
 _FAIR = 0.6  # score at _HALF from which no other start is tried
 _HOPELESS = 0.15  # score at _HALF below which no search begins
-_MOST_ASPECT = 4.0  # of the aspect ratio at which corners are looked for
 _REFINED = 2  # of the starts, the best ones
 _CORNERS = 10  # that must lie over one another
 _STOP = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 8, 1e-3)
@@ -83,8 +84,8 @@ def lay(moved: Look, fixed: Look) -> Laid:
     if best.score < _GOOD:
         best = max(best, halves.measured(1, still), key=_score)
     if best.score < _GOOD:
-        _, way, small = best_move(moved.thumbnail, fixed.thumbnail, is_last=False)
-        starts = [(way, scaled(small, _HALF / len(moved.thumbnail))), *_boxes(moved, fixed, sorted({0, way}))]
+        _, way, small = best_move(moved.sketch, fixed.sketch, is_last=False)
+        starts = [(way, scaled(small, _HALF / SMALL)), *_boxes(moved, fixed, sorted({0, way}))]
         best = halves.best([best, *(halves.measured(*start) for start in starts)])
         if best.score < _POOR:
             for number, move in _by_corners(moved, fixed):
@@ -142,42 +143,29 @@ def furthest(move: Move) -> float:
 
 def _by_corners(moved: Look, fixed: Look) -> Iterator[tuple[int, Move]]:
     """For both upright ways the move at SIDE pixels that lays most corners of the one on such of the other; none where
-    these are too few. Corners are described where neither picture is squeezed."""
-    orb = cv2.ORB_create(nfeatures=250, scaleFactor=1.2, nlevels=6, edgeThreshold=8, patchSize=17, fastThreshold=8)  # type: ignore[attr-defined]
+    these are too few."""
     matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
-    of_fixed, signs = orb.detectAndCompute(_stretched(fixed.grey, fixed), None)
+    of_fixed, signs = fixed.corners(0)
     for way in (0, 1):
-        corners, own = orb.detectAndCompute(_stretched(symmetry(moved.grey, way), moved), None)
+        corners, own = moved.corners(way)
         if min(len(corners), len(of_fixed)) < _CORNERS:
             return
         matches = matcher.match(signs, own)
         if len(matches) < _CORNERS:
             continue
-        there = np.array([of_fixed[match.queryIdx].pt for match in matches], np.float32)
-        here = np.array([corners[match.trainIdx].pt for match in matches], np.float32)
+        there = of_fixed[[match.queryIdx for match in matches]]
+        here = corners[[match.trainIdx for match in matches]]
         cv2.setRNGSeed(0)
         similarity, inliers = cv2.estimateAffinePartial2D(there, here, method=cv2.RANSAC, ransacReprojThreshold=2.0)
         if similarity is None or int(inliers.sum()) < _CORNERS:
             continue
-        (wide, high), (to_wide, to_high) = _shape(moved), _shape(fixed)
+        (wide, high), (to_wide, to_high) = moved.shape, fixed.shape
         linear = similarity[:, :2] * np.array([[to_wide / wide, to_high / wide], [to_wide / high, to_high / high]])
         shift = (similarity[:, 2] + 0.5 - similarity[:, :2] @ [0.5, 0.5]) * SIDE / np.array([wide, high])
         shift = shift + linear @ [0.5, 0.5] - 0.5
         move = np.column_stack([linear, shift]).astype(np.float32)
         if _is_edit(move):
             yield way, move
-
-
-def _shape(look: Look) -> tuple[int, int]:
-    """Width and height in pixels of as many pixels as a look has, of the image's own aspect ratio."""
-    if not look.width or not look.height:
-        return SIDE, SIDE
-    ratio = min(max(look.width / look.height, 1 / _MOST_ASPECT), _MOST_ASPECT) ** 0.5
-    return round(SIDE * ratio), round(SIDE / ratio)
-
-
-def _stretched(grey: NDArray[np.uint8], look: Look) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(grey, _shape(look), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def scaled(move: Move, factor: float) -> Move:

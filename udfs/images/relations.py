@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.images.alignment import shape, symmetry
+from udfs.images.alignment import shape
 from udfs.images.colours import Colours
 from udfs.images.looks import SIDE, Look
 from udfs.images.medium import most_common
@@ -28,6 +28,7 @@ from udfs.images.relation_names import (
     TURNED,
     UNLIKE,
 )
+from udfs.images.starts import symmetry
 
 _ASKEW = 0.3  # score from which what does not quite agree is moved a little
 _UNLIKE = 0.3  # score below which two pictures have nothing in common that could be compared

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from udfs.vectors.cosine import Values
 
 ALIGNMENT_WEIGHT = 0.5  # 0.3 and 0.7 told copies from look-alikes no better
+LIKELY = 0.28  # by which the likeness of an edit is more than half its alignment: of 99 in 100 edits that move much
 BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
 
 
@@ -33,6 +34,13 @@ class NearRule:
         """Pairs that need evidence."""
         above = cosines - (left + right) / 2 >= self.margin
         return (cosines < self.certain) & (cosines >= self.threshold) & above
+
+    def likely(self, cosines: Values, left: Values, right: Values, likeness: Values) -> NDArray[np.bool_]:
+        """Pairs that need evidence and may have it: an alignment costs ten times what a likeness does. likeness: of
+        udfs.images.starts."""
+        margins = cosines - (left + right) / 2
+        enough = (margins >= self.evidence) | (margins + likeness >= self.evidence + LIKELY)
+        return self.doubtful(cosines, left, right) & enough
 
     def matches(
         self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
