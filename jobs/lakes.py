@@ -17,7 +17,7 @@ from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
-LAKE_FORMAT = 4  # of all tables together: 2 has shards, 3 labels, content, and more properties, 4 looks
+LAKE_FORMAT = 5  # of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 

@@ -29,7 +29,10 @@ from udfs.vectors import foreign
 if TYPE_CHECKING:
     from udfs.arrow import EmbedTask, ThumbnailTask
 
-ANALYSIS_SIDE = 224  # pixels of the short side at which hashes and properties are taken, whatever the model
+ANALYSIS_SIDE = 224  # pixels at which light and colour are told, whatever the model
+# Of the short side of what is decoded, by the input of a network: twice as many, so that the mean of what a pixel
+# covers is taken here, and hardly depends on how a decoder scales.
+FINER = 2
 ROWS_OUT = 64  # of one batch of results: about 200 KB
 _AHEAD = 2  # images decoded ahead, for each thread that decodes
 
@@ -135,25 +138,36 @@ def _prepared(data: bytes | ImageError, max_pixels: int, model: models.Model | N
     if isinstance(data, ImageError):
         return data
     try:
-        decoded = decode.decode(data, ANALYSIS_SIDE, max_pixels, detail=True)
+        decoded, seen = opened(data, max_pixels)
         square = None
         if model is not None:
             side = model.input_side
-            # A network that sees more than the analysis does gets a decoding of its own: hashes must not depend on it.
-            seen = decoded if side <= ANALYSIS_SIDE else decode.decode(data, side, max_pixels)
-            square = embedding.fit(seen.pixels, side, model.fit)
+            if (side, model.fit) == (len(seen), "stretch") and seen.shape[0] == seen.shape[1]:
+                square = seen
+            else:
+                # A network that sees more than the analysis gets a decoding of its own: hashes must not depend on it.
+                finer = decoded if side <= ANALYSIS_SIDE else decode.decode(data, FINER * side, max_pixels)
+                square = embedding.fit(finer.pixels, side, model.fit)
     except ImageError as error:
         return error
-    return Prepared(_features(data, decoded), square)
+    return Prepared(_features(data, decoded, seen), square)
 
 
-def _features(data: bytes, decoded: decode.Decoded) -> Row:
+def opened(data: bytes, max_pixels: int) -> tuple[decode.Decoded, NDArray[np.uint8]]:
+    """An image file as hashes and properties are taken of it: decoded, with its detail; and the picture by which light
+    and colour are told, (ANALYSIS_SIDE, ANALYSIS_SIDE, 3) uint8, its aspect ratio ignored; as it is where it would
+    grow. Raises ImageError."""
+    decoded = decode.decode(data, FINER * ANALYSIS_SIDE, max_pixels, detail=True)
     pixels = decoded.pixels
-    small = looks.small(pixels)
+    return decoded, pixels if min(pixels.shape[:2]) < ANALYSIS_SIDE else embedding.fit(pixels, ANALYSIS_SIDE)
+
+
+def _features(data: bytes, decoded: decode.Decoded, seen: NDArray[np.uint8]) -> Row:
+    small = looks.small(seen)
     thumbnail = alignment.thumbnail(small)
     return {
         "sha256": hashing.sha256(data),
-        "pixel_hash": hashing.pixel_hash(pixels, decoded.width, decoded.height, decoded.more),
+        "pixel_hash": hashing.pixel_hash(decoded.pixels, decoded.width, decoded.height, decoded.more),
         "perceptual_hash": hashing.perceptual_hash(thumbnail),
         "width": decoded.width,
         "height": decoded.height,
@@ -162,7 +176,7 @@ def _features(data: bytes, decoded: decode.Decoded) -> Row:
         "medium": medium.medium(small, decoded.width, decoded.height),
         "thumbnail": thumbnail.tobytes(),
         "look": looks.look(small),
-        **quality.of_file(data, decoded),
+        **quality.of_file(data, decoded, seen),
     }
 
 

@@ -32,7 +32,7 @@ from tests.bench import peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.neighbours import ROOT, TIMEOUT_S
 from udfs import content
-from udfs.image_pass import ANALYSIS_SIDE
+from udfs.image_pass import FINER
 from udfs.images import decode
 from udfs.networks import concepts, embedding, formats, models, preparation, weight_files
 from udfs.vectors import topics
@@ -45,7 +45,7 @@ MOST_PIXELS = 10**9
 
 def squares(paths: list[Path]) -> NDArray[np.uint8]:
     """(n, side, side, 3) uint8, as the embed stage makes them."""
-    seen = (decode.decode(path.read_bytes(), ANALYSIS_SIDE, MOST_PIXELS).pixels for path in paths)
+    seen = (decode.decode(path.read_bytes(), FINER * MODEL.input_side, MOST_PIXELS).pixels for path in paths)
     return np.stack([embedding.fit(pixels, MODEL.input_side, MODEL.fit) for pixels in seen])
 
 

@@ -34,6 +34,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from jobs import config
 from jobs.duplicates.near_rules import near_rule
 from tests.bench.many import image_files
+from udfs.image_pass import FINER
 from udfs.images import alignment
 from udfs.images.decode import decode
 from udfs.images.starts import Sketch
@@ -251,7 +252,7 @@ def embedded(paths: list[Path], runtime: embedding.Runtime, model: models.Model)
     rows = np.empty((len(paths), model.dimension), np.float32)
     thumbnails = []
     for row, path in zip(rows, paths, strict=True):
-        pixels = decode(path.read_bytes(), model.input_side, MAX_PIXELS).pixels
+        pixels = decode(path.read_bytes(), FINER * model.input_side, MAX_PIXELS).pixels
         row[:] = runtime.embed(embedding.fit(pixels, model.input_side)[None])[0]
         thumbnails.append(alignment.thumbnail(pixels))
     return rows, thumbnails
@@ -274,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     squares: dict[str, list[Pixels]] = {name: [] for name in FITS}
     for path in paths:
         for data in copies(path):
-            pixels = decode(data, model.input_side, MAX_PIXELS).pixels
+            pixels = decode(data, FINER * model.input_side, MAX_PIXELS).pixels
             thumbnails.append(alignment.thumbnail(pixels))
             for name, fit in FITS.items():
                 squares[name].append(fit(pixels, model.input_side))

@@ -219,13 +219,15 @@ def workers(paths: list[Path], program: str | None, work: Path) -> dict[str, Any
 
 def against_torch(photos: list[Path]) -> dict[str, Any]:
     """The default runtime and torch in float32 on the same decoded photographs."""
+    from udfs.image_pass import FINER
     from udfs.images import decode
     from udfs.networks import embedding
 
     model = models.find(models.DEFAULT)
     fast = preparation.prepare(model, model_cache())
     exact = preparation.prepare(model, model_cache(), "torch-fp32")
-    squares = [embedding.fit(decode.decode(path.read_bytes(), 224, 10**9).pixels, model.input_side) for path in photos]
+    decoded = (decode.decode(path.read_bytes(), FINER * model.input_side, 10**9) for path in photos)
+    squares = [embedding.fit(one.pixels, model.input_side) for one in decoded]
     pixels = np.stack(squares)
     mine, reference = (embedding.open_runtime(one.kind, model, one.files).embed(pixels) for one in (fast, exact))
     cosines = (mine * reference).sum(axis=1)

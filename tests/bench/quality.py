@@ -32,7 +32,7 @@ import pandas as pd
 
 from tests.bench import damage, peers, process_tree
 from tests.bench.damage import KINDS, Kind
-from udfs.image_pass import ANALYSIS_SIDE
+from udfs.image_pass import ANALYSIS_SIDE, FINER, opened
 from udfs.images import decode, quality
 
 UNHARMED = "unharmed"
@@ -65,8 +65,8 @@ if __name__ == "__main__":
 
 def features(data: bytes) -> dict[str, Any]:
     """The columns of `features` that the scores are made of, as the embed stage has them."""
-    decoded = decode.decode(data, ANALYSIS_SIDE, MAX_PIXELS, detail=True)
-    return {"width": decoded.width, "height": decoded.height, **quality.of_file(data, decoded)}
+    decoded, seen = opened(data, MAX_PIXELS)
+    return {"width": decoded.width, "height": decoded.height, **quality.of_file(data, decoded, seen)}
 
 
 def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
@@ -135,7 +135,7 @@ def last_weak_step(kind: Kind) -> int:
 
 
 def cpu_ms(files: Sequence[bytes]) -> dict[str, float]:
-    """Medians over the files, of each the lowest of TRIES: the second decoding, for the detail; properties; both."""
+    """Medians over the files, of each the lowest of TRIES: what the detail takes; properties; both."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
 
@@ -150,10 +150,10 @@ def cpu_ms(files: Sequence[bytes]) -> dict[str, float]:
             times.append(min(tries))
         return 1000 * float(np.median(times))
 
-    decoded = [decode.decode(data, ANALYSIS_SIDE, MAX_PIXELS, detail=True) for data in files]
-    plain = median(lambda i: decode.decode(files[i], ANALYSIS_SIDE, MAX_PIXELS), len(files))
-    detail = median(lambda i: decode.decode(files[i], ANALYSIS_SIDE, MAX_PIXELS, detail=True), len(files))
-    properties = median(lambda i: quality.of_file(files[i], decoded[i]), len(files))
+    found = [opened(data, MAX_PIXELS) for data in files]
+    plain = median(lambda i: decode.decode(files[i], FINER * ANALYSIS_SIDE, MAX_PIXELS), len(files))
+    detail = median(lambda i: decode.decode(files[i], FINER * ANALYSIS_SIDE, MAX_PIXELS, detail=True), len(files))
+    properties = median(lambda i: quality.of_file(files[i], *found[i]), len(files))
     cv2.setNumThreads(before)
     return {"detail": detail - plain, "properties": properties, "total": detail - plain + properties}
 

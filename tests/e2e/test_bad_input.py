@@ -140,7 +140,7 @@ def test_all_faults_of_the_settings_at_once(commands: Commands, good: Path, tmp_
 def test_unknown_model(commands: Commands, good: Path, tmp_path: Path) -> None:
     """Catches an unknown model that is found out only after the listing of a lake of millions."""
     line = refused(commands, tmp_path / "lake", USAGE, "run", good, "--set", "embed.model=resnet@7")
-    assert "efficientnet-lite0@imagenet-2" in line
+    assert "efficientnet-lite0@imagenet-3" in line
 
 
 @pytest.mark.parametrize("argv", [[], ["sieve"], ["run"], ["embed", "in", "--lake", "x"], ["run", "in", "--lak", "x"]])

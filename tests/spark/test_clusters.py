@@ -284,12 +284,8 @@ def test_stable_ids_invariants(spark: SparkSession) -> None:
 def test_hashes_of_turned_pictures_differ_in_few_bits(spark: SparkSession) -> None:
     """A transpose the wrong way, a mask of the wrong axis, or a sign bit that a shift drags along."""
     rng = np.random.default_rng(0)
-    pictures = [
-        np.asarray(
-            cv2.resize(rng.integers(0, 256, (9, 9)).astype(np.uint8), (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-        )
-        for _ in range(20)
-    ]
+    coarse = [rng.integers(0, 256, (9, 9)).astype(np.uint8) for _ in range(20)]
+    pictures = [np.asarray(cv2.resize(of, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC), np.uint8) for of in coarse]
     hashes = [[perceptual_hash(turned) for turned in symmetries(picture)] for picture in pictures]
     same = [(of[0], other) for of in hashes for other in of]
     others = [(hashes[n][0], hashes[n - 1][way]) for n in range(20) for way in range(8)]

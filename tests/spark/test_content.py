@@ -109,7 +109,7 @@ def test_models_without_a_classifier(spark: SparkSession, tmp_path: Path) -> Non
     with small_lake.in_memory(spark, tmp_path, plain, "content.topics=3") as context:
         counts = run(context, spark)
         assert counts["notes"] == [
-            "concepts: the lengths of the vectors of efficientnet-lite0@imagenet-2 are not known; none were named"
+            "concepts: the lengths of the vectors of efficientnet-lite0@imagenet-3 are not known; none were named"
         ]
         assert (counts["concepts"], counts["topics"]) == (0, 3)
         assert rows_of(context, "concepts") == []

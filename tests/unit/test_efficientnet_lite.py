@@ -176,6 +176,6 @@ def test_weights_that_do_not_fit_are_one_line(tmp_path: Path, monkeypatch: pytes
         lambda: formats.classifier(MODEL, weights),
     ):
         with pytest.raises(
-            models.ModelError, match=r"^efficientnet-lite0@imagenet-2: .*no weights of its network \(a b\)$"
+            models.ModelError, match=r"^efficientnet-lite0@imagenet-3: .*no weights of its network \(a b\)$"
         ):
             use()

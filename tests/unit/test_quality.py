@@ -215,7 +215,7 @@ def test_blocks_are_seen_after_saving_again(kind: str, top: int, left: int) -> N
 
 def test_blocks_of_a_scaled_picture() -> None:
     """Beyond DETAIL_PIXELS only the scaled picture is looked at, whose blocks are smaller."""
-    decoded = decode.decode(saved(clouds(975, 1300), quality=4), 500, 10**8, detail=True)
+    decoded = decode.decode(saved(clouds(1040, 1300), quality=4), 500, 10**8, detail=True)
     assert decoded.detail is not None
     block = round(BLOCK * decoded.detail.shape[1] / decoded.width)
     assert 3 <= block < BLOCK

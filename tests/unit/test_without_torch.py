@@ -96,7 +96,7 @@ def test_the_default_model_on_torch_says_what_to_install(
 ) -> None:
     """A driver that lets the workers find out, or a worker's traceback."""
     hide(monkeypatch, "torch")
-    told = r'^efficientnet-lite0@imagenet-2: torch is not installed: pip install "imagesieve\[torch\]"$'
+    told = r'^efficientnet-lite0@imagenet-3: torch is not installed: pip install "imagesieve\[torch\]"$'
     with pytest.raises(models.ModelError, match=told):
         preparation.prepare(MODEL, tmp_path, kind)
     with pytest.raises(models.ModelError, match=told):

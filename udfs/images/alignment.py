@@ -5,6 +5,7 @@ and frames that many pictures share, count little: each place counts alike, howe
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 
 import cv2
@@ -161,10 +162,11 @@ def _plausible(move: Move) -> bool:
 def shape(move: Move) -> tuple[float, float, float]:
     """The least and the most zoom of a move in any direction, and its turn in degrees; a least zoom of 0 where it
     mirrors. move: (2, 3)."""
-    linear = move[:, :2].astype(np.float64)
-    zooms = np.linalg.svd(linear, compute_uv=False)
-    turn = np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
-    return float(zooms.min()) if np.linalg.det(linear) > 0 else 0.0, float(zooms.max()), float(turn)
+    (a, b), (c, d) = move[:, :2].tolist()
+    # Of 2 x 2 numbers the singular values are the sum and the difference of these: no call of LAPACK, a tenth the time.
+    of_turns, of_mirrorings = math.hypot(a + d, c - b) / 2, math.hypot(a - d, c + b) / 2
+    turn = math.degrees(math.atan2(c - b, a + d))
+    return max(0.0, of_turns - of_mirrorings), of_turns + of_mirrorings, turn
 
 
 def _over(move: NDArray[np.float32]) -> NDArray[np.uint8]:

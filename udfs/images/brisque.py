@@ -58,7 +58,8 @@ def _features(grey: Floats) -> NDArray[np.float64] | None:
 def _of_one_scale(grey: Floats) -> list[NDArray[np.float64]]:
     """Fits of the locally normalised picture and of its products with itself, moved by one pixel in four directions."""
     x = _normalised(grey)
-    products = (x[:, :-1] * x[:, 1:], x[:-1] * x[1:], x[:-1, :-1] * x[1:, 1:], x[1:, :-1] * x[:-1, 1:])
+    moved = ((x[:, :-1], x[:, 1:]), (x[:-1], x[1:]), (x[:-1, :-1], x[1:, 1:]), (x[1:, :-1], x[:-1, 1:]))
+    products = (np.asarray(cv2.multiply(one, other), np.float32) for one, other in moved)
     alpha, _, left, right = _fit(x) or (0.0,) * 4
     plain = np.array([alpha, (left + right) / 2] if alpha else [])
     return [plain, *(np.array(_fit(product) or ()) for product in products)]
@@ -69,31 +70,29 @@ def _normalised(grey: Floats) -> Floats:
     window = cv2.getGaussianKernel(_SIDE, 7 / 6, cv2.CV_32F)
     # Zeros beyond the border, as scipy's convolve2d(mode="same") has them in the package.
     mean = cv2.sepFilter2D(grey, cv2.CV_32F, window, window, borderType=cv2.BORDER_CONSTANT)
-    squares = cv2.sepFilter2D(grey * grey, cv2.CV_32F, window, window, borderType=cv2.BORDER_CONSTANT)
-    return np.asarray((grey - mean) / (np.sqrt(np.abs(squares - mean * mean)) + np.float32(_SOFTEN)), np.float32)
+    squares = cv2.sepFilter2D(cv2.multiply(grey, grey), cv2.CV_32F, window, window, borderType=cv2.BORDER_CONSTANT)
+    deviation = np.asarray(cv2.sqrt(cv2.absdiff(squares, cv2.multiply(mean, mean))), np.float32)
+    deviation += np.float32(_SOFTEN)
+    return np.asarray(cv2.subtract(grey, mean), np.float32) / deviation
 
 
 def _fit(x: Floats) -> tuple[float, float, float, float] | None:
     """An asymmetric generalised Gaussian by its moments (Lasmar, Stitou and Berthoumieu, ICIP 2009): shape, mean, and
     the mean squares left and right of 0. None where one side has no values."""
-    x = np.ascontiguousarray(x)
     below = cv2.threshold(x, 0, 0, cv2.THRESH_TOZERO_INV)[1]
-    squares, squares_below, total = (
-        cv2.norm(x, cv2.NORM_L2SQR),
-        cv2.norm(below, cv2.NORM_L2SQR),
-        cv2.norm(x, cv2.NORM_L1),
-    )
-    count_below = cv2.countNonZero(below)
-    count = x.size
+    values, values_below = x.ravel(), np.asarray(below, np.float32).ravel()
+    squares, squares_below = float(values @ values), float(values_below @ values_below)
+    total = cv2.norm(x, cv2.NORM_L1)
+    count, count_below = x.size, cv2.countNonZero(below)
     if not 0 < count_below < count or squares_below <= 0 or squares <= squares_below:
         return None
     left, right = squares_below / count_below, (squares - squares_below) / (count - count_below)
-    gamma = np.sqrt(left / right)
+    gamma = math.sqrt(left / right)
     wanted = (total / count) ** 2 / (squares / count) * (gamma**3 + 1) * (gamma + 1) / (gamma**2 + 1) ** 2
     curve, constants, ratios = _tables()
     at = min(int(np.searchsorted(curve, wanted)), len(curve) - 1)
-    mean = (np.sqrt(right) - np.sqrt(left)) * constants[at] * ratios[at]
-    return float(_SHAPES[at]), float(mean), float(left), float(right)
+    mean = (math.sqrt(right) - math.sqrt(left)) * float(constants[at] * ratios[at])
+    return float(_SHAPES[at]), mean, left, right
 
 
 @cache

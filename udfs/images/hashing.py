@@ -4,6 +4,7 @@ import hashlib
 import struct
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 _SIDE = 32  # pixels of the thumbnail behind the perceptual hash
@@ -16,7 +17,7 @@ def sha256(data: bytes) -> str:
 
 
 def pixel_hash(pixels: NDArray[np.uint8], width: int, height: int, more: bytes = b"") -> str:
-    """The first half of the SHA-256 of the full size and the decoded pixels, 32 lower-case hex digits. pixels:
+    """128 bits of BLAKE3 of the full size and the decoded pixels, 32 lower-case hex digits. pixels:
     (h, w, 3) uint8; width, height: full size in pixels, upright. more: what the pixels do not hold, of Decoded.more.
 
     Equal means: the same full size and the same upright pixels at the analysis scale of udfs.images.decode. So it sees
@@ -25,10 +26,10 @@ def pixel_hash(pixels: NDArray[np.uint8], width: int, height: int, more: bytes =
     both are whole. Raises ValueError for pixels of another shape or type."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels must be (h, w, 3) uint8, got {pixels.shape} {pixels.dtype}")
-    digest = hashlib.sha256(struct.pack("<4Q", width, height, *pixels.shape[:2]))  # faster than BLAKE2 on today's chips
+    digest = blake3(struct.pack("<4Q", width, height, *pixels.shape[:2]))  # a quarter of the time of SHA-256
     digest.update(np.ascontiguousarray(pixels).data)
     digest.update(more)
-    return digest.hexdigest()[:32]
+    return str(digest.hexdigest(16))
 
 
 def _cosines() -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ from udfs.images import compression
 from udfs.images.brisque import brisque
 from udfs.images.decode import Decoded
 from udfs.images.rows import PROPERTIES
+from udfs.images.scaling import short_side
 
 SHARPNESS_SIDE = (
     224  # short side in pixels at which sharpness is measured; smaller pictures, as they are, come out sharper
@@ -53,15 +54,19 @@ _SECOND = np.hstack(
 )
 
 
-def of_file(data: bytes, decoded: Decoded) -> dict[str, float]:
+def of_file(data: bytes, decoded: Decoded, seen: NDArray[np.uint8] | None = None) -> dict[str, float]:
     """Properties of an image file, with exactly the keys PROPERTIES, all finite. decoded: of data, with its detail.
+    seen: (h, w, 3) uint8, the picture at a smaller scale, its aspect ratio ignored, that tells colour and light.
 
     jpeg_quality    see compression.jpeg_quality, 1..100
     and those of properties()"""
     fine = decoded.detail
     # A block is smaller where the picture was scaled.
     block = BLOCK if fine is None else round(BLOCK * fine.shape[1] / decoded.width)
-    found = {**properties(decoded.pixels, fine, block), "jpeg_quality": compression.jpeg_quality(data)}
+    found = {
+        **properties(decoded.pixels if seen is None else seen, fine, block),
+        "jpeg_quality": compression.jpeg_quality(data),
+    }
     return {name: found[name] for name in PROPERTIES}
 
 
@@ -69,7 +74,7 @@ def properties(
     pixels: NDArray[np.uint8], detail: NDArray[np.uint8] | None = None, block: int = BLOCK
 ) -> dict[str, float]:
     """Properties of pixels, (h, w, 3) uint8 RGB, all finite. detail: (h, w) uint8, the grey picture as fine as there
-    is; by default that of pixels. block: pixels of the side of a JPEG block in detail.
+    is, of its own aspect ratio; by default that of pixels. block: pixels of the side of a JPEG block in detail.
 
     brightness      mean grey, 0 black .. 1 white
     brightness_p01  1st, and likewise _p05 and _p99 the 5th and 99th percentile of grey, 0..1
@@ -99,7 +104,7 @@ def properties(
     lowest = cv2.min(cv2.min(channels[0], channels[1]), channels[2])
     clipped = np.asarray(highest) >= CLIPPED_FROM
     coloured = clipped & (np.asarray(lowest) < COLOURED_BELOW)
-    seen_grey = _at_one_scale(grey)
+    seen_grey = short_side(fine, SHARPNESS_SIDE)
     return {
         "brightness": mean / 255,
         "brightness_p01": _percentile(cumulative, 0.01),
@@ -124,17 +129,6 @@ def _percentile(cumulative: NDArray[np.float64], share: float) -> float:
     """The lowest grey level, as 0..1, that this share of the pixels does not exceed. cumulative: (256,) float64."""
     # The margin takes up the rounding of the sums: a share reached exactly counts as reached.
     return min(int(np.searchsorted(cumulative, share - 1e-9)), 255) / 255
-
-
-def _at_one_scale(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w) uint8 with a short side of at most SHARPNESS_SIDE: a larger copy of a picture changes less from pixel to
-    pixel."""
-    height, width = grey.shape
-    scale = SHARPNESS_SIDE / min(height, width)
-    if scale >= 1:
-        return grey
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _sharpness(grey: NDArray[np.uint8]) -> float:

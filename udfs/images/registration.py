@@ -82,10 +82,10 @@ def lay(moved: Look, fixed: Look) -> Laid:
     halves = _Halves(_halved(moved.grey), _halved(fixed.grey))
     best = halves.measured(0, still)
     if best.score < _GOOD:
-        best = max(best, halves.measured(1, still), key=_score)
-    if best.score < _GOOD:
         _, way, small = best_move(moved.sketch, fixed.sketch, is_last=False)
         starts = [(way, scaled(small, _HALF / SMALL)), *_boxes(moved, fixed, sorted({0, way}))]
+        if way and not _is_still(small):
+            starts.append((way, still))
         best = halves.best([best, *(halves.measured(*start) for start in starts)])
         if best.score < _POOR:
             for number, move in _by_corners(moved, fixed):

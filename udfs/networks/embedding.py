@@ -1,14 +1,15 @@
 """Decoded images to unit vectors: the square input, and the runtimes that embed it."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.images.scaling import resized
 from udfs.networks import formats
 from udfs.networks.models import FITS, KINDS, Model, ModelError
 
@@ -68,8 +69,7 @@ def fit(pixels: NDArray[np.uint8], side: int, how: str = "stretch") -> NDArray[n
 
     stretch: the whole image, its aspect ratio ignored: of the ways to make a square this one pairs the most edited
     copies with their originals (tests/bench/edits.py). crop: its middle, as wide and as high as its short side.
-    Where an axis shrinks to less than half, each pixel is the mean of those it covers, else it is interpolated: that
-    costs a fifth, and pairs as many edits. Raises ValueError for another how."""
+    See udfs.images.scaling for the filter. Raises ValueError for another how."""
     if how not in FITS:
         raise ValueError(f"how must be one of {', '.join(FITS)}, got {how!r}")
     height, width = pixels.shape[:2]
@@ -77,18 +77,14 @@ def fit(pixels: NDArray[np.uint8], side: int, how: str = "stretch") -> NDArray[n
         short = min(height, width)
         top, left = (height - short) // 2, (width - short) // 2
         pixels = pixels[top : top + short, left : left + short]
-        height = width = short
-    # Two steps, for INTER_AREA interpolates both axes as soon as one of them grows.
-    wide, high = (side if length > 2 * side else length for length in (width, height))
-    pixels = _resize(pixels, wide, high, cv2.INTER_AREA)
-    return _resize(pixels, side, side, cv2.INTER_LINEAR)
+    return resized(pixels, side, side)
 
 
 def open_runtime(kind: str, model: Model, files: tuple[Path, ...], device: int | None = None) -> Runtime:
     """Loads a model in this process. kind, files: of udfs.networks.preparation.prepare. device: index of the CUDA
     device for torch, None: the CPU.
 
-    - openvino: one thread; bf16 where the processor has it, else f32. Opens in 0.5 s and imports no torch.
+    - openvino: one thread; bf16 where the processor gains by it, else f32. Opens in 0.5 s and imports no torch.
     - openvino-fp32: the same in f32.
     - torch: bf16 autocast. torch-fp32: the reference, no TF32.
 
@@ -103,9 +99,20 @@ def open_runtime(kind: str, model: Model, files: tuple[Path, ...], device: int |
     return _Torch(model, files, device, exact=kind == "torch-fp32")
 
 
+def _gains_by_bf16() -> bool:
+    """Whether bf16 is faster than f32: on x86 by matrix units (AMX), twice to three times; with AVX512_BF16 alone it
+    takes up to 1.7 times as long."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    try:
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
 class _OpenVino:
-    # It computes one after another all the same; but decoding and computing in turns of this many keeps the caches
-    # warm, a tenth of the CPU time.
+    # It computes a few at once; but decoding and computing in turns of this many keeps the caches warm, a tenth of the
+    # CPU time.
     batch = 32
     busy_s = 0.0
 
@@ -114,21 +121,27 @@ class _OpenVino:
         self._model = model
         graph, weights = files
         core = openvino.Core()
-        bf16 = not exact and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        bf16 = not exact and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and _gains_by_bf16()
         settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": 1,  # Spark runs one worker a core
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,  # else the workers of a machine all compute on its first core
         }
+        # Another's network may have been traced with its batch of one inside.
+        self._together = _CPU_BATCH if model.built else 1
+        side = model.input_side
         try:
-            compiled = core.compile_model(core.read_model(graph, weights), "CPU", settings)
+            network = core.read_model(graph, weights)
+            if self._together > 1:
+                network.reshape([self._together, side, side, 3])
+            compiled = core.compile_model(network, "CPU", settings)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"{model.key}: OpenVINO cannot load {graph}: {reason}") from error
         self._request = compiled.create_infer_request()
-        self._image = np.zeros((1, model.input_side, model.input_side, 3), np.uint8)
-        self._request.set_input_tensor(openvino.Tensor(self._image, shared_memory=True))
+        self._images = np.zeros((self._together, side, side, 3), np.uint8)
+        self._request.set_input_tensor(openvino.Tensor(self._images, shared_memory=True))
         self.device = f"cpu {'bf16' if bf16 else 'f32'}"
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -137,10 +150,12 @@ class _OpenVino:
     def submit(self, pixels: NDArray[np.uint8]) -> Callable[[], Embedded]:
         _check(pixels, self._model)
         rows = np.empty((len(pixels), self._model.dimension), np.float32)
-        for row, image in zip(rows, pixels, strict=True):
-            self._image[0] = image
+        for start in range(0, len(pixels), self._together):
+            part = pixels[start : start + self._together]
+            self._images[: len(part)] = part  # what the others still hold is computed and left
             self._request.infer()
-            row[:] = self._request.get_output_tensor(0).data.ravel()
+            found = self._request.get_output_tensor(0).data.reshape(self._together, -1)
+            rows[start : start + len(part)] = found[: len(part)]
         done = _unit(rows)
         return lambda: done
 
@@ -245,9 +260,3 @@ def _unit(rows: NDArray[np.float32]) -> Embedded:
     """rows: (n, d) float32. One without a length stays as it is."""
     norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True))
     return Embedded(np.asarray(rows / np.maximum(norms, 1e-12), np.float32), norms[:, 0].astype(np.float32))
-
-
-def _resize(pixels: NDArray[np.uint8], width: int, height: int, how: int) -> NDArray[np.uint8]:
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), np.uint8)

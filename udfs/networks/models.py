@@ -10,7 +10,7 @@ from dataclasses import dataclass
 KINDS = ("openvino", "openvino-fp32", "torch", "torch-fp32")  # see udfs.networks.embedding.open_runtime
 FORMATS = ("timm", "torchscript", "onnx", "vectors")
 FITS = ("stretch", "crop")  # see udfs.networks.embedding.fit
-DEFAULT = "efficientnet-lite0@imagenet-2"
+DEFAULT = "efficientnet-lite0@imagenet-3"
 BUILT = "tf_efficientnet_lite0"  # the architecture that udfs.networks.efficientnet_lite builds
 
 Colour = tuple[float, float, float]  # red, green, blue
@@ -73,7 +73,7 @@ class Model:
 _TABLE = (
     Model(
         name="efficientnet-lite0",
-        revision="imagenet-2",
+        revision="imagenet-3",
         format="timm",
         architecture=BUILT,
         input_side=224,
