@@ -81,6 +81,7 @@ class Neighbours:
     recall_images: Annotated[Whole, between(0, 10_000)]
     recall_floor: Share
     pair_recall_floor: Share
+    mend: bool
 
 
 @dataclass(frozen=True, config=CLOSED)

@@ -2,23 +2,24 @@
 
 Up to neighbours.exact_images images there is one cell and all pairs are compared. A later run searches only for images
 that are new, changed, or lost a neighbour, and merges the new ones into the lists of the others. In every run a sample
-is searched exactly, so that the recall is known."""
+is searched exactly, so that the recall is known; where it is under its floor, all are searched again, more widely."""
 
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
-from pyspark.sql.types import DoubleType, LongType, StructField, StructType
 
 from jobs.duplicates import recall
 from jobs.duplicates.copies import find_copies
+from jobs.duplicates.lists import merged_pairs, pairs_of, still_valid
 from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import (
     batch_rows,
@@ -46,25 +47,21 @@ JOB = "neighbours"
 BROADCAST_IMAGES = 1_000_000  # up to so many, each task gets all ids (about 40 MB), and no vector is shuffled for them
 LEAST_SAMPLE, MOST_SAMPLE = 16_384, 262_144
 BUCKET_IMAGES = 65_536  # whose lists one step merges
+MENDS = 2  # searches more widely in one run
+MOST_GROWN = 2.0  # times neighbours.cell_mb that the vectors of a cell may take where more probes are needed
 ARROW_ROWS = 512  # in a batch: 512 packs are at most 128 MB
-FOUND = StructType(
-    [
-        StructField("image_id", LongType(), False),
-        StructField("neighbour_id", LongType(), False),
-        StructField("cosine", DoubleType(), False),
-    ]
-)
 
 
 @dataclass(frozen=True)
 class Search:
     """What one run compares. images: (image_id, content_key, asks INT, vector), all that take part; asks is 1 where
-    the neighbours are wanted: the others only find those. repeated: see its class."""
+    the neighbours are wanted: the others only find those. repeated: see its class. fine_probes: of recall.Effort."""
 
     images: DataFrame
     total: int
     asked: int
     layout: cells.Layout
+    fine_probes: int
     centres: Vectors
     repeated: Repeated
 
@@ -102,7 +99,7 @@ def found_lists(context: Context, search: Search) -> DataFrame:
     lists = met(
         hashed,
         search.layout.cells,
-        search_cells(settings.k, dimension, settings.exact_images, settings.fine_probes, search.buckets),
+        search_cells(settings.k, dimension, settings.exact_images, search.fine_probes, search.buckets),
         cell_packs.LISTS,
     )
     if len(search.repeated.vectors):
@@ -122,46 +119,6 @@ def _asked_cells(search: Search) -> Ids | None:
     return np.flatnonzero(np.isin(packs.place_names(search.layout.cells), [row[0] for row in places]))
 
 
-def pairs_of(lists: DataFrame) -> DataFrame:
-    """MERGED as the rows of `neighbours`."""
-    one_by_one = lists.select("image_id", "cosines", F.posexplode("neighbour_ids").alias("place", "neighbour_id"))
-    rank, cosine = (F.col("place") + 1).cast("int"), F.get("cosines", "place")
-    return one_by_one.select("image_id", rank.alias("rank"), "neighbour_id", cosine.alias("cosine"))
-
-
-def still_valid(old: DataFrame, fresh: DataFrame, gone: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """What of the old lists can be kept.
-
-    old: `neighbours`. fresh, gone: (image_id), images that are new (or changed) and that are there no more.
-    Returns (FOUND, pairs of images that are neither; (image_id), images to search again: they lost a neighbour)."""
-    as_neighbour = F.col("image_id").alias("neighbour_id")
-    orphans = (
-        old.join(gone.select(as_neighbour), "neighbour_id", "left_semi")
-        .select("image_id")
-        .distinct()
-        .join(gone.select("image_id"), "image_id", "left_anti")
-    )
-    kept = old
-    for left_out in (orphans, gone, fresh):
-        kept = kept.join(left_out.select("image_id"), "image_id", "left_anti")
-    return kept.join(fresh.select(as_neighbour), "neighbour_id", "left_anti").select(*FOUND.names), orphans
-
-
-def merged_pairs(found: DataFrame, kept: DataFrame, images: DataFrame, k: int) -> DataFrame:
-    """The k nearest of each image of both. found, kept: FOUND. images: (image_id, content_key).
-
-    Returns the columns of `neighbours`."""
-    pairs = found.unionByName(kept).dropDuplicates(["image_id", "neighbour_id"])
-    keys = images.select(F.col("image_id").alias("neighbour_id"), "content_key")
-    order = Window.partitionBy("image_id").orderBy(F.desc("cosine"), "content_key", "neighbour_id")
-    return (
-        pairs.join(keys, "neighbour_id")
-        .withColumn("rank", F.row_number().over(order).cast("int"))
-        .where(F.col("rank") <= k)
-        .select(*TABLES["neighbours"].schema.names)
-    )
-
-
 def neighbours(context: Context) -> Counts:
     """Brings `copies`, `neighbours`, `cells` and `centres` in line with the embeddings."""
     lake, config = context.lake, context.config
@@ -176,21 +133,49 @@ def neighbours(context: Context) -> Counts:
         total, _dimension(context), settings.exact_images, int(settings.cell_mb * 10**6), settings.probes
     )
     afresh = _settings_changed(context) or lake.read("centres").count() != layout.cells
+    effort = recall.Effort(layout.probes, settings.fine_probes)
+    if not afresh:
+        effort = _last_effort(context, effort)
     try:
         if total == 0:
             wrote = sum(_emptied(lake, name) for name in ("cells", "centres", "neighbours"))
             return {**counts, "wrote": int(afresh) + wrote}
         with batch_rows(lake.spark, ARROW_ROWS):
-            searched = _afresh(context, images, total, layout) if afresh else _again(context, images, total, layout)
-            if searched is None:  # the lists are those of the last run, and so is what it measured of them
-                last = context.history.last_done(JOB)
-                return {**(last["counts"] if last else {}), **counts, "wrote": 0}
-            counts |= {"searched": searched.asked, "cells": layout.cells, "largest_cell": _largest_cell(lake)}
-            counts |= _recall(context, searched)
+            if afresh:
+                searched = _afresh(context, images, total, layout.cells, effort, None)
+            else:
+                found = _again(context, images, total, layout.cells, effort)
+                if found is None:  # the lists are those of the last run, and so is what it measured of them
+                    last = context.history.last_done(JOB)
+                    return {**(last["counts"] if last else {}), **counts, "wrote": 0}
+                searched = found
+            asked = searched.asked
+            measured, better = _recall(context, searched, MENDS)
+            for left in reversed(range(MENDS)):
+                if better is None:
+                    break
+                began, effort = time.monotonic(), better
+                searched = _afresh(context, images, total, layout.cells, effort, searched.centres)
+                asked += searched.asked
+                how = f"neighbours.probes={effort.probes}, neighbours.fine_probes={effort.fine_probes}"
+                took = f"searched again with {how} in {time.monotonic() - began:.0f} s"
+                context.reporter.stage(JOB, f"{took}; later runs begin with them")
+                measured, better = _recall(context, searched, left)
+            counts |= {"searched": asked, "cells": layout.cells, "largest_cell": _largest_cell(lake)}
+            if layout.cells > 1:
+                counts |= {"probes": effort.probes, "fine_probes": effort.fine_probes}
+            counts |= measured
         lake.clear_staging()
         return counts
     finally:
         lake.engine.forget_all()
+
+
+def _last_effort(context: Context, usual: recall.Effort) -> recall.Effort:
+    """With which the last run searched: its lists and new ones are of one kind."""
+    last = context.history.last_done(JOB)
+    counts = last["counts"] if last else {}
+    return recall.Effort(counts.get("probes", usual.probes), counts.get("fine_probes", usual.fine_probes))
 
 
 def _largest_cell(lake: Lake) -> int:
@@ -207,10 +192,13 @@ def _emptied(lake: Lake, name: str) -> bool:
     return True
 
 
-def _afresh(context: Context, images: DataFrame, total: int, layout: cells.Layout) -> Search:
-    """Searches for the neighbours of all images. images: (image_id, content_key), total of them."""
+def _afresh(
+    context: Context, images: DataFrame, total: int, count: int, effort: recall.Effort, centres: Vectors | None
+) -> Search:
+    """Searches for the neighbours of all images. images: (image_id, content_key), total of them. count: of cells.
+    centres: where they are known."""
     lake = context.lake
-    search = _prepared(context, images.withColumn("asks", F.lit(1)), total, total, layout, None)
+    search = _prepared(context, images.withColumn("asks", F.lit(1)), total, total, count, effort, centres)
     lists = _staged(lake, found_lists(context, search), "lists")
     _emptied(lake, "cells")  # until the end, all images count as new
     _write_centres(lake, search.centres)
@@ -219,7 +207,7 @@ def _afresh(context: Context, images: DataFrame, total: int, layout: cells.Layou
     return search
 
 
-def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout) -> Search | None:
+def _again(context: Context, images: DataFrame, total: int, count: int, effort: recall.Effort) -> Search | None:
     """Searches for the neighbours of the images that are new or lost one; None where there are none."""
     lake = context.lake
     known = keep(lake.read("cells").select("image_id", "content_key").distinct())
@@ -232,7 +220,8 @@ def _again(context: Context, images: DataFrame, total: int, layout: cells.Layout
     asking = keep(fresh.union(orphans).distinct())
     marked = images.join(asking.withColumn("asks", F.lit(1)), "image_id", "left").na.fill(0, ["asks"])
     table = to_arrow(lake.read("centres").orderBy("cell"))
-    search = _prepared(context, marked, total, asking.count(), layout, cell_packs.vectors_of(table["vector"]))
+    centres = cell_packs.vectors_of(table["vector"])
+    search = _prepared(context, marked, total, asking.count(), count, effort, centres)
     lists = _staged(lake, found_lists(context, search), "lists")
     found = pairs_of(lists).drop("rank")
     touched = keep(found.select("image_id").union(fresh).distinct())
@@ -254,16 +243,24 @@ def _dimension(context: Context) -> int:
 
 
 def _prepared(
-    context: Context, images: DataFrame, total: int, asked: int, layout: cells.Layout, centres: Vectors | None
+    context: Context,
+    images: DataFrame,
+    total: int,
+    asked: int,
+    count: int,
+    effort: recall.Effort,
+    centres: Vectors | None,
 ) -> Search:
-    """images: (image_id, content_key, asks), total of them, of which `asked` ask. centres: where they are known."""
-    settings = context.config.neighbours
+    """images: (image_id, content_key, asks), total of them, of which `asked` ask. count: of cells. centres: where they
+    are known."""
+    settings, layout = context.config.neighbours, cells.Layout(count, effort.probes)
     embeddings = context.lake.read("embeddings").where(F.col("model") == context.config.embed.model)
     vectors = embeddings.select("image_id", "vector")
     rows = vectors.join(small(images) if total <= BROADCAST_IMAGES else images, "image_id")
     if layout.cells == 1:  # nothing is to be learnt, and all are in one task in any case
         dimension = _dimension(context)
-        return Search(rows, total, asked, layout, np.zeros((1, dimension), np.float32), Repeated.none(dimension))
+        nowhere = np.zeros((1, dimension), np.float32)
+        return Search(rows, total, asked, layout, effort.fine_probes, nowhere, Repeated.none(dimension))
     size = min(max(layout.cells * settings.sample_per_centre, LEAST_SAMPLE), MOST_SAMPLE)
     # Drawn by content: it depends neither on ids nor on partitions.
     drawn = images.orderBy("content_key", "image_id").limit(size)
@@ -272,7 +269,7 @@ def _prepared(
     if centres is None:
         different = sample.vectors[first] if len(first) >= layout.cells else sample.vectors
         centres = cells.train_centres(different, layout.cells, settings.iterations)
-    return Search(rows, total, asked, layout, centres, repeated)
+    return Search(rows, total, asked, layout, effort.fine_probes, centres, repeated)
 
 
 def _staged(lake: Lake, rows: DataFrame, name: str) -> DataFrame:
@@ -282,14 +279,15 @@ def _staged(lake: Lake, rows: DataFrame, name: str) -> DataFrame:
     return read_parquet(lake.spark, staged, rows.schema)
 
 
-def _recall(context: Context, search: Search) -> Counts:
-    """Measures the recall of the table as it now is, and says what to do where it is under its floor."""
+def _recall(context: Context, search: Search, left: int) -> tuple[Counts, recall.Effort | None]:
+    """Measures the recall of the table as it now is. Where it is under its floor, returns as well how widely to search
+    again, or None, and says what to set. left: how often it may be searched again."""
     settings, lake = context.config.neighbours, context.lake
     if search.layout.cells == 1:
         context.reporter.stage(JOB, f"all {search.total:,} images were compared with one another: recall 100 %")
-        return {}
+        return {}, None
     if not settings.recall_images:
-        return {}
+        return {}, None
     # The other end of the order by content: none of them has trained a centre.
     drawn = search.images.select("image_id", "content_key").orderBy(F.desc("content_key"), F.desc("image_id"))
     ids = drawn.limit(settings.recall_images).select("image_id")
@@ -303,19 +301,28 @@ def _recall(context: Context, search: Search) -> Counts:
         f"recall@{settings.k} {at_k.text()}; of {of_pairs.of:,} pairs that may be near-duplicates {of_pairs.text()}; "
         f"measured on {len(queries.ids):,} images",
     )
+    better = None
     others = sorted({int(image_id) for image_id in truth.other})
     if at_k.value < settings.recall_floor or of_pairs.value < settings.pair_recall_floor:
-        wanted = frame_of(lake.spark, [(image_id,) for image_id in others], "image_id BIGINT")
-        near = collected(search.images.join(small(wanted), "image_id"))
+        ids = frame_of(lake.spark, [(image_id,) for image_id in others], "image_id BIGINT")
+        near = collected(search.images.join(small(ids), "image_id"))
         vectors = dict(zip(near.ids.tolist(), near.vectors, strict=True))
-        said = recall.advice(truth, vectors, search.centres, search.layout.probes, settings)
-        if said:
-            context.reporter.stage(JOB, said)
-    return {
+        effort = recall.Effort(search.layout.probes, search.fine_probes)
+        wanted = recall.wanted(truth, vectors, search.centres, effort, settings)
+        better = recall.together([one.effort for one in wanted])
+        numbers = search.total * len(search.centres[0]) / search.layout.cells  # of the vectors in a cell, once
+        if better and (
+            not (left and settings.mend) or numbers * 4 * better.probes > MOST_GROWN * settings.cell_mb * 1e6
+        ):
+            better = None
+        said = [one.now if better else f"{one.now}: set {one.where}" for one in wanted]
+        context.reporter.stage(JOB, "; ".join(said))
+    counts = {
         "recall_at_k": round(at_k.value, 4), "recall_at_k_low": round(at_k.low, 4),
         "recall_at_k_high": round(at_k.high, 4), "pair_recall": round(of_pairs.value, 4),
         "pair_recall_low": round(of_pairs.low, 4), "pairs_sampled": of_pairs.of, "recall_images": len(queries.ids),
     }  # fmt: skip
+    return counts, better
 
 
 def _settings_changed(context: Context) -> bool:

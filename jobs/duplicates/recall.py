@@ -18,6 +18,7 @@ from udfs.vectors.near_rule import NearRule
 
 TIE = 1e-4  # of a cosine: what the rounding of vectors to float16 may change
 FURTHER = 16  # probes beyond those in use that are tried for the advice
+MOST_FINE_PROBES = 128
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,32 @@ def _found(true: Row, listed: dict[int, float]) -> list[bool]:
     return hits
 
 
-def advice(
-    truth: Truth, vectors: dict[int, Vectors], centres: Vectors, probes: int, settings: Neighbours
-) -> str | None:
-    """What to raise, and by how much, where a recall is under its floor; else None. vectors: of the true neighbours.
+@dataclass(frozen=True)
+class Effort:
+    """How widely a search looks. probes: cells that each image is put in; fine_probes: the same inside a cell."""
+
+    probes: int
+    fine_probes: int
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What would bring a recall to its floor. now: how far it is under it, in words. effort: of a search that finds
+    enough; None where none does with cells of this size. where: the setting to be raised, in words."""
+
+    now: str
+    effort: Effort | None
+    where: str
+
+
+def wanted(
+    truth: Truth, vectors: dict[int, Vectors], centres: Vectors, effort: Effort, settings: Neighbours
+) -> list[Wanted]:
+    """Of each recall that is under its floor what is to be raised, and by how much. vectors: of the true neighbours.
 
     More probes find a pair if one of the cells of each is then the same; a pair that shares one already and was lost
-    was lost inside the cell, and neighbours.fine_probes is to be raised."""
-    wanted = [
+    was lost inside the cell, and fine_probes is to be raised: how far is not known, so it is doubled."""
+    under = [
         (name, floor, of)
         for name, floor, of in (
             (f"recall@{settings.k}", settings.recall_floor, np.ones(len(truth.query), bool)),
@@ -95,26 +114,37 @@ def advice(
         )
         if truth.share(of).value < floor
     ]
-    if not wanted:
-        return None
-    index, most = CellIndex(centres), min(probes + FURTHER, len(centres))
+    if not under:
+        return []
+    index, most = CellIndex(centres), min(effort.probes + FURTHER, len(centres))
     here = index.nearest(truth.queries.vectors, most)
     there = index.nearest(np.stack([vectors[int(image)] for image in truth.other]), most)
     rank = np.full(len(truth.query), most + 1)  # the least number of probes with which the two meet
     for number in range(most, 0, -1):
         met = (here[truth.query][:, :number, np.newaxis] == there[:, np.newaxis, :number]).any(axis=(1, 2))
         rank[met] = number
-    texts = []
-    for name, floor, of in wanted:
+    found = []
+    for name, floor, of in under:
         now = f"{name} {recall.percent(truth.share(of).value)} is under the floor of {recall.percent(floor)}"
-        lost_inside = ~truth.found & (rank <= probes)
-        kept = 1 - float(lost_inside[of].sum()) / max(1, int((rank[of] <= probes).sum()))
-        enough = [p for p in range(probes + 1, most + 1) if kept * float((rank[of] <= p).mean()) >= floor]
-        inside = f"neighbours.fine_probes above {settings.fine_probes}"
+        lost_inside = ~truth.found & (rank <= effort.probes)
+        kept = 1 - float(lost_inside[of].sum()) / max(1, int((rank[of] <= effort.probes).sum()))
+        enough = [p for p in range(effort.probes + 1, most + 1) if kept * float((rank[of] <= p).mean()) >= floor]
+        inside = f"neighbours.fine_probes above {effort.fine_probes}"
         if enough:
-            texts.append(f"{now}: set neighbours.probes={enough[0]} (now {probes})")
+            more = Effort(enough[0], effort.fine_probes)
+            found.append(Wanted(now, more, f"neighbours.probes={enough[0]} (now {effort.probes})"))
         elif kept < floor:
-            texts.append(f"{now}: set {inside}; {recall.percent(1 - kept)} are lost inside the cells")
+            finer = Effort(effort.probes, 2 * effort.fine_probes) if effort.fine_probes < MOST_FINE_PROBES else None
+            where = f"{inside}; {recall.percent(1 - kept)} are lost inside the cells"
+            found.append(Wanted(now, finer, where))
         else:
-            texts.append(f"{now}: set neighbours.cell_mb above {settings.cell_mb}, or {inside}")
-    return "; ".join(texts)
+            found.append(Wanted(now, None, f"neighbours.cell_mb above {settings.cell_mb}, or {inside}"))
+    return found
+
+
+def together(efforts: list[Effort | None]) -> Effort | None:
+    """The effort that does for all; None where there is none for one."""
+    known = [effort for effort in efforts if effort is not None]
+    if not known or len(known) < len(efforts):
+        return None
+    return Effort(max(effort.probes for effort in known), max(effort.fine_probes for effort in known))

@@ -45,7 +45,7 @@ MOST_PIXELS = 10**9
 
 def squares(paths: list[Path]) -> NDArray[np.uint8]:
     """(n, side, side, 3) uint8, as the embed stage makes them."""
-    seen = (decode.decode(path.read_bytes(), FINER * MODEL.input_side, MOST_PIXELS).pixels for path in paths)
+    seen = (decode.decode(path.read_bytes(), round(FINER * MODEL.input_side), MOST_PIXELS).pixels for path in paths)
     return np.stack([embedding.fit(pixels, MODEL.input_side, MODEL.fit) for pixels in seen])
 
 

@@ -252,7 +252,7 @@ def embedded(paths: list[Path], runtime: embedding.Runtime, model: models.Model)
     rows = np.empty((len(paths), model.dimension), np.float32)
     thumbnails = []
     for row, path in zip(rows, paths, strict=True):
-        pixels = decode(path.read_bytes(), FINER * model.input_side, MAX_PIXELS).pixels
+        pixels = decode(path.read_bytes(), round(FINER * model.input_side), MAX_PIXELS).pixels
         row[:] = runtime.embed(embedding.fit(pixels, model.input_side)[None])[0]
         thumbnails.append(alignment.thumbnail(pixels))
     return rows, thumbnails
@@ -275,7 +275,7 @@ def main(argv: list[str] | None = None) -> int:
     squares: dict[str, list[Pixels]] = {name: [] for name in FITS}
     for path in paths:
         for data in copies(path):
-            pixels = decode(data, FINER * model.input_side, MAX_PIXELS).pixels
+            pixels = decode(data, round(FINER * model.input_side), MAX_PIXELS).pixels
             thumbnails.append(alignment.thumbnail(pixels))
             for name, fit in FITS.items():
                 squares[name].append(fit(pixels, model.input_side))

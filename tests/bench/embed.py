@@ -226,7 +226,7 @@ def against_torch(photos: list[Path]) -> dict[str, Any]:
     model = models.find(models.DEFAULT)
     fast = preparation.prepare(model, model_cache())
     exact = preparation.prepare(model, model_cache(), "torch-fp32")
-    decoded = (decode.decode(path.read_bytes(), FINER * model.input_side, 10**9) for path in photos)
+    decoded = (decode.decode(path.read_bytes(), round(FINER * model.input_side), 10**9) for path in photos)
     squares = [embedding.fit(one.pixels, model.input_side) for one in decoded]
     pixels = np.stack(squares)
     mine, reference = (embedding.open_runtime(one.kind, model, one.files).embed(pixels) for one in (fast, exact))

@@ -33,7 +33,7 @@ import pandas as pd
 from tests.bench import damage, peers, process_tree
 from tests.bench.damage import KINDS, Kind
 from udfs.image_pass import ANALYSIS_SIDE, FINER, opened
-from udfs.images import decode, quality
+from udfs.images import decode, looks, medium, quality
 
 UNHARMED = "unharmed"
 HALVES = ("tuning", "measured", "all")
@@ -66,7 +66,12 @@ if __name__ == "__main__":
 def features(data: bytes) -> dict[str, Any]:
     """The columns of `features` that the scores are made of, as the embed stage has them."""
     decoded, seen = opened(data, MAX_PIXELS)
-    return {"width": decoded.width, "height": decoded.height, **quality.of_file(data, decoded, seen)}
+    return {
+        "width": decoded.width,
+        "height": decoded.height,
+        "medium": medium.medium(looks.small(seen), decoded.width, decoded.height),
+        **quality.of_file(data, decoded, seen),
+    }
 
 
 def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
@@ -151,8 +156,10 @@ def cpu_ms(files: Sequence[bytes]) -> dict[str, float]:
         return 1000 * float(np.median(times))
 
     found = [opened(data, MAX_PIXELS) for data in files]
-    plain = median(lambda i: decode.decode(files[i], FINER * ANALYSIS_SIDE, MAX_PIXELS), len(files))
-    detail = median(lambda i: decode.decode(files[i], FINER * ANALYSIS_SIDE, MAX_PIXELS, detail=True), len(files))
+    plain = median(lambda i: decode.decode(files[i], round(FINER * ANALYSIS_SIDE), MAX_PIXELS), len(files))
+    detail = median(
+        lambda i: decode.decode(files[i], round(FINER * ANALYSIS_SIDE), MAX_PIXELS, detail=True), len(files)
+    )
     properties = median(lambda i: quality.of_file(files[i], *found[i]), len(files))
     cv2.setNumThreads(before)
     return {"detail": detail - plain, "properties": properties, "total": detail - plain + properties}

@@ -129,8 +129,8 @@ def test_many_cells(
     centres drawn by ids, partitions or the order of rows."""
     lines: list[str] = []
     monkeypatch.setattr(small_lake.FrozenReporter, "stage", lambda _, job, text: lines.append(text))
-    floor = "neighbours.recall_floor=1"
-    rows, counts = computed(spark, tmp_path / "1", pictures, *CELLS, floor)
+    floor = ("neighbours.recall_floor=1", "neighbours.mend=false")
+    rows, counts = computed(spark, tmp_path / "1", pictures, *CELLS, *floor)
     assert counts["cells"] == 8
     true = {(image_id, neighbour) for image_id, _, neighbour, _ in exact}
     found = {(image_id, neighbour) for image_id, _, neighbour, _ in rows}
@@ -141,8 +141,45 @@ def test_many_cells(
     assert "recall@10" in said
     assert "is under the floor of 100.00 %: set neighbours." in said
     with partitions(spark, 4):
-        again, _ = computed(spark, tmp_path / "2", pictures, *CELLS, floor, shuffled=3)
+        again, _ = computed(spark, tmp_path / "2", pictures, *CELLS, *floor, shuffled=3)
     assert again == rows
+
+
+def test_a_recall_under_its_floor_is_mended(
+    spark: SparkSession, tmp_path: Path, exact: Rows, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search that is left under its floor, and one that is widened for nothing."""
+    lines: list[str] = []
+    monkeypatch.setattr(small_lake.FrozenReporter, "stage", lambda _, job, text: lines.append(text))
+    true = {(image_id, neighbour) for image_id, _, neighbour, _ in exact}
+    shares, counts = [], []
+    for number, more in enumerate((("neighbours.mend=false",), ("neighbours.recall_floor=0.999",))):
+        lines.clear()
+        rows, found = computed(spark, tmp_path / str(number), pictures, *CELLS, "neighbours.probes=2", *more)
+        shares.append(len({(image_id, neighbour) for image_id, _, neighbour, _ in rows} & true) / len(true))
+        counts.append(found)
+    assert counts[0]["probes"] == 2
+    assert counts[1]["probes"] > 2
+    assert shares[0] < 0.999
+    assert shares[1] > shares[0]
+    assert counts[1]["searched"] == 2 * counts[0]["searched"]
+    said = " ".join(lines)
+    assert "under the floor of 99.90 %" in said
+    assert f"searched again with neighbours.probes={counts[1]['probes']}" in said
+    assert "set neighbours." not in said
+
+
+def test_later_runs_look_as_widely(spark: SparkSession, tmp_path: Path, pictures: list[Picture]) -> None:
+    """A lake whose old lists are of three probes and its new ones of two; or that is searched anew in every run."""
+    settings = (*CELLS, "neighbours.probes=2", "neighbours.recall_floor=0.999")
+    with small_lake.on_disk(spark, tmp_path / "lake", *settings) as context:
+        small_lake.fill(context, pictures)
+        first = neighbours.STAGE.run(context).counts
+        small_lake.fill(context, [*pictures, pictures_of(9, 1)[0].but(image_id=900)])
+        second = neighbours.STAGE.run(context).counts
+    assert first["probes"] > 2
+    assert second["probes"] == first["probes"]
+    assert second["searched"] < 20
 
 
 def test_repeated_vectors(spark: SparkSession, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ FREE = {
     "clean.never_from": "names of splits, which only the lake knows; `clean` refuses one that it lacks",
     "clean.leaks": "names of splits; one that the lake lacks changes nothing",
     "clean.relabel": "true or false",
+    "neighbours.mend": "true or false",
     "spark.master": "any of Spark's master URLs; Spark itself says what is wrong with one",
     "spark.driver_memory": "Spark's own notation, which the JVM checks at its start",
     "spark.driver_java_options": "options of the JVM, which itself says what is wrong with one",

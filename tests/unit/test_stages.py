@@ -21,7 +21,8 @@ DECIDE_NO_RESULT = {
     "embed.runtime",  # the same network: images that were read by the other one are not read again
     "embed.fetch_threads", "embed.timeout_s", "embed.retries", "embed.decode_timeout_s", "embed.images_per_task",
     "embed.images_per_commit", "embed.batch", "embed.gpu_share", "embed.max_failed_share",
-    "neighbours.recall_images", "neighbours.recall_floor", "neighbours.pair_recall_floor",  # of what is measured
+    "neighbours.recall_images", "neighbours.recall_floor", "neighbours.pair_recall_floor",  # of what is measured, and
+    "neighbours.mend",  # whether that makes a run search again: lists that are there are as good as they were
     "clusters.max_edges_one_process",  # both ways give the same components
 }  # fmt: skip
 OF_NO_STAGE = {"clean", "lease", "metrics", "spark"}  # sections
