@@ -52,6 +52,7 @@ NAMES = {
 IMAGES, DIMENSION, SHARE = 100_000, 64, 0.2
 TEMPLATES = 300
 TIMEOUT_S = 3600.0
+TRIES = 3
 
 
 def run(folder: Path, lake: Path, *more: str) -> process_tree.Measured:
@@ -61,7 +62,16 @@ def run(folder: Path, lake: Path, *more: str) -> process_tree.Measured:
 
 
 def said(*command: str | Path) -> str:
-    return subprocess.run([sys.executable, *map(str, command)], check=True, capture_output=True, text=True).stdout
+    """What a program prints. One that a signal ended is run again: deltalake now and then aborts a process that has
+    printed all and ends. Raises subprocess.CalledProcessError."""
+    for left in reversed(range(TRIES)):
+        done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False)
+        if done.returncode < 0 and left:
+            print(f"{command[0]}: ended by signal {-done.returncode}, once more", file=sys.stderr)
+            continue
+        done.check_returncode()
+        break
+    return done.stdout
 
 
 def judged(cases: Path, work: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ prints one JSON line. DIR: photographs; they are repeated under other names, eac
   and without the network (fetch, decode, hashes, properties). s3_rate is the worker's rate on single objects in S3 by
   that on files. The S3 server is versitygw where it is found, else moto; it has the other cores, and its own time is
   not counted.
+- steps_ms, sum_ms, network_on: of tests.bench.embed_steps.
 - cosine_min and same_nearest: of the vectors of --photos by this machine's default runtime and by torch in float32.
 """
 
@@ -41,7 +42,7 @@ from deltalake import DeltaTable
 
 from jobs.embed import model_cache
 from tests import s3_server
-from tests.bench import many, process_tree
+from tests.bench import embed_steps, many, process_tree
 from udfs.networks import models, preparation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -254,6 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     photos = many.photographs(given.photos)
     found: dict[str, Any] = {"machine": process_tree.machine(), "images": [given.small, given.large]}
     network()  # converted now, and not while it is measured
+    found |= embed_steps.steps(photos)
     with tempfile.TemporaryDirectory(dir=given.work) as temporary:
         work = Path(temporary)
         measured = []

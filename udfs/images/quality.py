@@ -84,9 +84,9 @@ def properties(
     contrast        standard deviation of grey, 0..0.5
     sharpness       variance of the Laplacian of grey (0..255) at a short side of SHARPNESS_SIDE, >= 0; Pech-Pacheco et
                     al., Diatom autofocusing in brightfield microscopy, ICPR 2000
-    edge_frequency  see _edge_frequency, >= 0; at the same scale
-    noise           see _noise, standard deviation in grey levels, >= 0; of the middle of detail
-    blockiness      see _blockiness, >= 0; about 0.9 without blocks; of the middle of detail
+    edge_frequency  see edge_frequency, >= 0; at the same scale
+    noise           see noise, standard deviation in grey levels, >= 0; of the middle of detail
+    blockiness      see blockiness, >= 0; about 0.9 without blocks; of the middle of detail
     flat_share      share of the pixels around which grey varies by at most FLAT_RANGE, 0..1; at the scale of sharpness
     entropy         of the histogram of grey, 0..8 bits
     colourfulness   Hasler and Süsstrunk, Measuring colourfulness in natural images, SPIE 5007, 2003; 0 for grey
@@ -115,13 +115,13 @@ def properties(
         "clipped_colour": float(np.count_nonzero(coloured)) / grey.size,
         "contrast": math.sqrt(float(share @ (_LEVELS - mean) ** 2)) / 255,
         "sharpness": _sharpness(seen_grey),
-        "edge_frequency": _edge_frequency(seen_grey),
-        "noise": _noise(_middle(fine, DETAIL_SIDE)),
-        "blockiness": _blockiness(_middle(fine, DETAIL_SIDE), block),
+        "edge_frequency": edge_frequency(seen_grey),
+        "noise": noise(middle(fine, DETAIL_SIDE)),
+        "blockiness": blockiness(middle(fine, DETAIL_SIDE), block),
         "flat_share": _flat_share(seen_grey),
         "entropy": max(0.0, -float(seen @ np.log2(seen))),
         "colourfulness": _colourfulness(pixels, channels),
-        "brisque": brisque(_middle(fine, BRISQUE_SIDE)),
+        "brisque": brisque(middle(fine, BRISQUE_SIDE)),
     }
 
 
@@ -137,7 +137,7 @@ def _sharpness(grey: NDArray[np.uint8]) -> float:
     return _variance(edges.size, cv2.sumElems(edges)[0], cv2.norm(edges, cv2.NORM_L2SQR))
 
 
-def _edge_frequency(grey: NDArray[np.uint8]) -> float:
+def edge_frequency(grey: NDArray[np.uint8]) -> float:
     """How fast grey, (h, w) uint8, changes along its edges' least sharp direction: the mean square of the second
     derivative by that of the first, the mean square of the frequency there, in radians by pixel. A blurred picture has
     0.3, a photograph as it should be 2. 0 where there is no edge at all.
@@ -161,9 +161,9 @@ def _edge_frequency(grey: NDArray[np.uint8]) -> float:
     down, right = np.divmod(chosen, max(1, (f.shape[1] - 2) // _CELL))
     # The chosen cells alone, with one pixel around each.
     cells = sliding_window_view(f, (high + 2, wide + 2))[down * _CELL, right * _CELL]
-    middle = 2 * cells[:, 1:-1, 1:-1]
-    xx = cells[:, 1:-1, 2:] + cells[:, 1:-1, :-2] - middle
-    yy = cells[:, 2:, 1:-1] + cells[:, :-2, 1:-1] - middle
+    twice = 2 * cells[:, 1:-1, 1:-1]
+    xx = cells[:, 1:-1, 2:] + cells[:, 1:-1, :-2] - twice
+    yy = cells[:, 2:, 1:-1] + cells[:, :-2, 1:-1] - twice
     xy = cells[:, 2:, 2:] - cells[:, :-2, 2:] - cells[:, 2:, :-2] + cells[:, :-2, :-2]  # four times the mixed one
     products = [(a * b).mean(axis=(1, 2), dtype=np.float64) for a, b in combinations_with_replacement((xx, xy, yy), 2)]
     second = _SECOND @ np.array(products)
@@ -178,7 +178,7 @@ def _cell_means(values: "cv2.typing.MatLike", side: int) -> NDArray[np.float64]:
     return np.asarray(cv2.resize(whole, (columns, rows), interpolation=cv2.INTER_AREA), np.float64)
 
 
-def _noise(grey: NDArray[np.uint8]) -> float:
+def noise(grey: NDArray[np.uint8]) -> float:
     """Standard deviation of the noise in grey, (h, w) uint8, in grey levels.
 
     The mask of Immerkær, Fast noise variance estimation, Computer Vision and Image Understanding 64 (2), 1996, in each
@@ -190,8 +190,8 @@ def _noise(grey: NDArray[np.uint8]) -> float:
         return 0.0
     whole = grey[:height, :width]
     half = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-    noise = np.maximum(_fine_energy(whole, _CELL) - _fine_energy(half, _CELL // 2) / 2, 0).ravel() * 8 / 7
-    return math.sqrt(float(np.partition(noise, int(_NOISE_SHARE * noise.size))[int(_NOISE_SHARE * noise.size)]))
+    found = np.maximum(_fine_energy(whole, _CELL) - _fine_energy(half, _CELL // 2) / 2, 0).ravel() * 8 / 7
+    return math.sqrt(float(np.partition(found, int(_NOISE_SHARE * found.size))[int(_NOISE_SHARE * found.size)]))
 
 
 def _fine_energy(grey: "cv2.typing.MatLike", side: int) -> NDArray[np.float64]:
@@ -200,7 +200,7 @@ def _fine_energy(grey: "cv2.typing.MatLike", side: int) -> NDArray[np.float64]:
     return _cell_means(cv2.multiply(fine, fine, dtype=cv2.CV_32F), side) / 36
 
 
-def _blockiness(grey: NDArray[np.uint8], block: int) -> float:
+def blockiness(grey: NDArray[np.uint8], block: int) -> float:
     """How much higher the steps on the grid of a JPEG's blocks are than beside it: the mean step from pixel to pixel at
     the strongest place within a block, by the middle of those at the others, as a mean of both directions. 0 where the
     picture is too small, or scaled too much, to have a grid.
@@ -226,7 +226,7 @@ def _flat_share(grey: NDArray[np.uint8]) -> float:
     return float(np.count_nonzero(np.asarray(varies) <= FLAT_RANGE)) / grey.size
 
 
-def _middle(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def middle(grey: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     """At most side x side pixels from the middle."""
     top, left = (max(0, (length - side) // 2) for length in grey.shape)
     return grey[top : top + side, left : left + side]
