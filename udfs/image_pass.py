@@ -142,7 +142,7 @@ def _prepared(data: bytes | ImageError, max_pixels: int, model: models.Model | N
         square = None
         if model is not None:
             side = model.input_side
-            if (side, model.fit) == (len(seen), "stretch") and seen.shape[0] == seen.shape[1]:
+            if seen.shape[:2] == (side, side) and model.fit == "stretch":
                 square = seen
             else:
                 # A network that sees more than the analysis gets a decoding of its own: hashes must not depend on it.

@@ -32,13 +32,13 @@ class NearRule:
 
     def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
         """Pairs that need evidence."""
-        above = cosines - (left + right) / 2 >= self.margin
+        above = _margins(cosines, left, right) >= self.margin
         return (cosines < self.certain) & (cosines >= self.threshold) & above
 
     def likely(self, cosines: Values, left: Values, right: Values, likeness: Values) -> NDArray[np.bool_]:
         """Pairs that need evidence and may have it: an alignment costs ten times what a likeness does. likeness: of
         udfs.images.starts."""
-        margins = cosines - (left + right) / 2
+        margins = _margins(cosines, left, right)
         enough = (margins >= self.evidence) | (margins + likeness >= self.evidence + LIKELY)
         return self.doubtful(cosines, left, right) & enough
 
@@ -46,5 +46,10 @@ class NearRule:
         self, cosines: Values, left: Values, right: Values, alignments: Values | float = 0.0
     ) -> NDArray[np.bool_]:
         """cosines and alignments of pairs, backgrounds of their sides: float64 that broadcast."""
-        evidence = cosines - (left + right) / 2 + ALIGNMENT_WEIGHT * alignments
+        evidence = _margins(cosines, left, right) + ALIGNMENT_WEIGHT * alignments
         return (cosines >= self.certain) | (self.doubtful(cosines, left, right) & (evidence >= self.evidence))
+
+
+def _margins(cosines: Values, left: Values, right: Values) -> Values:
+    """See NearRule. cosines of pairs, backgrounds of their sides: float64 that broadcast."""
+    return cosines - (left + right) / 2
