@@ -55,13 +55,13 @@ ARROW_ROWS = 512  # in a batch: 512 packs are at most 128 MB
 @dataclass(frozen=True)
 class Search:
     """What one run compares. images: (image_id, content_key, asks INT, vector), all that take part; asks is 1 where
-    the neighbours are wanted: the others only find those. repeated: see its class. fine_probes: of recall.Effort."""
+    the neighbours are wanted: the others only find those. repeated: see its class. cells: how many there are."""
 
     images: DataFrame
     total: int
     asked: int
-    layout: cells.Layout
-    fine_probes: int
+    cells: int
+    effort: recall.Effort
     centres: Vectors
     repeated: Repeated
 
@@ -93,13 +93,13 @@ def found_lists(context: Context, search: Search) -> DataFrame:
     settings, dimension = context.config.neighbours, search.centres.shape[1]
     hashed = step(
         search.images,
-        to_cells(search.centres, search.layout.probes, search.repeated, _asked_cells(search)),
+        to_cells(search.centres, search.effort.probes, search.repeated, _asked_cells(search)),
         cell_packs.IMAGES,
     )
     lists = met(
         hashed,
-        search.layout.cells,
-        search_cells(settings.k, dimension, settings.exact_images, search.fine_probes, search.buckets),
+        search.cells,
+        search_cells(settings.k, dimension, settings.exact_images, search.effort.fine_probes, search.buckets),
         cell_packs.LISTS,
     )
     if len(search.repeated.vectors):
@@ -110,13 +110,13 @@ def found_lists(context: Context, search: Search) -> DataFrame:
 
 def _asked_cells(search: Search) -> Ids | None:
     """The cells that images who ask are in, or None for all: the others need not be looked at."""
-    if search.layout.cells == 1 or search.asked == search.total:
+    if search.cells == 1 or search.asked == search.total:
         return None
     asking = search.images.where("asks = 1")
     nobody = Repeated.none(search.centres.shape[1])
-    assign = to_cells(search.centres, search.layout.probes, nobody, None)
+    assign = to_cells(search.centres, search.effort.probes, nobody, None)
     places = step(asking, assign, cell_packs.IMAGES).select(packs.PLACE).distinct().collect()  # at most all cells
-    return np.flatnonzero(np.isin(packs.place_names(search.layout.cells), [row[0] for row in places]))
+    return np.flatnonzero(np.isin(packs.place_names(search.cells), [row[0] for row in places]))
 
 
 def neighbours(context: Context) -> Counts:
@@ -253,23 +253,23 @@ def _prepared(
 ) -> Search:
     """images: (image_id, content_key, asks), total of them, of which `asked` ask. count: of cells. centres: where they
     are known."""
-    settings, layout = context.config.neighbours, cells.Layout(count, effort.probes)
+    settings = context.config.neighbours
     embeddings = context.lake.read("embeddings").where(F.col("model") == context.config.embed.model)
     vectors = embeddings.select("image_id", "vector")
     rows = vectors.join(small(images) if total <= BROADCAST_IMAGES else images, "image_id")
-    if layout.cells == 1:  # nothing is to be learnt, and all are in one task in any case
+    if count == 1:  # nothing is to be learnt, and all are in one task in any case
         dimension = _dimension(context)
         nowhere = np.zeros((1, dimension), np.float32)
-        return Search(rows, total, asked, layout, effort.fine_probes, nowhere, Repeated.none(dimension))
-    size = min(max(layout.cells * settings.sample_per_centre, LEAST_SAMPLE), MOST_SAMPLE)
+        return Search(rows, total, asked, count, effort, nowhere, Repeated.none(dimension))
+    size = min(max(count * settings.sample_per_centre, LEAST_SAMPLE), MOST_SAMPLE)
     # Drawn by content: it depends neither on ids nor on partitions.
     drawn = images.orderBy("content_key", "image_id").limit(size)
     sample = collected(vectors.join(small(drawn), "image_id"))
     repeated, first = cell_packs.repeated_in(sample, settings.k)
     if centres is None:
-        different = sample.vectors[first] if len(first) >= layout.cells else sample.vectors
-        centres = cells.train_centres(different, layout.cells, settings.iterations)
-    return Search(rows, total, asked, layout, effort.fine_probes, centres, repeated)
+        different = sample.vectors[first] if len(first) >= count else sample.vectors
+        centres = cells.train_centres(different, count, settings.iterations)
+    return Search(rows, total, asked, count, effort, centres, repeated)
 
 
 def _staged(lake: Lake, rows: DataFrame, name: str) -> DataFrame:
@@ -283,7 +283,7 @@ def _recall(context: Context, search: Search, left: int) -> tuple[Counts, recall
     """Measures the recall of the table as it now is. Where it is under its floor, returns as well how widely to search
     again, or None, and says what to set. left: how often it may be searched again."""
     settings, lake = context.config.neighbours, context.lake
-    if search.layout.cells == 1:
+    if search.cells == 1:
         context.reporter.stage(JOB, f"all {search.total:,} images were compared with one another: recall 100 %")
         return {}, None
     if not settings.recall_images:
@@ -307,10 +307,9 @@ def _recall(context: Context, search: Search, left: int) -> tuple[Counts, recall
         ids = frame_of(lake.spark, [(image_id,) for image_id in others], "image_id BIGINT")
         near = collected(search.images.join(small(ids), "image_id"))
         vectors = dict(zip(near.ids.tolist(), near.vectors, strict=True))
-        effort = recall.Effort(search.layout.probes, search.fine_probes)
-        wanted = recall.wanted(truth, vectors, search.centres, effort, settings)
+        wanted = recall.wanted(truth, vectors, search.centres, search.effort, settings)
         better = recall.together([one.effort for one in wanted])
-        numbers = search.total * len(search.centres[0]) / search.layout.cells  # of the vectors in a cell, once
+        numbers = search.total * len(search.centres[0]) / search.cells  # of the vectors in a cell, once
         if better and (
             not (left and settings.mend) or numbers * 4 * better.probes > MOST_GROWN * settings.cell_mb * 1e6
         ):
