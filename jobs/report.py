@@ -28,11 +28,11 @@ from udfs.stores import fetch, objects, uris
 
 JOB = "report"
 THUMBS = "thumbs"  # a folder of the report
-THUMBNAILS = StructType([StructField("image_id", LongType(), False), StructField("webp", BinaryType())])
+THUMBNAILS = StructType([StructField("image_id", LongType(), False), StructField("jpeg", BinaryType())])
 
 
 def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
-    """WebP thumbnails of these images, made by the executors: an image is hostile until it is decoded."""
+    """JPEG thumbnails of these images, made by the executors: an image is hostile until it is decoded."""
     lake, config = context.lake, context.config
     wanted = frame_of(lake.spark, [(i,) for i in ids], "image_id bigint")
     todo = lake.read("images").join(small(wanted), "image_id").select("image_id", *image_rows.REFERENCE.names)
@@ -42,8 +42,8 @@ def make_thumbnails(context: Context, ids: list[int]) -> dict[int, bytes]:
     work = arrow.thumbnail_batches(task, embed.decode_timeout_s)
     tasks = max(1, min(lake.engine.cores, len(ids) // 4))
     made = lake.engine.map_batches(todo.repartition(tasks), work, THUMBNAILS, isolated=True)
-    made = made.where(F.col("webp").isNotNull())
-    return {row["image_id"]: bytes(row["webp"]) for row in made.collect()}
+    made = made.where(F.col("jpeg").isNotNull())
+    return {row["image_id"]: bytes(row["jpeg"]) for row in made.collect()}
 
 
 def write(context: Context, report_uri: str) -> Counts:
@@ -68,7 +68,7 @@ def write(context: Context, report_uri: str) -> Counts:
     missing = [image_id for image_id in sorted(visible & known.keys()) if known[image_id].thumb not in there]
     made = make_thumbnails(context, missing) if missing else {}
     without = known.keys() - visible | (set(missing) - made.keys())
-    thumbnails = {str(known[image_id].thumb): webp for image_id, webp in made.items()}
+    thumbnails = {str(known[image_id].thumb): jpeg for image_id, jpeg in made.items()}
     known |= {image_id: replace(known[image_id], thumb=None) for image_id in without}
     shown = {picture.thumb for picture in known.values()}
     votes = report_rows.votes(lake.read("labels"), rows)

@@ -115,7 +115,7 @@ def thumbnail_batches(task: ThumbnailTask, hang_s: float) -> Callable[[Batches],
 
     def failed(row: pa.RecordBatch, _detail: str) -> pa.RecordBatch:
         return pa.RecordBatch.from_pylist(
-            [{"image_id": row.column("image_id")[0].as_py(), "webp": None}], schema=THUMBNAILS
+            [{"image_id": row.column("image_id")[0].as_py(), "jpeg": None}], schema=THUMBNAILS
         )
 
     def run(batches: Batches) -> Batches:

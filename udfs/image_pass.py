@@ -5,7 +5,6 @@ a bounded number of images. Pixels never leave this process."""
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import cv2
 import numpy as np
 import pyarrow as pa
+import simplejpeg
 from numpy.typing import NDArray
 
 from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
 from udfs.images import alignment, decode, hashing, looks, medium, quality
 from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMBNAILS
+from udfs.images.scaling import resized
 from udfs.networks import embedding, models
 from udfs.stores import fetch
 from udfs.vectors import foreign
@@ -33,6 +34,7 @@ ANALYSIS_SIDE = 224  # pixels at which light and colour are told, whatever the m
 # Of the short side of what is decoded, by the input of a network: so much more that the mean of what a pixel covers is
 # taken here, and hardly depends on how a decoder scales; and so little that 12 megapixels come at an eighth.
 FINER = 1.5
+THUMBNAIL_QUALITY = 80  # of JPEG
 ROWS_OUT = 64  # of one batch of results: about 200 KB
 _AHEAD = 2  # images decoded ahead, for each thread that decodes
 
@@ -73,8 +75,8 @@ def thumbnails(task: ThumbnailTask) -> Callable[[Batches, Board], Batches]:
     def rows(fetched: Fetched, board: Board) -> Iterator[Row]:
         for given, data in fetched:
             with board.at(given[ROW]):
-                webp = None if isinstance(data, ImageError) else _webp(data, task.max_pixels, task.side)
-            yield {**given, "webp": webp}
+                jpeg = None if isinstance(data, ImageError) else _jpeg(data, task.max_pixels, task.side)
+            yield {**given, "jpeg": jpeg}
 
     def run(batches: Batches, board: Board) -> Batches:
         fetched = _fetched(batches, ["image_id", ROW], task.limits, task.fetch_threads)
@@ -260,15 +262,15 @@ def _lists(vectors: list[NDArray[np.float32] | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array([not one for one in there]))
 
 
-def _webp(data: bytes, max_pixels: int, side: int) -> bytes | None:
-    from PIL import Image
-
+def _jpeg(data: bytes, max_pixels: int, side: int) -> bytes | None:
     try:
-        decoded = decode.decode(data, side, max_pixels)
+        pixels = decode.decode(data, side, max_pixels).pixels
     except ImageError:
         return None
-    picture = Image.fromarray(decoded.pixels)
-    picture.thumbnail((side, side))
-    sink = io.BytesIO()
-    picture.save(sink, "webp", quality=80, method=2)  # half the time of the default, for 3 % more bytes
-    return sink.getvalue()
+    scale = side / max(pixels.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(of * scale)) for of in pixels.shape[:2])
+        pixels = resized(pixels, width, height)
+    # A sixteenth of the time of WebP, for a fifth more bytes.
+    made: bytes = simplejpeg.encode_jpeg(pixels, quality=THUMBNAIL_QUALITY, colorsubsampling="420")
+    return made

@@ -30,7 +30,7 @@ MANIFEST_ENDINGS = {
 }  # fmt: skip
 
 ARCHIVES = ("zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar")  # that may hold images, and are not read
-_REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.webp$")  # of a report, whose pictures are nobody's images
+_REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.(?:jpg|webp)$")  # of a report, whose pictures are nobody's images
 LISTED = StructType(
     [
         StructField("uri", StringType(), False),

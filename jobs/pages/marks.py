@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-import cv2
-import numpy as np
+import simplejpeg
 from pyspark.sql import Row
 
 from jobs import tables
@@ -15,13 +14,13 @@ from jobs.lakes import Lake
 from udfs.images.looks import Look
 from udfs.images.marks import MARKED, marked
 
-QUALITY = 80  # of WebP
+QUALITY = 85  # of JPEG
 
 
 def marks(
     lake: Lake, rows: Sequence[Row], there: set[str], side: int
 ) -> tuple[dict[tuple[int, str], str], dict[str, bytes]]:
-    """The mark of each (image_id, issue) that has one, as a path in the report, and the WebP of those that are not
+    """The mark of each (image_id, issue) that has one, as a path in the report, and the JPEG of those that are not
     there yet. rows: of `issues`, bounded by the settings of the report. there: paths. side: of thumbnails, part of the
     name."""
     wanted = [
@@ -43,14 +42,11 @@ def marks(
         if one is None or two is None:
             continue
         told = f"mark {side} {one['pixel_hash']} {two['pixel_hash']}"
-        path = f"thumbs/{row['image_id']}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.webp"
+        path = f"thumbs/{row['image_id']}-{hashlib.sha256(told.encode()).hexdigest()[:12]}.jpg"
         if path not in there and path not in drawn:
             picture = marked(*(Look.of(bytes(of["look"]), *of[3:]) for of in (one, two)))
             if picture is None:
                 continue
-            done, data = cv2.imencode(".webp", picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
-            if not done:
-                continue
-            drawn[path] = np.asarray(data).tobytes()
+            drawn[path] = simplejpeg.encode_jpeg(picture, quality=QUALITY)
         named[row["image_id"], row["issue"]] = path
     return named, drawn

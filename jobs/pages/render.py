@@ -200,7 +200,7 @@ def _check(
     pictures += [p for t in (topics.topics if topics else ()) for p in t.typical]
     for path in [picture.thumb for picture in pictures] + [finding.mark for finding in findings]:
         if path is not None and not THUMB.fullmatch(path):
-            raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.webp, got {path!r}")
+            raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.jpg, got {path!r}")
 
 
 def write_report(

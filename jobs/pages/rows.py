@@ -23,7 +23,7 @@ from jobs.pages.values import OTHER_SPLITS, Leaks, Picture, Stage, Summary, Vote
 
 ALL_SCORES = (*tables.SCORES, *tables.OUTLIER_SCORES)
 BINS = 20  # of a histogram of scores
-MEMBERS_SHOWN = 12  # of one cluster
+MEMBERS_SHOWN = 8  # of one cluster
 PAIRS_SHOWN = 64  # pairs of splits, and as many of sources, of which leaks are counted
 SPLITS_SHOWN = 8
 
@@ -184,7 +184,7 @@ def largest_clusters(duplicates: DataFrame, count: int) -> list[Row]:
 
 
 def _thumb(image_id: int, etag: str, side: int) -> str:
-    return f"thumbs/{image_id}-{hashlib.sha256(f'{side} {etag}'.encode()).hexdigest()[:12]}.webp"
+    return f"thumbs/{image_id}-{hashlib.sha256(f'{side} {etag}'.encode()).hexdigest()[:12]}.jpg"
 
 
 def pictures(lake: Lake, ids: list[int], side: int) -> dict[int, Picture]:

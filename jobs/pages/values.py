@@ -9,7 +9,7 @@ OTHER_SPLITS = "all other splits"  # the name under which the small ones of very
 
 @dataclass(frozen=True)
 class Picture:
-    """One image. thumb: 'thumbs/<image_id>-<hash>.webp' relative to the folder, None for no preview; sizes: pixels."""
+    """One image. thumb: 'thumbs/<image_id>-<hash>.jpg' relative to the folder, None for no preview; sizes: pixels."""
 
     image_id: int
     uri: str

@@ -60,4 +60,4 @@ EMBEDDED = pa.schema(
         ("detail", pa.string()),
     ]
 )
-THUMBNAILS = pa.schema([("image_id", pa.int64()), ("webp", pa.binary())])
+THUMBNAILS = pa.schema([("image_id", pa.int64()), ("jpeg", pa.binary())])
