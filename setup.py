@@ -83,7 +83,6 @@ setup(
         "PyYAML>=6.0",
         "rich>=14.1",
         "scipy>=1.13",
-        "blake3>=1.0",
         "simplejpeg>=1.8",
     ],
     extras_require={

@@ -59,9 +59,9 @@ def steps_of(data: bytes) -> dict[str, Callable[[], Any]]:
     }
 
 
-def steps(photos: list[Path]) -> dict[str, Any]:
+def steps(photos: list[Path], key: str) -> dict[str, Any]:
     cv2.setNumThreads(1)
-    model = models.find(models.DEFAULT)
+    model = models.find(key)
     prepared = preparation.prepare(model, model_cache())
     runtime = embedding.open_runtime(prepared.kind, model, prepared.files)
     times: dict[str, list[float]] = {}
@@ -94,8 +94,9 @@ def _seconds(work: Callable[[], Any]) -> float:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.embed_steps", description=__doc__)
     parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--model", default=models.DEFAULT, choices=models.MODELS)
     options = parser.parse_args(argv)
-    print(json.dumps({"machine": process_tree.machine(), **steps(many.photographs(options.photos))}))
+    print(json.dumps({"machine": process_tree.machine(), **steps(many.photographs(options.photos), options.model)}))
     return 0
 
 
