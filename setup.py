@@ -16,6 +16,7 @@ DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
 NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
+SERVE = ["starlette>=0.46", "uvicorn>=0.30"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
 TEST = [
@@ -24,6 +25,7 @@ TEST = [
     "cfn-lint>=1.20",
     "duckdb==1.4.4",
     'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download
+    "httpx2>=2.0",  # asks the app as a browser does
     "ipykernel>=6.29",
     "jedi>=0.19",  # go to definition, as editors do it
     "jsonata-python>=0.6",  # reads the state machine of emr/cloudformation as Step Functions does
@@ -35,6 +37,7 @@ TEST = [
     "onnx>=1.17",  # builds the small ONNX networks of the tests
     "pandas-stubs>=2.2,<3",
     "pillow-heif>=0.21",  # writes the HEIC files that decoding is tested with
+    "playwright>=1.50",  # drives the Chromium of the machine
     "pytest>=8.3",
     "pytest-xdist>=3.6",
     "ruff>=0.8",
@@ -56,9 +59,10 @@ setup(
     package_data={
         "imagesieve": ["py.typed"],
         "jobs.pages": ["templates/*"],
+        "jobs.serve": ["static/*"],
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
-        "udfs.networks": ["*.txt"],
+        "udfs.networks": ["*.txt", "*.txt.xz"],
         "emr": ["*.sh", "cloudformation/*"],
     },
     install_requires=[
@@ -86,14 +90,15 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *NOTEBOOK, *SPARK, *TORCH],
+        "all": [*DEMO, *EMR, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
         "notebook": NOTEBOOK,
+        "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *TEST, "matplotlib>=3.9"],
+        "test": [*DEMO, *SERVE, *TEST, "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.cleaning import batch_manifest, files, prices
+from jobs.cleaning import batch_manifest, files, prices, reviewed
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
@@ -36,11 +36,12 @@ KEPT = pa.schema(
 )
 REMOVED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("issue", pa.string()),
-     ("score", pa.float64()), ("evidence_uri", pa.string()), ("relation", pa.string()), ("issues", pa.string())]
+     ("score", pa.float64()), ("evidence_uri", pa.string()), ("relation", pa.string()), ("issues", pa.string()),
+     ("decided_by", pa.string())]
 )  # fmt: skip
 RELABELLED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("new_label", pa.string()),
-     ("score", pa.float64()), ("confidence", pa.float64()), ("evidence_uri", pa.string())]
+     ("score", pa.float64()), ("confidence", pa.float64()), ("evidence_uri", pa.string()), ("decided_by", pa.string())]
 )  # fmt: skip
 
 
@@ -117,7 +118,7 @@ def run(context: Context) -> Counts:
             if not targets.dry_run and targets.manifest is not None:
                 lines += write(lake, rows, targets, found)
         finally:
-            lake.engine.forget(rows)
+            lake.engine.forget_all()
     for line in lines:
         say(line)
     if targets.dry_run:
@@ -180,7 +181,7 @@ def summary(rows: DataFrame, lake: Lake) -> list[str]:
     ]
     by_issue = {row["issue"]: row for row in images.where(goes).groupBy("issue").agg(*counts).collect()}
     width = max(len(issue) for issue in tables.ISSUES)
-    for issue in tables.ISSUES:
+    for issue in (reviewed.DECIDED, *tables.ISSUES):
         if issue in by_issue:
             row = by_issue[issue]
             lines.append(f"  {issue.replace('_', ' '):<{width}} {row['images']:>12,}  {_size(row['bytes'])}")
@@ -250,7 +251,7 @@ def _prepare(asked: Asked) -> Ready:
 STAGE = Stage(
     name=JOB,
     does="write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
-    reads=("images", "features", "failures", "duplicates", "labels", "leaks", "issues"),
+    reads=("images", "features", "failures", "duplicates", "labels", "leaks", "issues", "reviews"),
     writes=(),
     settings=lambda context: context.config.as_dict()["clean"],
     body=run,

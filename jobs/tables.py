@@ -90,6 +90,10 @@ SCORES = (
     "colour_score",
 )
 OUTLIER_SCORES = ("outlier_score", "class_outlier_score")  # null where an image has no neighbours to be compared with
+KEEP, REMOVE, RELABEL, SKIP = "keep", "remove", "relabel", "skip"
+DECISIONS = (KEEP, REMOVE, RELABEL, SKIP)  # skip: looked at, left open, and not asked again
+NOTE, UNDO = "note", "undo"
+REMARKS = (NOTE, UNDO)  # rows of reviews that decide nothing of an image
 DETAILS = ("exact", "near")  # of leaks and overlaps
 
 
@@ -265,6 +269,20 @@ TABLES: dict[str, Table] = {
                 "issue_known": "issue IN ({})".format(", ".join(f"'{name}'" for name in ISSUES)),
                 "suggestion_known": "suggestion IN ('remove', 'relabel', 'review')",
                 "cosine_in_range": "cosine IS NULL OR cosine BETWEEN -1 AND 1",
+            },
+        ),
+        # What people decide: rows are only ever added. What counts of an image is its last one whose batch no later row
+        # undoes; notes do not count.
+        Table(
+            "reviews",
+            _schema(
+                review_id=_TEXT, batch_id=_TEXT, image_id=_LONG, decision=_TEXT, label=(_TEXT, True),
+                note=(_TEXT, True), undoes=(_TEXT, True), by=_TEXT, at=_TIME,
+            ),
+            ("review_id",),
+            {
+                "decision_known": "decision IN ({})".format(", ".join(f"'{name}'" for name in (*DECISIONS, *REMARKS))),
+                "label_given": "decision <> 'relabel' OR label IS NOT NULL",
             },
         ),
         Table(

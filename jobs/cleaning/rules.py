@@ -13,7 +13,10 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import config, tables
+from jobs.cleaning import reviewed
+from jobs.cleaning.reviewed import decided
 from jobs.duplicates.copies import ascending, with_order
+from jobs.engines.frames import keep
 from jobs.findings.rows import unlike
 from jobs.inputs.members import is_broken_shard
 from jobs.lakes import Lake
@@ -29,10 +32,12 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     issue: for which it is removed, the first of them in the order of tables.ISSUES; null where it stays. issues: all of
     them, by a space. score: of `issue`. evidence_uri: the image for which it goes, or null. relation: to that one,
     where it is known. new_label: in place of label, or null; with label_score, confidence and label_evidence_uri.
-    is_shard: a shard that could not be read whole; it is no image, and stands neither for nor against those in it."""
+    decided_by: the person who has decided that over all rules, or null. is_shard: a shard that could not be read whole;
+    it is no image, and stands neither for nor against those in it."""
     images = lake.require("images")
     issues = lake.require("issues")
-    removed, relabelled = removals(lake, rules), corrections(lake, rules)
+    decisions = keep(decided(lake))
+    removed, relabelled = removals(lake, rules, decisions), corrections(lake, rules, decisions)
     order = F.find_in_set("issue", F.lit(",".join(tables.ISSUES)))
     first = F.min(F.struct(order.alias("order"), "score", "evidence_id", "issue"))
     why = removed.groupBy("image_id").agg(
@@ -49,6 +54,8 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     labelled = relabelled.join(evidence, "image_id", "left").join(label_uri, "evidence_id", "left").drop("evidence_id")
     is_shard = is_broken_shard()
     found = images.join(why, "image_id", "left").join(labelled, "image_id", "left").withColumn("is_shard", is_shard)
+    people = decisions.where(F.col("decision") != tables.SKIP).select("image_id", "decided_by")
+    found = found.join(people, "image_id", "left")
     stays = F.col("issue").isNull()
     columns = {name: F.when(stays, F.col(name)) for name in ("new_label", "label_score", "confidence")}
     return found.withColumns(columns).withColumn("label_evidence_uri", F.when(stays, F.col("label_evidence_uri")))
@@ -65,25 +72,26 @@ def without_common(lake: Lake, rules: config.Clean) -> tuple[config.Clean, dict[
     return dataclasses.replace(rules, remove=tuple(i for i in rules.remove if i not in common)), common
 
 
-def removals(lake: Lake, rules: config.Clean) -> DataFrame:
-    """REMOVAL, a row for each image that goes and issue for which it does."""
+def removals(lake: Lake, rules: config.Clean, decisions: DataFrame) -> DataFrame:
+    """REMOVAL, a row for each image that goes and issue for which it does. decisions: of reviewed.decided."""
     images, issues = lake.require("images"), lake.require("issues")
     direct = issues.where(F.col("issue").isin(*(issue for issue in rules.remove if issue not in GROUPED)))
     direct = direct.where(_counts(F.col("issue"), F.col("score"), rules)).select(*REMOVAL)
     if tables.WRONG_LABEL in rules.remove:
-        corrected = corrections(lake, rules).select("image_id", F.lit(tables.WRONG_LABEL).alias("issue"))
+        corrected = corrections(lake, rules, decisions).select("image_id", F.lit(tables.WRONG_LABEL).alias("issue"))
         direct = direct.join(corrected, ["image_id", "issue"], "left_anti")
     if rules.never_from:
         free = images.where(~is_protected(F.col("split"), rules)).select("image_id")
         direct = direct.join(free, "image_id", "left_semi")
-    parts = [direct]
-    gone = direct.select("image_id")
+    stays = reviewed.kept(decisions)
+    parts = [direct.join(stays, "image_id", "left_anti"), reviewed.removed(decisions)]
+    gone = parts[0].select("image_id").unionByName(parts[1].select("image_id"))
     if tables.LEAK in rules.remove:
-        parts.append(leaking(lake.read("leaks"), gone, rules))
+        parts.append(leaking(lake.read("leaks"), gone, rules).join(stays, "image_id", "left_anti"))
         gone = gone.unionByName(parts[-1].select("image_id"))
     if {tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE} & set(rules.remove):
         duplicates = lake.require("duplicates").join(gone, "image_id", "left_anti")
-        parts.append(superfluous(duplicates, images, lake.require("features"), rules))
+        parts.append(superfluous(duplicates, images, lake.require("features"), stays, rules))
     return reduce(DataFrame.unionByName, parts)
 
 
@@ -102,8 +110,11 @@ def leaking(leaks: DataFrame, gone: DataFrame, rules: config.Clean) -> DataFrame
     )
 
 
-def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, rules: config.Clean) -> DataFrame:
-    """REMOVAL of all but one of each group of duplicates. duplicates, images, features: the tables.
+def superfluous(
+    duplicates: DataFrame, images: DataFrame, features: DataFrame, people: DataFrame, rules: config.Clean
+) -> DataFrame:
+    """REMOVAL of all but one of each group of duplicates. duplicates, images, features: the tables. people: (image_id)
+    of those that a person wants kept: none of them goes, and the first of them is the one for which the others go.
 
     Where only near-duplicates are removed, copies of the one that stays do so, too; where only copies are, each group
     of equal pixels keeps one. A group may be any share of the lake: the best is found by an aggregate."""
@@ -111,6 +122,8 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
         duplicates.select("image_id", "keeper_id", "is_keeper", "kind", "cosine_to_keeper")
         .join(features.select("image_id", "pixel_hash", "width", "height", "jpeg_quality"), "image_id")
         .join(images.select("image_id", "uri", "split", "size_bytes", "modified_at"), "image_id")
+        .join(people.select("image_id", F.lit(True).alias("wanted")), "image_id", "left")
+        .na.fill(False, ["wanted"])
     )
     distance = unlike(F.col("cosine_to_keeper"))
     in_cluster = F.lit(tables.NEAR_DUPLICATE in rules.remove) & (
@@ -122,7 +135,12 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
         F.when(in_cluster, F.col("keeper_id").cast("string")).otherwise(F.col("pixel_hash")).alias("group"),
         in_cluster.alias("in_cluster"),
     )
-    order = [gives_way(F.col("split"), rules).alias("gives_way"), *_keep_order(rules.keep), *ascending()]
+    order = [
+        (~F.col("wanted")).alias("unwanted"),
+        gives_way(F.col("split"), rules).alias("gives_way"),
+        *_keep_order(rules.keep),
+        *ascending(),
+    ]
     stays = F.min(F.struct(*order, "image_id", "pixel_hash", "distance")).alias("stays")
     best = grouped.groupBy("group", "in_cluster").agg(stays).select("group", "in_cluster", "stays")
     is_copy = F.col("pixel_hash") == F.col("stays.pixel_hash")
@@ -131,7 +149,7 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
         goes = goes & ~is_copy
     return (
         grouped.join(best, ["group", "in_cluster"])
-        .where(goes & ~is_protected(F.col("split"), rules))
+        .where(goes & ~F.col("wanted") & ~is_protected(F.col("split"), rules))
         .select(
             "image_id",
             F.when(is_copy, tables.EXACT_DUPLICATE).otherwise(tables.NEAR_DUPLICATE).alias("issue"),
@@ -142,8 +160,9 @@ def superfluous(duplicates: DataFrame, images: DataFrame, features: DataFrame, r
     )
 
 
-def corrections(lake: Lake, rules: config.Clean) -> DataFrame:
-    """(image_id, new_label, label_score, confidence) of images whose label is to be corrected."""
+def corrections(lake: Lake, rules: config.Clean, decisions: DataFrame) -> DataFrame:
+    """(image_id, new_label, label_score, confidence) of images whose label is to be corrected. decisions: of
+    reviewed.decided; they come before the rules."""
     issues, labels = lake.require("issues"), lake.read("labels")
     wrong = issues.where((F.col("issue") == tables.WRONG_LABEL) & F.col("suggested_label").isNotNull())
     wrong = wrong.where(_counts(F.col("issue"), F.col("score"), rules) & F.lit(rules.relabel))
@@ -153,9 +172,11 @@ def corrections(lake: Lake, rules: config.Clean) -> DataFrame:
         wrong = wrong.join(
             images.where(~is_protected(F.col("split"), rules)).select("image_id"), "image_id", "left_semi"
         )
-    return wrong.join(sure.select("image_id", F.col("suggested_confidence").alias("confidence")), "image_id").select(
+    by_rule = wrong.join(sure.select("image_id", F.col("suggested_confidence").alias("confidence")), "image_id").select(
         "image_id", F.col("suggested_label").alias("new_label"), F.col("score").alias("label_score"), "confidence"
     )
+    people = reviewed.kept(decisions)
+    return by_rule.join(people, "image_id", "left_anti").unionByName(reviewed.relabelled(decisions))
 
 
 def gives_way(split: Column, rules: config.Clean) -> Column:

@@ -255,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     photos = many.photographs(given.photos)
     found: dict[str, Any] = {"machine": process_tree.machine(), "images": [given.small, given.large]}
     network()  # converted now, and not while it is measured
-    found |= embed_steps.steps(photos)
+    found |= embed_steps.steps(photos, models.DEFAULT)
     with tempfile.TemporaryDirectory(dir=given.work) as temporary:
         work = Path(temporary)
         measured = []

@@ -22,6 +22,7 @@ from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.command import parser
 from jobs.demo import running as demo
+from jobs.serve import command as serve
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -108,7 +109,7 @@ def test_options_exist() -> None:
     on_emr = {
         option for command in commands(emr_command.parser()).values() for option in command._option_string_actions
     }
-    of_demo = set(demo.parser()._option_string_actions)
+    of_demo = {option for each in (demo, serve) for option in each.parser()._option_string_actions}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
     assert shown <= known | on_emr | of_demo | FOREIGN_OPTIONS
     assert known - {"-h", "--help"} <= shown
@@ -125,8 +126,8 @@ def test_commands_parse(name: str) -> None:
         if name == "emr":
             emr_command.parser().parse_args(words)
             continue
-        if name == "demo":
-            demo.parser().parse_args(words)
+        if name in ("demo", "serve"):
+            {"demo": demo, "serve": serve}[name].parser().parse_args(words)
             continue
         parsed = parser().parse_args([name, *words])
         config.load([ROOT / file for file in parsed.config], parsed.overrides)
@@ -217,7 +218,8 @@ def test_readme_word_for_word(tmp_path: Path) -> None:
         line.strip() for line in "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)).splitlines()
         if line.startswith("imagesieve ") and " s3://" not in line
     ]  # fmt: skip
-    assert [line.split()[1] for line in lines] == ["demo", "run", "run", "clean", "clean", "emr"]
+    assert [line.split()[1] for line in lines] == ["demo", "run", "run", "clean", "clean", "serve", "emr"]
+    lines = [line for line in lines if line.split()[1] != "serve"]  # which does not end
     script = tmp_path / "readme.sh"
     script.write_text("set -eux\n" + "\n".join(lines) + "\n", encoding="utf-8")
     example = tmp_path / "readme.py"

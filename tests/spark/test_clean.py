@@ -68,8 +68,8 @@ class Image:
 def frames(spark: SparkSession, images: list[Image]) -> dict[str, DataFrame]:
     """The tables that clean reads."""
     ids = {image.name: number for number, image in enumerate(images)}
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in ("images", "features", "issues", "duplicates",
-                                                                  "labels", "leaks", "failures")}  # fmt: skip
+    names = ("images", "features", "issues", "duplicates", "labels", "leaks", "failures", "reviews")
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for number, image in enumerate(images):
         base = {"image_id": number}
         rows["images"].append(
@@ -211,6 +211,45 @@ def test_labels(lake: Context) -> None:
     assert outcome(lake, *protected)[1] == {"mistaken": "dog", "doubtful": "dog"}
     assert outcome(lake, "clean.relabel=false")[1] == {}
     assert outcome(lake, "clean.thresholds={wrong_label: 0.1}")[1] == {}
+
+
+def test_what_people_decide_comes_before_the_rules(lake: Context, tmp_path: Path) -> None:
+    """A decision that the rules overrule, one taken back or replaced that still counts, a note taken for one, copies
+    that go for an image which goes too, and a row that does not say whose decision it is."""
+    ids = {image.name: number for number, image in enumerate(LAKE)}
+    made = [  # name, decision, label
+        ("keeper", "remove", None), ("keeper", "keep", None), ("first edit", "keep", None), ("edit", "remove", None),
+        ("a dark one", "keep", None), ("plain", "remove", None), ("doubtful", "relabel", "horse"),
+        ("mistaken", "keep", None), ("seen dark", "skip", None), ("tested", "remove", None), ("tested", "note", None),
+        ("light copy", "remove", None), ("held out", "keep", None), ("held out", "remove", None),
+    ]  # fmt: skip
+    reviews = [
+        {"review_id": f"r{n:02}", "batch_id": f"b{n:02}", "image_id": ids[name], "decision": decision, "label": label,
+         "by": "anna", "at": SOME_DAY + datetime.timedelta(minutes=n)}
+        for n, (name, decision, label) in enumerate(made)
+    ]  # fmt: skip
+    taken_back = next(row for row in reviews if row["image_id"] == ids["light copy"])
+    reviews.append({**taken_back, "review_id": "r99", "batch_id": "b99", "decision": "undo",
+                    "undoes": taken_back["batch_id"]})  # fmt: skip
+    schema = TABLES["reviews"].schema
+    before = dict(tables_of(lake))
+    rows = [tuple({"note": None, "undoes": None, **row}[c] for c in schema.names) for row in reviews]
+    tables_of(lake)["reviews"] = frame_of(lake.lake.spark, rows, schema)
+    try:
+        gone, labels = outcome(lake)
+        run(lake, out=tmp_path / "clean.jsonl")
+    finally:
+        tables_of(lake).update(before)
+    # `tested` goes, so `leaked` does for its copy; `a dark one` stays, so its copy goes, whose removal was taken back.
+    assert gone == {
+        **ALWAYS, "seen dark": "dark", "nearly dark": "dark", "edit": "decided", "plain": "decided",
+        "tested": "decided", "held out": "decided", "light copy": "near_duplicate", "leaked": "near_duplicate",
+    }  # fmt: skip
+    assert labels == {"doubtful": "horse"}
+    removed = {row["uri"][4:]: row["decided_by"] for row in read(tmp_path / "clean.removed.jsonl")}
+    assert removed["plain"] == "anna"
+    assert removed["seen dark"] is None
+    assert [row["decided_by"] for row in read(tmp_path / "clean.relabelled.jsonl")] == ["anna"]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -92,7 +92,7 @@ def test_every_table_is_written_by_one_stage_before_it_is_read() -> None:
         assert set(stage.reads) <= written, stage.name
         assert not written & set(stage.writes), stage.name
         written |= set(stage.writes)
-    assert written == set(TABLES) - {"runs"}
+    assert written == set(TABLES) - {"runs", "reviews"}  # which people write
 
 
 def test_other_tables_are_refused() -> None:

@@ -20,9 +20,16 @@ def _demo(argv: list[str]) -> int:
     return running.main(argv)
 
 
+def _serve(argv: list[str]) -> int:
+    from jobs.serve import command as serve
+
+    return serve.main(argv)
+
+
 OTHERS = {
     "demo": Command("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": Command("package, submit, watch and price runs on EMR", _on_emr),
+    "serve": Command("show a lake in the browser: look, search, decide", _serve),
 }
 
 

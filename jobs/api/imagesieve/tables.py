@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from pyarrow import fs
 
 if TYPE_CHECKING:
     import duckdb
@@ -64,26 +63,12 @@ class Lake:
 
     def dataset(self, table: str) -> ds.Dataset:
         """A table as an Arrow dataset, of which only what is asked for is read. Raises LakeError: no such table."""
+        from jobs.engines import datasets
         from jobs.errors import LakeError
 
         if table not in (there := self.tables):
             raise LakeError(f"{self.uri} has no table {table!r} (there are: {', '.join(there) or 'none'})")
-        return self._there(table)
-
-    def _there(self, table: str) -> ds.Dataset:
-        """As dataset(), of a table that is known to be there."""
-        from deltalake import DeltaTable
-
-        from jobs.engines import delta_log
-        from udfs.stores import uris
-
-        path = uris.join(self.uri, table)
-        whole = DeltaTable(delta_log.spelled(path), storage_options=delta_log.storage_options(path))
-        # Arrow's own files where it has them: its threads let go of Python's after the interpreter has ended, and then
-        # the process is aborted.
-        own = None if uris.is_s3(path) else fs.SubTreeFileSystem(path, fs.LocalFileSystem())
-        found: ds.Dataset = whole.to_pyarrow_dataset(filesystem=own)
-        return found
+        return datasets.dataset(self.uri, table)
 
     def arrow(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """A table, or some of its columns, in memory. Raises LakeError."""
@@ -99,9 +84,11 @@ class Lake:
 
         >>> lake.sql("SELECT issue, count(*) FROM issues GROUP BY issue").df()  # doctest: +SKIP
         """
+        from jobs.engines import datasets
+
         connection = _connection(self.uri)
         for name in self.tables:
-            connection.register(name, self._there(name))
+            connection.register(name, datasets.dataset(self.uri, name))
         return connection.sql(query)
 
     def summary(self) -> pd.DataFrame:

@@ -1,0 +1,47 @@
+"""Agreement: how often people have found our findings right, by issue, with an interval."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from jobs.pages.texts import ISSUES as TEXTS
+from jobs.serve.columns import Columns
+from jobs.serve.decisions import Decisions
+from jobs.tables import DECISIONS, KEEP, SKIP
+
+Z = 1.959964  # of the normal distribution, for an interval of 95 %
+
+
+def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
+    """For each issue of decided images: how many were kept as they are, which says that it was wrong, and how many were
+    removed or relabelled. Skipped ones say nothing. precision: the share of the latter, low and high its interval."""
+    codes = decisions.column().codes
+    issue = columns.coded("issue")
+    told: dict[str, list[int]] = {}
+    for place, name in enumerate(DECISIONS, start=1):
+        if name != SKIP:
+            found = issue.counts(np.flatnonzero(codes == place).astype(np.int32))
+            for each, count in found.items():
+                if each:
+                    told.setdefault(each, [0, 0])[name == KEEP] += count
+    rows = []
+    for name, (right, wrong) in sorted(told.items()):
+        low, high = interval(right, right + wrong)
+        share = right / (right + wrong)
+        rows.append(
+            {"issue": name, "title": TEXTS[name].title, "right": right, "wrong": wrong, "precision": share,
+             "low": low, "high": high}
+        )  # fmt: skip
+    return rows
+
+
+def interval(right: int, of: int) -> tuple[float, float]:
+    """Where a share lies with 95 % confidence. of > 0. Source: E. Wilson, Journal of the American Statistical
+    Association, 1927."""
+    share, square = right / of, Z * Z
+    middle = (share + square / (2 * of)) / (1 + square / of)
+    half = Z / (1 + square / of) * math.sqrt(share * (1 - share) / of + square / (4 * of * of))
+    return max(0.0, middle - half), min(1.0, middle + half)

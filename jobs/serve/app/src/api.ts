@@ -1,0 +1,226 @@
+// What the server says: the types of its answers, and the calls.
+
+export type Decision = "keep" | "remove" | "relabel" | "skip";
+
+export interface Row {
+  id: number;
+  name: string;
+  uri: string;
+  label: string | null;
+  split: string | null;
+  issues: string[];
+  suggestion: string | null;
+  suggested_label: string | null;
+  width: number | null;
+  height: number | null;
+  cluster: number | null;
+  cluster_size: number | null;
+  is_keeper: boolean | null;
+  relation: string | null;
+  decision: Decision | null;
+  decided_label: string | null;
+  score: number | null;
+  readable: boolean;
+}
+
+export interface Finding {
+  issue: string;
+  title: string;
+  score: number | null;
+  suggestion: string | null;
+  suggested_label: string | null;
+  detail: string | null;
+  cosine: number | null;
+  evidence: Row | null;
+}
+
+export interface Review {
+  id: string;
+  decision: string;
+  label: string | null;
+  note: string | null;
+  by: string;
+  at: string;
+  undone: boolean;
+}
+
+export interface Picture extends Row {
+  format: string | null;
+  medium: string | null;
+  size_bytes: number | null;
+  modified_at: string | null;
+  source: string | null;
+  damage: string | null;
+  failure: { error: string; detail: string } | null;
+  properties: Record<string, number | null>;
+  scores: Record<string, number | null>;
+  concepts: [string, number][];
+  topic: number | null;
+  findings: Finding[];
+  neighbours: (Row & { cosine: number })[];
+  cluster_members: Row[];
+  history: Review[];
+}
+
+export interface Score {
+  name: string;
+  title: string;
+  low: number;
+  high: number;
+  bins: number[];
+}
+
+export interface Run {
+  job: string;
+  ended_at: string | null;
+  seconds: number | null;
+  status: string;
+  counts: Record<string, number>;
+  notes: string[];
+}
+
+export interface Named {
+  name: string;
+  title: string;
+}
+
+export interface Lake {
+  uri: string;
+  name: string;
+  images: number;
+  embedded: number;
+  version: string;
+  read_only: boolean;
+  user: string;
+  ready: boolean;
+  progress: number;
+  fault?: string | null; // why the gallery cannot be made ready
+  search: { like: boolean; words: boolean };
+  facets: Named[];
+  scores: Score[];
+  sorts: Named[];
+  issues: Record<string, { title: string; text: string; theme: string }>;
+  relations: Record<string, string>;
+  labels: string[];
+  runs: Run[];
+}
+
+export type Counted = [string, number];
+
+export interface Cluster {
+  cluster: number;
+  size: number;
+  kind: string;
+  members: Row[];
+}
+
+export interface Pair {
+  label: string;
+  suggested: string;
+  images: number;
+  decided: number;
+}
+
+export interface Batch {
+  batch: string;
+  decision: string;
+  count: number;
+  by: string;
+  at: string;
+  undone: boolean;
+}
+
+export interface Reviews {
+  decided: number;
+  by: Record<string, number>;
+  issues: {
+    issue: string;
+    title: string;
+    right: number;
+    wrong: number;
+    precision: number | null;
+    low: number | null;
+    high: number | null;
+  }[];
+  recent: Batch[];
+}
+
+export interface Judgement {
+  ids?: number[];
+  view?: string;
+  decision: Decision | "note";
+  label?: string;
+  note?: string;
+}
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+async function call<T>(path: string, init: RequestInit): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", ...init });
+  } catch (error) {
+    if (stopped(error)) throw error;
+    throw new ApiError(0, "The server does not answer. Is imagesieve serve still running?");
+  }
+  if (answer.ok) return (await answer.json()) as T;
+  const body: unknown = await answer.json().catch(() => null);
+  const detail = body && typeof body === "object" && "detail" in body ? String(body.detail) : answer.statusText;
+  throw new ApiError(answer.status, answer.status === 401 ? "This page needs the address with the token that imagesieve serve printed." : detail);
+}
+
+/** Whether an error only says that a request was given up. */
+export function stopped(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "AbortError";
+}
+
+const get = <T>(path: string, signal?: AbortSignal) => call<T>(`api/${path}`, { signal: signal ?? null });
+
+const post = <T>(path: string, body: unknown) =>
+  call<T>(`api/${path}`, {
+    method: "POST",
+    headers: { "X-Imagesieve": "1", "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  });
+
+/** A query with more parameters after it. */
+function joined(query: string, more: Record<string, string | number>): string {
+  const params = new URLSearchParams(query);
+  for (const [name, value] of Object.entries(more)) params.append(name, String(value));
+  return params.toString();
+}
+
+export const api = {
+  lake: (signal?: AbortSignal) => get<Lake>("lake", signal),
+  rows: (query: string, offset: number, limit: number, signal?: AbortSignal) =>
+    get<{ total: number; offset: number; rows: Row[] }>(`rows?${joined(query, { offset, limit })}`, signal),
+  facets: (query: string, signal?: AbortSignal) =>
+    get<{ total: number; facets: Record<string, Counted[]> }>(`facets?${query}`, signal),
+  facet: (query: string, name: string, q: string, signal?: AbortSignal) =>
+    get<{ values: Counted[] }>(`facet?${joined(query, { name, q })}`, signal),
+  step: (query: string, position: number, signal?: AbortSignal) =>
+    get<{ position: number; total: number; id: number | null }>(`step?${joined(query, { position })}`, signal),
+  image: (id: number, signal?: AbortSignal) => get<Picture>(`image/${id}`, signal),
+  clusters: (query: string, offset: number, limit: number, signal?: AbortSignal) =>
+    get<{ total: number; clusters: Cluster[] }>(`clusters?${joined(query, { offset, limit })}`, signal),
+  confusions: (signal?: AbortSignal) => get<{ pairs: Pair[] }>("confusions", signal),
+  reviews: (signal?: AbortSignal) => get<Reviews>("reviews", signal),
+  decide: (judgement: Judgement) => post<{ batch: string; count: number }>("decide", judgement),
+  undo: (batch?: string) => post<{ count: number }>("undo", batch ? { batch } : {}),
+  upload: (file: Blob) =>
+    call<{ key: string }>("api/picture", {
+      method: "POST",
+      headers: { "X-Imagesieve": "1", "Content-Type": "application/octet-stream" },
+      body: file,
+    }),
+};
+
+export const thumbUrl = (id: number) => `api/thumb/${id}`;
+export const pictureUrl = (id: number) => `api/picture/${id}`;

@@ -1,0 +1,143 @@
+"""`imagesieve serve`: a lake in the browser."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import ipaddress
+import os
+import secrets
+import socket
+import sys
+import webbrowser
+from collections.abc import Sequence
+
+from jobs.errors import ConfigError
+
+PORT = 8765
+MOST_AT_ONCE = 128  # requests; more are told to come again
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        prog="imagesieve serve", allow_abbrev=False,
+        description="Shows a lake in the browser: look, search, decide. It asks no other host, and tells nobody.",
+    )  # fmt: skip
+    options.add_argument(
+        "--lake", required=True, metavar="URI", help="where the tables lie: a folder or an s3:// prefix"
+    )
+    options.add_argument("--port", type=int, help=f"(default: {PORT}, or a free one)")
+    options.add_argument("--read-only", action="store_true", help="no decisions")
+    options.add_argument("--user", help="whose decisions these are (default: the name of this account)")
+    options.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    options.add_argument("--host", default="127.0.0.1", help="the address to listen at (default: %(default)s)")
+    options.add_argument(
+        "--allow-remote", action="store_true", help="other hosts than this one may ask; needs TLS files"
+    )
+    options.add_argument("--tls-certificate", metavar="FILE")
+    options.add_argument("--tls-key", metavar="FILE")
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    """Serves until it is interrupted. Raises RunError."""
+    given = parser().parse_args(argv)
+    tls = given.tls_certificate, given.tls_key
+    _check_host(given.host, given.allow_remote, all(tls))
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise ConfigError('serve needs more packages: pip install "imagesieve[serve]"') from None
+    from jobs.serve.app import App
+    from jobs.serve.guard import Guard
+    from jobs.serve.server import application
+    from udfs.children import pool
+    from udfs.stores import fetch, uris
+
+    try:
+        lake = uris.canonical(given.lake, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
+    except ValueError as error:
+        raise ConfigError(f"--lake: {error}") from error
+    listening = _listening(given.host, given.port)
+    port = listening.getsockname()[1]
+    for name, value in pool.MALLOC.items():  # of the children
+        os.environ.setdefault(name, value)
+    _fork_children()
+    token = secrets.token_urlsafe(24)
+    user = given.user or _account()
+    app = App(lake, user, given.read_only, fetch.Limits(), MAX_PIXELS)
+    shown = "127.0.0.1" if given.host == "0.0.0.0" else given.host  # noqa: S104 (compared, not bound)
+    hosts = {
+        f"{name}:{port}"
+        for name in ("127.0.0.1", "localhost", "[::1]", _bracketed(shown), socket.gethostname().lower())
+    }
+    scheme = "https" if all(tls) else "http"
+    guarded = Guard(application(app), frozenset(hosts), token, port, secure=all(tls))
+    address = f"{scheme}://{_bracketed(shown)}:{port}/?token={token}"
+    sys.stdout.write(f"{lake}\n{address}\nCtrl-C ends it.\n")
+    sys.stdout.flush()
+    if not given.no_browser:
+        webbrowser.open(address)
+    settings = uvicorn.Config(
+        guarded, log_level="error", access_log=False, server_header=False, date_header=False, lifespan="off",
+        limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=30, h11_max_incomplete_event_size=64 << 10,
+        ssl_certfile=tls[0], ssl_keyfile=tls[1], timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    try:
+        uvicorn.Server(settings).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        app.close()
+    return 0
+
+
+MAX_PIXELS = 178_956_970  # as embed.max_pixels
+
+
+def _check_host(host: str, allow_remote: bool, has_tls: bool) -> None:
+    try:
+        is_own = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_own = False
+    if not is_own and not (allow_remote and has_tls):
+        raise ConfigError(
+            f"--host {host}: other hosts could ask; add --allow-remote, --tls-certificate and --tls-key if they may"
+        )
+
+
+def _listening(host: str, port: int | None) -> socket.socket:
+    """A socket at the port; without one at PORT, or at a free one where that is taken. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for tried in [port] if port is not None else [PORT, 0]:
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((host, tried))
+        except (OSError, OverflowError) as error:
+            found.close()
+            fault: Exception = error
+            continue
+        found.listen(256)
+        return found
+    raise ConfigError(f"--port: cannot listen at {host}:{port}: {fault}")
+
+
+def _fork_children() -> None:
+    """Children of the decoder start in hundredths of a second."""
+    from udfs.children import forks, pool
+
+    if forks.can_fork():
+        pool.start_by(forks.ForkServer())
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"

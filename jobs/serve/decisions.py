@@ -1,0 +1,309 @@
+"""Decisions: what people decide of images, in the table `reviews`, to which rows are only ever added.
+
+One thread of a server writes; what others have decided meanwhile is one commit more. A decision counts as made once it
+is committed."""
+
+from __future__ import annotations
+
+import datetime
+import queue
+import secrets
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.engines import delta_log
+from jobs.engines.datasets import dataset
+from jobs.serve.columns import Coded
+from jobs.tables import DECISIONS, RELABEL, REMARKS, TABLES, UNDO
+from udfs.stores import uris
+
+TABLE = "reviews"
+TIDIED = 500  # commits after which small files become one
+SCHEMA = pa.schema(
+    [
+        ("review_id", pa.string()), ("batch_id", pa.string()), ("image_id", pa.int64()), ("decision", pa.string()),
+        ("label", pa.string()), ("note", pa.string()), ("undoes", pa.string()), ("by", pa.string()),
+        ("at", pa.timestamp("us", "UTC")),
+    ]
+)  # fmt: skip
+MOST_NOTE = 2000  # characters of a note
+MOST_LABEL = 500
+
+
+class DecisionError(ValueError):
+    """A decision that cannot be; one line."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was decided at once. ids: (n,) int64. undoes: the batch that it takes back, or "". number: of its place."""
+
+    batch_id: str
+    ids: NDArray[np.int64]
+    decision: str
+    label: str | None
+    note: str | None
+    undoes: str
+    by: str
+    at: datetime.datetime
+
+    def table(self) -> pa.Table:
+        """Rows of SCHEMA. An undone batch is one row, whatever it held."""
+        count = len(self.ids)
+        same = {"batch_id": self.batch_id, "decision": self.decision, "label": self.label, "note": self.note,
+                "undoes": self.undoes or None, "by": self.by, "at": self.at}  # fmt: skip
+        columns = {name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), count) for name, value in same.items()}
+        columns["review_id"] = pa.array([f"{self.batch_id}-{number}" for number in range(count)], pa.string())
+        columns["image_id"] = pa.array(self.ids, pa.int64())
+        return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
+
+
+@dataclass
+class _State:
+    """All batches in their order, and the effective decision of each row of the gallery."""
+
+    codes: NDArray[np.uint8]
+    labels: dict[int, str] = field(default_factory=dict)  # by row
+    batches: dict[str, Batch] = field(default_factory=dict)
+    undone: set[str] = field(default_factory=set)
+    of_image: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    revision: int = 0
+
+
+class Decisions:
+    """The decisions of one lake. rows_of: maps ids to rows of the gallery, (n,) int32, -1 where an image is gone."""
+
+    def __init__(self, lake: str, images: int, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
+        self.lake, self._path = lake, uris.join(lake, TABLE)
+        self._images, self._rows_of = images, rows_of
+        self._lock = threading.RLock()
+        self._state = _State(np.zeros(images, np.uint8))
+        self._version: int | None = None
+        self._commits = 0
+        self._asked: queue.SimpleQueue[tuple[Batch, threading.Event, list[Exception]] | None] = queue.SimpleQueue()
+        self._last = datetime.datetime.fromtimestamp(0, datetime.UTC)
+        self.refresh()
+        self._writer = threading.Thread(target=self._write_until_closed, name="reviews", daemon=True)
+        self._writer.start()
+
+    def close(self) -> None:
+        """Ends when all that was asked for is written."""
+        self._asked.put(None)
+        self._writer.join()
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever a decision has changed."""
+        return self._state.revision
+
+    def column(self) -> Coded:
+        """The decision of each row of the gallery."""
+        return Coded(self._state.codes, [(), *((name,) for name in DECISIONS)])
+
+    def label(self, row: int) -> str | None:
+        """Which label a row is to have, where that was decided."""
+        return self._state.labels.get(row)
+
+    def decide(
+        self,
+        ids: Iterable[int] | NDArray[np.int64],
+        decision: str,
+        by: str,
+        label: str | None = None,
+        note: str | None = None,
+        batch_id: str = "",
+    ) -> Batch:
+        """Writes one decision of some images and returns it once it is committed. batch_id: of the asker; a batch of
+        that name that is there is returned, and nothing is written twice. Raises DecisionError."""
+        if decision not in (*DECISIONS, "note"):
+            raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, 'note'))}")
+        if (decision == RELABEL) != bool(label):
+            raise DecisionError("label: must be given with relabel, and with nothing else")
+        if decision == "note" and not note:
+            raise DecisionError("note: must be given")
+        if len(label or "") > MOST_LABEL or len(note or "") > MOST_NOTE:
+            raise DecisionError(f"label, note: at most {MOST_LABEL}, {MOST_NOTE} characters")
+        known = np.unique(np.asarray(list(ids) if not isinstance(ids, np.ndarray) else ids, np.int64))
+        known = known[self._rows_of(known) >= 0]
+        if not len(known):
+            raise DecisionError("no such image")
+        with self._lock:
+            if batch_id in self._state.batches:
+                return self._state.batches[batch_id]
+        name = batch_id or secrets.token_hex(12)
+        return self._written(Batch(name, known, decision, label, note, "", by, self._now()))
+
+    def undo(self, by: str, batch_id: str = "") -> Batch:
+        """Takes a batch back, or the last one of this person. Raises DecisionError where there is none."""
+        with self._lock:
+            state = self._state
+            if not batch_id:
+                own = (b for b in reversed(state.batches.values()) if b.by == by and b.batch_id not in state.undone)
+                last = next(own, None)
+            else:
+                last = state.batches.get(batch_id) if batch_id not in state.undone else None
+        if last is None:
+            raise DecisionError("nothing to undo")
+        self._written(Batch(secrets.token_hex(12), last.ids[:1], UNDO, None, None, last.batch_id, by, self._now()))
+        return last
+
+    def history(self, image_id: int) -> list[tuple[Batch, bool]]:
+        """What was decided of an image, the first first, and whether it was taken back."""
+        with self._lock:
+            state = self._state
+            large = (b for b in state.batches.values() if len(b.ids) > _LISTED and image_id in b.ids)
+            found = [*(state.batches[name] for name in state.of_image.get(image_id, ())), *large]
+            return [(batch, batch.batch_id in state.undone) for batch in sorted(found, key=lambda b: b.at)]
+
+    def recent(self, count: int) -> list[tuple[Batch, bool]]:
+        """The last batches, the newest first, and whether they were taken back."""
+        with self._lock:
+            names = list(self._state.batches)[-count:][::-1]
+            return [(self._state.batches[name], name in self._state.undone) for name in names]
+
+    def by_person(self) -> dict[str, int]:
+        """How many decisions each person has made that were not taken back."""
+        found: dict[str, int] = {}
+        with self._lock:
+            for name, batch in self._state.batches.items():
+                if name not in self._state.undone:
+                    found[batch.by] = found.get(batch.by, 0) + len(batch.ids)
+        return found
+
+    def refresh(self) -> None:
+        """Reads what others have written."""
+        version = delta_log.version(self._path)
+        with self._lock:
+            if version is None or version == self._version:
+                return
+            state = _State(np.zeros(self._images, np.uint8), revision=self._state.revision + 1)
+            for batch in _batches(dataset(self.lake, TABLE).to_table()):
+                _add(state, batch)
+            _apply_all(state, self._rows_of)
+            self._state, self._version = state, version
+
+    def _now(self) -> datetime.datetime:
+        """Later than all before it of this server."""
+        with self._lock:
+            now = datetime.datetime.now(datetime.UTC)
+            self._last = max(now, self._last + datetime.timedelta(microseconds=1))
+            return self._last
+
+    def _written(self, batch: Batch) -> Batch:
+        done, failed = threading.Event(), list[Exception]()
+        self._asked.put((batch, done, failed))
+        done.wait()
+        if failed:
+            raise failed[0]
+        return batch
+
+    def _write_until_closed(self) -> None:
+        while (first := self._asked.get()) is not None:
+            group, ends = [first], False
+            while not self._asked.empty():  # all that has come meanwhile is one commit
+                more = self._asked.get()
+                if more is None:
+                    ends = True
+                    break
+                group.append(more)
+            try:
+                self._commit([batch for batch, _, _ in group])
+            except Exception as error:
+                for _, _, failed in group:
+                    failed.append(error)
+            for _, done, _ in group:
+                done.set()
+            if ends:
+                return
+
+    def _commit(self, batches: list[Batch]) -> None:
+        from deltalake import write_deltalake
+
+        options = delta_log.storage_options(self._path)
+        if delta_log.version(self._path) is None:
+            delta_log.create(self._path, TABLES[TABLE])
+        rows = pa.concat_tables([batch.table() for batch in batches])
+        write_deltalake(delta_log.spelled(self._path), rows, mode="append", storage_options=options)
+        version = delta_log.version(self._path)
+        with self._lock:
+            if self._version is not None and version == self._version + 1:
+                state = self._state
+                for batch in batches:
+                    _add(state, batch)
+                    if batch.decision == UNDO:
+                        _apply_all(state, self._rows_of)
+                    else:
+                        _apply(state, batch, self._rows_of)
+                self._state, self._version = replace(state, revision=state.revision + 1), version
+            else:  # another has written too
+                self.refresh()
+        self._commits += 1
+        if self._commits % TIDIED == 0:
+            self._tidy(options)
+
+    def _tidy(self, options: dict[str, str] | None) -> None:
+        from deltalake import DeltaTable
+
+        table = DeltaTable(delta_log.spelled(self._path), storage_options=options)
+        table.optimize.compact()
+        table.create_checkpoint()
+        with self._lock:
+            self._version = delta_log.version(self._path)
+
+
+_LISTED = 1000  # images of a batch up to which each knows it
+
+
+def _batches(rows: pa.Table) -> list[Batch]:
+    """The batches of a table, in their order."""
+    if not rows.num_rows:
+        return []
+    rows = rows.sort_by([("at", "ascending"), ("batch_id", "ascending")])
+    encoded = pc.dictionary_encode(rows["batch_id"].combine_chunks())
+    codes = encoded.indices.to_numpy()
+    first = np.flatnonzero(np.append(True, codes[1:] != codes[:-1]))
+    ids = rows["image_id"].to_numpy()
+    heads: list[dict[str, Any]] = rows.drop_columns(["image_id", "review_id"]).take(pa.array(first)).to_pylist()
+    parts = np.split(ids, first[1:])
+    return [
+        Batch(h["batch_id"], part, h["decision"], h["label"], h["note"], h["undoes"] or "", h["by"], h["at"])
+        for h, part in zip(heads, parts, strict=True)
+    ]
+
+
+def _add(state: _State, batch: Batch) -> None:
+    if batch.decision == UNDO:
+        state.undone.add(batch.undoes)
+        return
+    state.batches[batch.batch_id] = batch
+    if len(batch.ids) <= _LISTED:
+        for image_id in batch.ids.tolist():
+            state.of_image[image_id].append(batch.batch_id)
+
+
+def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
+    if batch.decision in REMARKS or batch.batch_id in state.undone:
+        return
+    rows = rows_of(batch.ids)
+    rows = rows[rows >= 0]
+    state.codes[rows] = 1 + DECISIONS.index(batch.decision)
+    if batch.label is None:
+        for row in rows.tolist() if state.labels else ():
+            state.labels.pop(row, None)
+    else:
+        state.labels.update(dict.fromkeys(rows.tolist(), batch.label))
+
+
+def _apply_all(state: _State, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
+    state.codes = np.zeros_like(state.codes)
+    state.labels = {}
+    for batch in state.batches.values():
+        _apply(state, batch, rows_of)

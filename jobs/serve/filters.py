@@ -1,0 +1,120 @@
+"""Filters: what part of a lake a view shows and in which order, from the parameters of an address."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl
+
+from jobs.serve.gallery import ALL_SCORES
+from jobs.tables import ISSUES
+from udfs.images.relation_names import RELATIONS
+
+DECISION = "decision"
+FACETS = ("issue", "suggestion", DECISION, "label", "suggested", "split", "source", "kind", "relation", "concept",
+          "topic", "medium", "format")  # fmt: skip
+KNOWN = {"issue": ISSUES, "relation": RELATIONS}  # facets whose values are a closed list
+SORTS = ("image_id", *ALL_SCORES, "size_bytes", "pixels", "cluster_size", "modified")
+SEARCHES = ("like", "picture", "words")
+NONE = ""  # the value that stands for "has none"
+MOST_VALUES = 200  # of all facets together
+MOST_TEXT = 500  # characters of a text
+
+
+class FilterError(ValueError):
+    """A view that cannot be; one line for a person."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. search:
+    one of SEARCHES and what is looked for, or None. sort: one of SORTS, or None for that of the search or image_id."""
+
+    chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    scores: tuple[tuple[str, float, float], ...] = ()
+    text: str = ""
+    cluster: int | None = None
+    search: tuple[str, str] | None = None
+    sort: str | None = None
+    descending: bool = False
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, str]]) -> Filter:
+        """From the parameters of an address; names that are not of a view are passed over. Raises FilterError."""
+        chosen: dict[str, list[str]] = {}
+        scores: list[tuple[str, float, float]] = []
+        found = cls()
+        for name, value in pairs:
+            if len(value) > MOST_TEXT or "\0" in value:
+                raise FilterError(f"{name}: at most {MOST_TEXT} characters")
+            if name in FACETS:
+                _check(name, value)
+                chosen.setdefault(name, []).append(value)
+            elif name == "score":
+                scores.append(_range(value))
+            elif name == "text" and value:
+                found = replace(found, text=value)
+            elif name == "cluster":
+                found = replace(found, cluster=_number(name, value))
+            elif name in SEARCHES and value:
+                if name == "like":
+                    _number(name, value)
+                found = replace(found, search=(name, value))
+            elif name == "sort" and value:
+                key = value.removeprefix("-")
+                if key not in SORTS:
+                    raise FilterError(f"sort: must be one of {', '.join(SORTS)}")
+                found = replace(found, sort=key, descending=value.startswith("-"))
+        if sum(map(len, chosen.values())) + len(scores) > MOST_VALUES:
+            raise FilterError(f"at most {MOST_VALUES} values")
+        facets = tuple((name, tuple(dict.fromkeys(chosen[name]))) for name in sorted(chosen))
+        return replace(found, chosen=facets, scores=tuple(scores))
+
+    @classmethod
+    def of_query(cls, query: str) -> Filter:
+        """As of(), from the text of a query. Raises FilterError."""
+        try:
+            return cls.of(parse_qsl(query, keep_blank_values=True, max_num_fields=4 * MOST_VALUES))
+        except FilterError:
+            raise
+        except ValueError as error:
+            raise FilterError(str(error)) from error
+
+    @property
+    def depends_on_decisions(self) -> bool:
+        return any(name == DECISION for name, _ in self.chosen)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether it holds all images, in the order of their ids."""
+        return self in (Filter(), Filter(sort="image_id"))
+
+    def but(self, facet: str) -> Filter:
+        """The same without what was chosen in a facet."""
+        return replace(self, chosen=tuple(each for each in self.chosen if each[0] != facet))
+
+
+def _check(name: str, value: str) -> None:
+    if name in KNOWN and value not in (NONE, *KNOWN[name]):
+        raise FilterError(f"{name}: {value!r} is none of {', '.join(KNOWN[name])}")
+
+
+def _range(value: str) -> tuple[str, float, float]:
+    name, _, rest = value.partition(":")
+    low, _, high = rest.partition(":")
+    if name not in ALL_SCORES:
+        raise FilterError(f"score: must begin with one of {', '.join(ALL_SCORES)}")
+    try:
+        bounds = float(low) if low else -math.inf, float(high) if high else math.inf
+    except ValueError:
+        raise FilterError(f"score: must be NAME:LOW:HIGH, got {value!r}") from None
+    if any(map(math.isnan, bounds)):
+        raise FilterError(f"score: must be NAME:LOW:HIGH, got {value!r}")
+    return name, *bounds
+
+
+def _number(name: str, value: str) -> int:
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise FilterError(f"{name}: must be a number, got {value!r}")
+    return int(value)

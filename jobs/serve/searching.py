@@ -1,0 +1,153 @@
+"""Searching: by a picture of the lake, by one that is given, and by words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from jobs.engines import delta_log
+from jobs.engines.datasets import dataset
+from jobs.serve import vector_index
+from jobs.serve.columns import Columns, Rows
+from jobs.serve.filters import FilterError
+from jobs.serve.gallery import cache_folder, folder_of
+from jobs.serve.vector_index import VectorIndex
+from jobs.serve.views import Recent
+from udfs import arrow
+from udfs.images.rows import PENDING
+from udfs.networks import concepts, models, preparation
+from udfs.networks.nouns import nouns
+from udfs.stores import fetch, uris
+
+KEPT = 200  # answers, and as many given pictures
+HANG_S = 60.0
+Found = tuple[Rows, NDArray[np.float32]]
+
+
+class Searches:
+    """The searches of one gallery. at: the versions of its tables. They wait for an index that is made in a thread."""
+
+    def __init__(
+        self, lake: str, at: dict[str, int | None], columns: Columns, limits: fetch.Limits, max_pixels: int
+    ) -> None:
+        self._lake, self._at, self._columns = lake, at, columns
+        self._limits, self._max_pixels = limits, max_pixels
+        self.index: VectorIndex | None = None
+        self.progress, self.fault = 0.0, ""
+        self._model = self._model_of_lake()
+        self._given: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._answers: Recent[Found] = Recent(KEPT, lambda _: 1)
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._begin, name="index", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_words(self) -> bool:
+        return self.index is not None and self.index.has_classes
+
+    def wait(self) -> None:
+        """Until the index is there, or cannot be."""
+        self._thread.join()
+
+    def find(self, wanted: tuple[str, str]) -> Found:
+        """Rows, the best first, and how alike they are (a cosine), or how sure the network is. wanted: one of
+        filters.SEARCHES, and of what. Raises FilterError."""
+        index = self.index
+        how, what = wanted
+        if index is None:
+            raise FilterError(f"{how}: {self.fault or 'the index is still being made'}")
+        return self._answers.get(wanted, lambda: self._found(index, how, what))
+
+    def put(self, data: bytes) -> str:
+        """Embeds a picture that is given, and returns what finds it again. Raises FilterError."""
+        key = hashlib.sha256(data).hexdigest()[:32]
+        if key not in self._given:
+            vector = self._embedded(data)
+            with self._lock:
+                self._given[key] = vector
+                while len(self._given) > KEPT:
+                    self._given.popitem(last=False)
+        return key
+
+    def _found(self, index: VectorIndex, how: str, what: str) -> Found:
+        if how == "like":
+            row = self._columns.rows_of([int(what)]).get(int(what))
+            found = None if row is None else index.like_row(row)
+            if found is None:
+                raise FilterError(f"like: image {what} has no vector")
+            return found
+        if how == "picture":
+            if what not in self._given:
+                raise FilterError("picture: it is not here any more; give it again")
+            return index.like(self._given[what])
+        if not index.has_classes:
+            raise FilterError(f"words: {self._model.key} does not know words")
+        weights = [nouns().weights(term) for term in nouns().terms(what)]
+        weights = [one for one in weights if one.any()]
+        if not weights:
+            raise FilterError(
+                f"words: nothing is known of {what!r}; try a noun, such as the name of an animal or a thing"
+            )
+        return index.of_classes(weights)
+
+    def _begin(self) -> None:
+        try:
+            if delta_log.version(uris.join(self._lake, "embeddings")) is None:
+                self.fault = "this lake has no vectors"
+                return
+            kept = {**self._at, "embeddings": delta_log.version(uris.join(self._lake, "embeddings"))}
+            folder = folder_of(self._lake, kept)
+            folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
+            classifier = concepts.prepare(self._model, cache_folder().parent)
+            index = vector_index.opened(
+                folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
+            )
+            self.fault = "" if index is not None else f"this lake has no vectors of {self._model.key}"
+            self.index = index
+        except Exception as error:  # whoever searches is told
+            self.fault = " ".join(str(error).split()) or type(error).__name__
+
+    def _says(self, share: float) -> None:
+        self.progress = share
+
+    def _model_of_lake(self) -> models.Model:
+        """Whose vectors the last run of embed has made; one that has only a card in a file counts as unknown."""
+        if delta_log.version(uris.join(self._lake, "runs")) is not None:
+            rows = dataset(self._lake, "runs").to_table(columns=["job", "ended_at", "config", "status"])
+            for run in rows.sort_by([("ended_at", "descending")]).to_pylist():
+                if run["job"] == "embed" and run["status"] == "done":
+                    key = json.loads(run["config"])["settings"].get("model", "")
+                    name, _, revision = key.partition("@")
+                    return models.MODELS.get(key) or models.Model(name, revision, "vectors", 0, 0, "", "", "")
+        return models.find(models.DEFAULT)
+
+    def _embedded(self, data: bytes) -> NDArray[np.float32]:
+        """Of norm 1. The bytes go through a private file to the child that decodes."""
+        if self._model.key not in models.MODELS:
+            raise FilterError(f"picture: the network of {self._model.key} is not here")
+        with tempfile.TemporaryDirectory(prefix="imagesieve-") as folder:
+            file = Path(folder) / "picture"
+            file.write_bytes(data)
+            row = {"uri": uris.canonical(str(file)), "image_id": 0, "has_features": False, "attempt": 1}
+            batch = pa.RecordBatch.from_pylist([row], schema=PENDING)
+            make = _task_maker(self._model, self._limits, self._max_pixels)
+            (done,) = pa.Table.from_batches(
+                arrow.embed_batches(make, HANG_S, lambda _: None)(iter([batch]))
+            ).to_pylist()
+        if done["vector"] is None:
+            raise FilterError(f"picture: it cannot be read: {done['error']}")
+        return np.array(done["vector"], np.float32)
+
+
+def _task_maker(model: models.Model, limits: fetch.Limits, max_pixels: int) -> Callable[[], arrow.EmbedTask]:
+    prepared = preparation.prepare(model, cache_folder().parent, "openvino")
+    return lambda: arrow.EmbedTask(model, prepared.kind, prepared.files, None, limits, 1, 0, max_pixels)

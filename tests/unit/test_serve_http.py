@@ -1,0 +1,253 @@
+"""Catches what an app on this machine must not answer, and a request that ends it."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from jobs.errors import ConfigError, LakeError
+from jobs.serve import app as app_module
+from jobs.serve import command
+from jobs.serve.guard import Guard
+from jobs.serve.server import application
+from tests.bench import serve_lake
+from udfs.children import pool
+from udfs.stores import fetch
+
+IMAGES = 400
+PORT = 8765
+HOST = f"127.0.0.1:{PORT}"
+TOKEN = "a-token-of-this-test"
+EVIL = "<script>alert(1)</script>\"'&"
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "lake"
+    serve_lake.write(folder, IMAGES, labels=7)
+    return folder
+
+
+def opened(lake: Path, read_only: bool = False) -> app_module.App:
+    found = app_module.App(str(lake), "anna", read_only, fetch.Limits(), 10**8)
+    for _ in range(600):
+        if found.facts()["ready"] or found.facts()["fault"]:
+            break
+        threading.Event().wait(0.05)
+    assert found.facts()["ready"], found.facts()
+    return found
+
+
+@pytest.fixture(scope="module")
+def app(lake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[app_module.App]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IMAGESIEVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        found = opened(lake)
+        yield found
+        found.close()
+        pool.close()
+
+
+def client_of(app: app_module.App, **headers: str) -> TestClient:
+    guarded = Guard(application(app), frozenset({HOST}), TOKEN, PORT, secure=False)
+    return TestClient(guarded, base_url=f"http://{HOST}", headers=headers, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client(app: app_module.App) -> TestClient:
+    """A browser that has opened the address."""
+    found = client_of(app, **{"x-imagesieve": "1"})
+    assert found.get(f"/?token={TOKEN}&split=val").history[0].headers["location"] == "/?split=val"
+    return found
+
+
+def test_the_token_opens_and_leaves_the_address(client: TestClient) -> None:
+    """A page without it, or one that can be shown inside another or load from elsewhere."""
+    page = client.get("/")
+    assert page.status_code == 200
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert client.get("/app.js").status_code == client.get("/app.css").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/", {}, 401),
+        ("/?token=wrong", {}, 401),
+        ("/api/lake", {}, 401),
+        ("/app.js", {}, 401),
+        ("/api/lake", {"authorization": "Bearer wrong"}, 401),
+        ("/api/lake", {"authorization": f"Bearer {TOKEN}"}, 200),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}"}, 200),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "host": "evil.example"}, 403),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "host": f"evil.example:{PORT}"}, 403),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "origin": "https://evil.example"}, 403),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "origin": "null"}, 403),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "sec-fetch-site": "cross-site"}, 403),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={TOKEN}", "sec-fetch-site": "same-site"}, 403),
+        ("/api/lake", {"cookie": b"\xe9=\xff; ="}, 401),
+    ],
+)
+def test_who_may_ask(app: app_module.App, path: str, headers: dict[str, Any], status: int) -> None:
+    """No token, another one, another host (DNS rebinding), another page."""
+    assert client_of(app).get(path, headers=headers, follow_redirects=False).status_code == status
+
+
+def test_another_page_cannot_post(app: app_module.App) -> None:
+    """A form of another page that a browser sends with the cookie."""
+    cookie = {"cookie": f"imagesieve-{PORT}={TOKEN}"}
+    body = json.dumps({"ids": [1], "decision": "remove"})
+    answer = client_of(app).post("/api/decide", content=body, headers=cookie)
+    assert answer.status_code == 403
+    assert not app.open.decisions.recent(9)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../../etc/passwd", "/static/../server.py", "/%2e%2e/%2e%2e/etc/passwd", "/app.js/..%2f..%2fserver.py",
+     "/api/thumb/../../x", "/api/thumb/-1", "/api/thumb/99999999999999999999999", "/api/image/1.5", "/api/picture/abc",
+     "/api/image/100000"],
+)  # fmt: skip
+def test_no_other_file_is_read(client: TestClient, path: str) -> None:
+    """A path that leads out of the package, or an id that is none."""
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["issue=nosuch", "limit=501", "limit=-1", "limit=1e3", "offset=" + "9" * 40, "sort=;", "like=999999",
+     "picture=none", "words=dog", "score=a:b:c", "cluster=x"],
+)  # fmt: skip
+def test_bad_views_are_one_line(client: TestClient, query: str) -> None:
+    """A traceback, or a page of what lies behind."""
+    answer = client.get(f"/api/rows?{query}")
+    assert answer.status_code == 400
+    assert "\n" not in answer.json()["detail"]
+
+
+def test_rows_are_what_the_lake_holds(client: TestClient, app: app_module.App) -> None:
+    """A page of a view that skips, repeats or invents."""
+    seen: list[int] = []
+    while len(seen) < IMAGES:
+        page = client.get(f"/api/rows?sort=-blur_score&offset={len(seen)}&limit=150").json()
+        assert page["total"] == IMAGES
+        seen += [row["id"] for row in page["rows"]]
+    assert sorted(seen) == list(range(IMAGES))
+    step = client.get("/api/step?sort=-blur_score&position=0").json()
+    assert (step["previous"], step["id"], step["next"]) == (None, seen[0], seen[1])
+    last = client.get(f"/api/step?sort=-blur_score&position={IMAGES - 1}").json()
+    assert (last["previous"], last["id"], last["next"]) == (seen[-2], seen[-1], None)
+    past = client.get(f"/api/step?sort=-blur_score&position={IMAGES + 5}").json()
+    assert (past["previous"], past["id"], past["next"]) == (None, None, None)
+    image = client.get(f"/api/image/{seen[0]}").json()
+    assert image["id"] == seen[0]
+    assert client.get("/api/lake").json()["images"] == IMAGES
+    assert client.get("/api/clusters?limit=2").json()["total"] == IMAGES // 20
+    assert client.get("/api/confusions").status_code == client.get("/api/facets").status_code == 200
+
+
+def test_decisions(client: TestClient, app: app_module.App) -> None:
+    """A decision that a filter does not know, of other images, or that cannot be taken back."""
+    dark = client.get("/api/rows?issue=dark&limit=500").json()["total"]
+    done = client.post("/api/decide", json={"view": "issue=dark", "decision": "remove"}).json()
+    assert done["count"] == dark
+    assert client.get("/api/rows?decision=remove").json()["total"] == dark
+    told = {each["issue"]: each for each in client.get("/api/reviews").json()["issues"]}["dark"]
+    assert (told["right"], told["wrong"]) == (dark, 0)
+    assert client.post("/api/decide", json={"ids": [0], "decision": "relabel", "label": EVIL, "note": EVIL}).is_success
+    image = client.get("/api/image/0").json()
+    assert (image["decided_label"], image["history"][-1]["note"]) == (EVIL, EVIL)
+    assert client.post("/api/undo", json={}).json() == {"count": 1}
+    assert client.post("/api/undo", json={"batch": done["batch"]}).json() == {"count": dark}
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES
+    assert client.post("/api/undo", json={}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"{", b'{"ids": [1]}', b'{"ids": ["1"], "decision": "keep"}', b'{"ids": [true], "decision": "keep"}',
+     b'{"ids": [-1], "decision": "keep"}', b'{"ids": [1e3], "decision": "keep"}', b'{"view": 5, "decision": "keep"}',
+     b'{"ids": [1], "view": "", "decision": "keep"}', b'{"ids": [1], "decision": "keep", "label": 5}',
+     b'{"ids": [99999999], "decision": "keep"}', b"\xff\xfe", b'{"ids": [1], "decision": "burn"}',
+     b'{"view": "issue=nosuch", "decision": "keep"}'],
+)  # fmt: skip
+def test_bad_decisions_are_refused(client: TestClient, body: bytes) -> None:
+    """A body that ends the server, or is taken for another."""
+    assert client.post("/api/decide", content=body).status_code == 400
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES
+
+
+def test_too_much_is_refused(client: TestClient) -> None:
+    """A body without a bound."""
+    assert client.post("/api/decide", content=b" " * (17 << 20)).status_code == 413
+
+
+def test_read_only(lake: Path) -> None:
+    """A decision where none was allowed."""
+    found = opened(lake, read_only=True)
+    try:
+        answer = client_of(found, **{"x-imagesieve": "1", "authorization": f"Bearer {TOKEN}"}).post(
+            "/api/decide", json={"ids": [1], "decision": "keep"}
+        )
+        assert answer.status_code == 403
+    finally:
+        found.close()
+
+
+def test_missing_pictures_are_no_pictures(client: TestClient) -> None:
+    """Images that are not where the lake says: no server error, and no wait without end."""
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda i: client.get(f"/api/thumb/{i}").status_code, range(40)))
+    assert set(answers) == {404}
+    assert client.get("/api/picture/3").status_code == 404
+
+
+def test_hostile_pictures_to_search_by(client: TestClient) -> None:
+    """A bomb, a page or a drawing of code that is taken for a picture. This lake has no vectors: all are refused."""
+    sink = io.BytesIO()
+    Image.new("1", (30000, 30000)).save(sink, "png")
+    svg = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'
+    for data in (sink.getvalue(), svg, b"", b"GIF89a" + b"\xff" * 50):
+        assert client.post("/api/picture", content=data).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--host", "0.0.0.0"], "other hosts could ask"),
+        (["--host", "192.168.0.1", "--allow-remote"], "other hosts could ask"),
+        (["--port", "99999"], "cannot listen"),
+        (["--host", "example.org"], "other hosts could ask"),
+    ],
+)
+def test_bad_arguments(lake: Path, arguments: list[str], told: str) -> None:
+    """A server that others can reach by a slip."""
+    with pytest.raises(ConfigError, match=told):
+        command.main(["--lake", str(lake), "--no-browser", *arguments])
+
+
+def test_no_lake(tmp_path: Path) -> None:
+    """A server of nothing."""
+    with pytest.raises(LakeError, match="is no lake yet"):
+        command.main(["--lake", str(tmp_path / "none"), "--no-browser", "--port", "0"])
+
+
+def test_facts_say_what_there_is(client: TestClient) -> None:
+    """A page that promises a search which the lake cannot do, or names a score that no image has."""
+    facts: dict[str, Any] = client.get("/api/lake").json()
+    assert facts["search"] == {"like": False, "words": False}
+    assert {facet["name"] for facet in facts["facets"]} >= {"issue", "label", "decision", "split"}
+    assert all(sum(score["bins"]) == IMAGES for score in facts["scores"])
+    assert facts["labels"] == [f"class {number:04}" for number in range(7)]
