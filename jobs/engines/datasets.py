@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import pyarrow.dataset as ds
-from pyarrow import fs
+from typing import TYPE_CHECKING
 
 from jobs.engines import delta_log
 from udfs.stores import uris
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 
 def dataset(lake: str, table: str) -> ds.Dataset:
     """The newest version of a table that is there. lake: a canonical URI."""
     from deltalake import DeltaTable
+    from pyarrow import fs
 
     path = uris.join(lake, table)
     whole = DeltaTable(delta_log.spelled(path), storage_options=delta_log.storage_options(path))

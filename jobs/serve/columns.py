@@ -21,6 +21,7 @@ META = "meta.json"
 # Of scores: so that 16 bits keep them, which sort ten times as fast as floats. The highest number stands for null.
 STEPS = 65534
 NULL = 65535
+BINS = 20  # of a histogram
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -33,6 +34,7 @@ class Coded:
 
     codes: NDArray[Any]
     names: list[tuple[str, ...]]
+    totals: list[int] | None = None  # how many rows have each value, where that is known
 
     def having(self, wanted: Iterable[str]) -> Mask:
         """(n,): whether a row has one of the wanted names, "" standing for none."""
@@ -46,8 +48,9 @@ class Coded:
     def counts(self, rows: Rows | None) -> dict[str, int]:
         """How many of the rows, or of all, have each name; "" for none. Names that none has are left out."""
         codes = self.codes if rows is None else self.codes[rows]
+        known = self.totals if rows is None else None
         found: dict[str, int] = {}
-        for place, count in enumerate(np.bincount(codes, minlength=len(self.names)).tolist()):
+        for place, count in enumerate(known or np.bincount(codes, minlength=len(self.names)).tolist()):
             if count:
                 for name in self.names[place] or ("",):
                     found[name] = found.get(name, 0) + count
@@ -61,11 +64,13 @@ class Columns:
     """A gallery's folder that is open. Raises OSError, ValueError or KeyError where it is not whole."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.images: int = meta["images"]
         self.readable: int = meta["readable"]
         self._names: dict[str, list[list[str]]] = meta["names"]
+        self._totals: dict[str, list[int]] = meta["totals"]
+        self.bins: dict[str, list[int]] = meta["bins"]  # of each score, of BINS equal bins of 0..1
         self._open: dict[str, NDArray[Any]] = {}
         self._coded: dict[str, Coded] = {}
         self.id = self.numbers("id")
@@ -75,12 +80,14 @@ class Columns:
         if name not in self._open:
             # An array of no rows cannot be mapped.
             mode: Any = "r" if self.images else None
-            self._open[name] = np.load(self._folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
+            self._open[name] = np.load(self.folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False)
         return self._open[name]
 
     def coded(self, name: str) -> Coded:
         if name not in self._coded:
-            self._coded[name] = Coded(self.numbers(name), [tuple(names) for names in self._names[name]])
+            self._coded[name] = Coded(
+                self.numbers(name), [tuple(names) for names in self._names[name]], self._totals[name]
+            )
         return self._coded[name]
 
     def score(self, name: str, row: int) -> float | None:
@@ -149,7 +156,7 @@ class Columns:
 
     def _bytes(self, name: str) -> NDArray[np.uint8]:
         if name not in self._open:
-            file = self._folder / f"{name}.bin"
+            file = self.folder / f"{name}.bin"
             empty = file.stat().st_size == 0
             self._open[name] = np.zeros(0, np.uint8) if empty else np.memmap(file, np.uint8, "r")
         return self._open[name]

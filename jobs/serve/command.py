@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
         import uvicorn
     except ImportError:
         raise ConfigError('serve needs more packages: pip install "imagesieve[serve]"') from None
-    from jobs.serve.app import App
     from jobs.serve.guard import Guard
+    from jobs.serve.lake_app import App
     from jobs.serve.server import application
     from udfs.children import pool
     from udfs.stores import fetch, uris

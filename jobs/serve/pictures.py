@@ -40,7 +40,8 @@ class Pictures:
             worker.start()
 
     def small(self, reference: Reference) -> bytes | None:
-        """A JPEG of at most THUMBNAIL_SIDE pixels; None where the image cannot be read."""
+        """A JPEG of at most THUMBNAIL_SIDE pixels; None where the image cannot be read. Raises what has kept the
+        decoder from its work."""
         with self._lock:
             if reference in self._kept:
                 self._kept.move_to_end(reference)
@@ -93,12 +94,16 @@ class Pictures:
         schema = REFERENCE.append(pa.field("image_id", pa.int64()))
         batch = pa.RecordBatch.from_pylist([{**row, "image_id": n} for n, row in enumerate(rows)], schema=schema)
         made: dict[int, bytes | None] = {}
+        fault: Exception | None = None
         try:
             for done in arrow.thumbnail_batches(task, HANG_S)(iter([batch])):
                 made |= {row["image_id"]: row["jpeg"] for row in done.to_pylist()}
-        except Exception:
-            made = {}
+        except Exception as error:  # of the machine or the store, not of the images: they are asked for again
+            fault = error
         for number, asked in enumerate(group):
             with self._lock:
                 future = self._asked.pop(asked)
-            future.set_result(made.get(number))
+            if number in made:
+                future.set_result(made[number])
+            else:
+                future.set_exception(fault or RuntimeError("the decoder said nothing"))

@@ -17,9 +17,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from jobs.serve import agreement, told
-from jobs.serve.app import App, NotReadyError
 from jobs.serve.decisions import DecisionError
 from jobs.serve.filters import FACETS, Filter, FilterError
+from jobs.serve.lake_app import App, NotReadyError
 
 STATIC = Path(__file__).parent / "static"
 FILES = ("app.js", "app.css", "preact-LICENSE.txt")

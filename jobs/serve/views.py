@@ -17,7 +17,6 @@ from jobs.serve.gallery import ALL_SCORES
 VALUES = 50  # of a facet that are told at once
 ORDER_BYTES = 128 << 20  # of all orders that are kept
 FACETS_KEPT = 64  # counts of so many views
-BINS = 20  # of a histogram
 Search = Callable[[tuple[str, str]], tuple[Rows, NDArray[np.float32]]]
 T = TypeVar("T")
 
@@ -93,14 +92,6 @@ class Views:
         column = self._decided()[0] if name == DECISION else self.columns.coded(name)
         found = [each for each in column.counts(rows).items() if part.lower() in each[0].lower()]
         return sorted(found, key=lambda each: (-each[1], each[0]))[:VALUES]
-
-    def histogram(self, name: str) -> list[int]:
-        """How many images have a score in each of BINS equal bins of 0..1."""
-        values = self.columns.numbers(name)
-        bins = np.minimum(np.arange(NULL + 1) * BINS // STEPS, BINS - 1)
-        bins[NULL] = BINS
-        found: list[int] = np.bincount(bins[values], minlength=BINS + 1)[:BINS].tolist()
-        return found
 
     def clusters(self, view: Filter, offset: int, limit: int) -> tuple[int, list[int]]:
         """The clusters that have a member in the view, the largest first: how many there are, and some of them."""

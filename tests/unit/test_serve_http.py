@@ -15,8 +15,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from jobs.errors import ConfigError, LakeError
-from jobs.serve import app as app_module
 from jobs.serve import command
+from jobs.serve import lake_app as app_module
 from jobs.serve.guard import Guard
 from jobs.serve.server import application
 from tests.bench import serve_lake

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from jobs import command
-from jobs.command import Command
+from jobs.errors import RunError
+from jobs.others import Command
 
 
 def _on_emr(argv: list[str]) -> int:
@@ -35,11 +35,22 @@ OTHERS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit code; see jobs.errors for what each means."""
+    from jobs import command
+
     return command.main(argv, others=OTHERS)
 
 
 def script() -> int:
-    """As main(), for a process that does nothing else; see jobs.command.script."""
+    """As main(), for a process that does nothing else; see jobs.command.script. The app needs no stage, and starts
+    without them."""
+    if sys.argv[1:2] == ["serve"]:
+        try:
+            return _serve(sys.argv[2:])
+        except RunError as error:
+            sys.stderr.write(f"imagesieve: {' '.join(str(error).split())}\n")
+            return error.exit_code
+    from jobs import command
+
     return command.script(OTHERS)
 
 

@@ -28,7 +28,7 @@ addEventListener("keydown", (event) => {
     (event.key.length === 1 ? event.key.toLowerCase() : event.key); // prettier-ignore
   if (on.closest("textarea, select, input:not([type=checkbox]):not([type=range])")) return;
   if ((key === " " || key === "Enter") && on.closest("button, a, summary, input")) return;
-  if (/Arrow|Home|End|Page/.test(key) && on.closest("[type=range]")) return;
+  if (/Arrow|Home|End|Page/.test(key) && on.closest("[type=range], [role=slider]")) return;
   const top = handlers.reduce<(typeof handlers)[0] | null>((best, one) => (best && best.level > one.level ? best : one), null);
   if (top?.handler.current(key, event)) event.preventDefault();
 });

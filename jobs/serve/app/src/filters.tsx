@@ -1,6 +1,6 @@
 // The side panel: facets with counts, and ranges of scores. On a phone it is a drawer.
 
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Counted, Named, Score } from "./api";
 import { api } from "./api";
 import { Icon, capital, issueTitle, markOf, plain, short, whole } from "./parts";
@@ -102,6 +102,7 @@ function Scores({ scores, chosen }: { scores: Score[]; chosen: string[] }) {
 }
 
 const STEPS = 200;
+type Ends = [number, number];
 
 /** A histogram with two handles. */
 function Range({ score, chosen }: { score: Score; chosen: string[] }) {
@@ -109,26 +110,40 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
   const [, low = "", high = ""] = mine?.split(":") ?? [];
   const span = score.high - score.low || 1;
   const step = (text: string, otherwise: number) => (text === "" ? otherwise : Math.round(((Number(text) - score.low) / span) * STEPS) || 0);
-  const [ends, setEnds] = useState<[number, number]>([0, STEPS]);
+  const [ends, setEnds] = useState<Ends>([0, STEPS]);
+  const timer = useRef(0);
   useEffect(() => setEnds([step(low, 0), step(high, STEPS)]), [mine]);
 
   const [from, to] = ends;
+  const track = useRef<HTMLDivElement>(null);
   const value = (at: number) => Number((score.low + (at / STEPS) * span).toPrecision(5));
-  const set = () => {
+  const set = ([first, last]: Ends) => {
     const others = chosen.filter((one) => one !== mine);
-    const all = from <= 0 && to >= STEPS;
-    filter({ score: all ? others : [...others, `${score.name}:${from > 0 ? value(from) : ""}:${to < STEPS ? value(to) : ""}`] });
+    const all = first <= 0 && last >= STEPS;
+    filter({ score: all ? others : [...others, `${score.name}:${first > 0 ? value(first) : ""}:${last < STEPS ? value(last) : ""}`] });
+  };
+  const moved = (which: 0 | 1, at: number): Ends => (which ? [from, Math.max(from, Math.min(STEPS, at))] : [Math.min(to, Math.max(0, at)), to]);
+  const drag = (which: 0 | 1) => (event: PointerEvent) => {
+    const area = track.current?.getBoundingClientRect();
+    if (area && (event.currentTarget as Element).hasPointerCapture(event.pointerId)) {
+      setEnds(moved(which, Math.round(((event.clientX - area.left) / area.width) * STEPS)));
+    }
+  };
+  const key = (which: 0 | 1) => (event: KeyboardEvent) => {
+    const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -20, PageUp: 20, Home: -STEPS, End: STEPS }[event.key];
+    if (!by) return;
+    event.preventDefault();
+    const next = moved(which, ends[which] + by);
+    setEnds(next);
+    clearTimeout(timer.current);
+    timer.current = setTimeout(() => set(next), 300);
   };
   const most = Math.max(1, ...score.bins);
   const handle = (which: 0 | 1) => (
-    <input type="range" min={0} max={STEPS} value={ends[which]} aria-label={`${score.title}, ${which ? "at most" : "at least"}`} aria-valuetext={short(value(ends[which]))}
-      onInput={(event) => {
-        const at = Number(event.currentTarget.value);
-        const next: [number, number] = which ? [from, Math.max(at, from)] : [Math.min(at, to), to];
-        event.currentTarget.value = String(next[which]);
-        setEnds(next);
-      }}
-      onChange={set} />
+    <span role="slider" tabIndex={0} class="handle" style={{ left: `${(ends[which] / STEPS) * 100}%` }} aria-label={`${score.title}, ${which ? "at most" : "at least"}`}
+      aria-valuemin={score.low} aria-valuemax={score.high} aria-valuenow={value(ends[which])} aria-valuetext={short(value(ends[which]))}
+      onPointerDown={(event) => event.currentTarget.setPointerCapture(event.pointerId)} onPointerMove={drag(which)}
+      onPointerUp={() => set(ends)} onKeyDown={key(which)} />
   ); // prettier-ignore
   return (
     <fieldset class="range">
@@ -140,7 +155,7 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
           return <span key={i} class={inside ? "in" : ""} style={{ height: `${n ? 6 + 94 * Math.sqrt(n / most) : 0}%` }} />;
         })}
       </div>
-      <div class="handles">{handle(0)}{handle(1)}</div>
+      <div class="handles" ref={track}>{handle(0)}{handle(1)}</div>
     </fieldset>
   );
 }

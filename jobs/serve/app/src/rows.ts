@@ -41,6 +41,8 @@ export class Rows {
 
   /** Says which rows are in sight. Requests for other places are given up; a hasty reader's wait until he rests. */
   want(first: number, last: number, hasty = false): void {
+    if (this.error !== null && first === this.wanted[0] && last === this.wanted[1]) return; // not again of its own accord
+    this.error = null;
     this.wanted = [first, last];
     for (const [page, flight] of this.flights) {
       if ((page + 1) * PAGE <= first || page * PAGE > last) {
@@ -134,6 +136,7 @@ export class Rows {
   /** Asks for all rows again, and shows the old ones until the new ones come. */
   reload(): void {
     this.halt();
+    this.error = null;
     const [first, last] = this.wanted;
     for (const index of this.rows.keys()) if (index < first || index > last) this.rows.delete(index);
     for (let page = Math.floor(first / PAGE); page * PAGE <= last; page++) this.stale.add(page);

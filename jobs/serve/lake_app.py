@@ -116,7 +116,7 @@ class App:
     def _gathered(self, now: Open) -> dict[str, Any]:
         labels = sorted(name for names in now.columns.coded("label").names for name in names)
         scores: list[dict[str, Any]] = [
-            {"name": name, "title": _title(name), "low": 0, "high": 1, "bins": now.views.histogram(name)}
+            {"name": name, "title": _title(name), "low": 0, "high": 1, "bins": now.columns.bins[name]}
             for name in gallery.ALL_SCORES
         ]
         return {
