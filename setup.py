@@ -22,6 +22,7 @@ TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of
 TEST = [
     *DOCS,
     *EMR,
+    "axe-playwright-python>=0.1.7",  # finds what keeps people from using a page
     "cfn-lint>=1.20",
     "duckdb==1.4.4",
     'duckdb-ext-delta==1.4.4.*; sys_platform == "linux"',  # its Delta reader, without a download

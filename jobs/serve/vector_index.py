@@ -129,7 +129,8 @@ class VectorIndex:
                 rows.append(self._rows[part])
         together = np.concatenate(alike) if alike else np.empty(0, np.float32)
         best = _highest(together, count)
-        return np.concatenate([np.zeros(0, np.int32), *rows])[best].astype(np.int32), together[best]
+        found = np.concatenate([np.zeros(0, np.int32), *rows])[best]
+        return found.astype(np.int32), np.clip(together[best], -1, 1)
 
 
 def opened(

@@ -35,7 +35,8 @@ from typing import Any
 import httpx2 as httpx
 import numpy as np
 import psutil
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 from numpy.typing import NDArray
 
 from jobs.serve import gallery
@@ -48,6 +49,7 @@ PARTS = ("rows", "decisions", "search", "words", "scroll")
 TRIES = 60
 DECISIONS, CLIENTS, TOGETHER = 100_000, 4, 100
 QUERIES = 200
+MODEL = "bench@1"
 PICTURES = 40  # of a page
 
 
@@ -229,20 +231,21 @@ def _vectors(count: int, dimension: int = 256, subjects: int = 2000) -> NDArray[
 
 
 def _write(lake: Path, vectors: NDArray[np.float32]) -> None:
-    import pyarrow as pa
-    from deltalake import write_deltalake
-
-    from udfs.networks import models
-
     serve_lake.write(lake, len(vectors), labels=10)
+    day = serve_lake.SOME_DAY
+    told = {"run_id": "r", "job": "embed", "version": "0", "inputs": "{}", "counts": "{}", "status": "done"}
+    run = {**told, "config": json.dumps({"settings": {"model": MODEL}}), "started_at": day, "ended_at": day}
+    run["seconds"] = 1.0
+    write_deltalake(str(lake / "runs"), pa.Table.from_pylist([run]))
     kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
     for start in range(0, len(vectors), 50_000):
         part = vectors[start : start + 50_000]
         offsets = pa.array(np.arange(len(part) + 1) * part.shape[1], pa.int32())
         lists = pa.ListArray.from_arrays(offsets, pa.array(part.ravel())).cast(kind)
         ids = pa.array(np.arange(start, start + len(part)))
-        keys = pa.array([models.DEFAULT] * len(part))
-        columns = {"image_id": ids, "model": keys, "vector": lists, "norm": pa.array(np.ones(len(part), np.float32))}
+        keys = pa.array([MODEL] * len(part))
+        norms = pa.array(np.ones(len(part), np.float32))
+        columns = {"image_id": ids, "model": keys, "vector": lists, "norm": norms}
         write_deltalake(str(lake / "embeddings"), pa.table(columns), mode="append")
 
 

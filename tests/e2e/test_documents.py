@@ -22,6 +22,7 @@ from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.command import parser
 from jobs.demo import running as demo
+from jobs.serve import asking, review_files
 from jobs.serve import command as serve
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
@@ -36,6 +37,7 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
+BESIDE = {"demo": demo, "review": review_files, "search": asking, "serve": serve}
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 
@@ -109,7 +111,7 @@ def test_options_exist() -> None:
     on_emr = {
         option for command in commands(emr_command.parser()).values() for option in command._option_string_actions
     }
-    of_demo = {option for each in (demo, serve) for option in each.parser()._option_string_actions}
+    of_demo = {option for each in BESIDE.values() for option in each.parser()._option_string_actions}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
     assert shown <= known | on_emr | of_demo | FOREIGN_OPTIONS
     assert known - {"-h", "--help"} <= shown
@@ -126,8 +128,8 @@ def test_commands_parse(name: str) -> None:
         if name == "emr":
             emr_command.parser().parse_args(words)
             continue
-        if name in ("demo", "serve"):
-            {"demo": demo, "serve": serve}[name].parser().parse_args(words)
+        if name in BESIDE:
+            BESIDE[name].parser().parse_args(words)
             continue
         parsed = parser().parse_args([name, *words])
         config.load([ROOT / file for file in parsed.config], parsed.overrides)

@@ -54,8 +54,11 @@ class Nouns:
     def weights(self, term: str) -> NDArray[np.float32]:
         """How much each class is what a term means: (classes,) float32, 0..1. term: of terms()."""
         found = np.zeros(len(self.classes), np.float32)
-        for meaning, counts in zip(self.words[term], SENSES, strict=False):
-            np.maximum(found, counts * self._near(meaning), out=found)
+        for word in {term, self._singular(term) or term}:  # "shoes" is a word of its own too: a position
+            for meaning, counts in zip(self.words[word], SENSES, strict=False):
+                # A volcano is a crater first, and a mountain as a class: what is a class is meant.
+                sure = 1.0 if meaning in self.classes else counts
+                np.maximum(found, sure * self._near(meaning), out=found)
         return found
 
     def _near(self, meaning: int) -> NDArray[np.float32]:
@@ -95,8 +98,9 @@ class Nouns:
         """The words as they are known, in the singular if need be; "" where they are not."""
         if len(words) < SHORTEST:
             return ""
-        if words in self.words:
-            return words
+        return words if words in self.words else self._singular(words)
+
+    def _singular(self, words: str) -> str:
         for ending, singular in _ENDINGS:
             if words.endswith(ending) and (found := words.removesuffix(ending) + singular) in self.words:
                 return found

@@ -120,6 +120,25 @@ class Lake:
             raise LakeError(f"{page} does not exist: run `imagesieve report --lake {self.uri}`")
         return Report(page)
 
+    def search(
+        self,
+        like: str | os.PathLike[str] | int | None = None,
+        text: str | None = None,
+        where: str = "",
+        count: int = 20,
+    ) -> pd.DataFrame:
+        """The pictures most alike one, or that show what a text names, the best first: image_id, uri, label, score.
+
+        like: an image_id or URI of the lake, or any image file. where: filters as the app has them in its address, such
+        as "label=cat&issue=". score: a cosine, or how sure the network is. Raises RunError."""
+        import pandas as pd
+
+        from jobs.serve.asking import search
+
+        hits = search(self.uri, None if like is None else os.fspath(like) if not isinstance(like, int) else str(like),
+                      text, where, count)  # fmt: skip
+        return pd.DataFrame([vars(hit) for hit in hits], columns=["image_id", "uri", "label", "score"])
+
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
         """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.
 

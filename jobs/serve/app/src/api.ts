@@ -173,7 +173,10 @@ async function call<T>(path: string, init: RequestInit): Promise<T> {
   if (answer.ok) return (await answer.json()) as T;
   const body: unknown = await answer.json().catch(() => null);
   const detail = body && typeof body === "object" && "detail" in body ? String(body.detail) : answer.statusText;
-  throw new ApiError(answer.status, answer.status === 401 ? "This page needs the address with the token that imagesieve serve printed." : detail);
+  throw new ApiError(
+    answer.status,
+    answer.status === 401 ? "This page needs the address with the token that imagesieve serve printed." : detail,
+  );
 }
 
 /** Whether an error only says that a request was given up. */

@@ -48,49 +48,122 @@ export function Copies({ onHelp }: { onHelp: () => void }) {
   const total = value?.total ?? 0;
   const pager = total > PAGE && (
     <nav class="pager" aria-label="Pages of groups">
-      <button disabled={at === 0} onClick={() => go({ at: at - PAGE })}><Icon name="left" /> Previous</button>
-      <span>{whole(at + 1)} to {whole(Math.min(total, at + PAGE))} of {whole(total)}</span>
-      <button disabled={at + PAGE >= total} onClick={() => go({ at: at + PAGE })}>Next <Icon name="right" /></button>
+      <button disabled={at === 0} onClick={() => go({ at: at - PAGE })}>
+        <Icon name="left" /> Previous
+      </button>
+      <span>
+        {whole(at + 1)} to {whole(Math.min(total, at + PAGE))} of {whole(total)}
+      </span>
+      <button disabled={at + PAGE >= total} onClick={() => go({ at: at + PAGE })}>
+        Next <Icon name="right" />
+      </button>
     </nav>
   );
   return (
     <main class="page" id="main">
       <header class="page-head">
         <h1>Copies</h1>
-        <p class="dim" role="status">{value ? `${count(total, "group")} of pictures that are the same or nearly so` : "Looking…"}
-          {query && <> under the filters of the gallery. <button class="plain" onClick={() => go({ filters: {}, at: 0 })}>Clear them</button></>}</p>
+        <p class="dim" role="status">
+          {value ? `${count(total, "group")} of pictures that are the same or nearly so` : "Looking…"}
+          {query && (
+            <>
+              {" "}
+              under the filters of the gallery.{" "}
+              <button class="plain" onClick={() => go({ filters: {}, at: 0 })}>
+                Clear them
+              </button>
+            </>
+          )}
+        </p>
       </header>
-      {error && <p class="error" role="alert">{error}</p>}
-      {value && !total && <div class="empty"><p>No copies here.</p></div>}
+      {error && (
+        <p class="error" role="alert">
+          {error}
+        </p>
+      )}
+      {value && !total && (
+        <div class="empty">
+          <p>No copies here.</p>
+        </div>
+      )}
       <div ref={list}>
         {clusters.map((cluster, g) => {
           const keeper = cluster.members[0];
           return (
             <article key={cluster.cluster} class="cluster" aria-label={`Group ${cluster.cluster}`}>
               <header>
-                <h2>{whole(cluster.size)} {cluster.kind === "exact" ? "exact" : cluster.kind === "near" ? "near" : cluster.kind} copies</h2>
-                <button class="plain" onClick={() => filter({ cluster: [String(cluster.cluster)] }, { page: "gallery" })}>In the gallery</button>
+                <h2>
+                  {whole(cluster.size)}{" "}
+                  {cluster.kind === "exact" ? "exact" : cluster.kind === "near" ? "near" : cluster.kind} copies
+                </h2>
+                <button
+                  class="plain"
+                  onClick={() => filter({ cluster: [String(cluster.cluster)] }, { page: "gallery" })}
+                >
+                  In the gallery
+                </button>
                 <span class="space" />
                 {decides && <button onClick={() => void keepAll(cluster)}>Keep all</button>}
               </header>
               <ul class="members">
                 {cluster.members.map((member, m) => (
-                  <li key={member.id} class={`member${member.is_keeper ? " keeper" : ""}${member.decision ? ` is-${member.decision}` : ""}`}>
-                    <button class="picture" data-at={`${g}-${m}`}
-                      onFocus={() => setFocused([g, m])} title={member.uri}
-                      onClick={() => keeper && go(member.id === keeper.id ? { open: member.id } : { open: keeper.id, beside: member.id })}>
+                  <li
+                    key={member.id}
+                    class={`member${member.is_keeper ? " keeper" : ""}${member.decision ? ` is-${member.decision}` : ""}`}
+                  >
+                    <button
+                      class="picture"
+                      data-at={`${g}-${m}`}
+                      onFocus={() => setFocused([g, m])}
+                      title={member.uri}
+                      onClick={() =>
+                        keeper &&
+                        go(member.id === keeper.id ? { open: member.id } : { open: keeper.id, beside: member.id })
+                      }
+                    >
                       <Thumb row={member} />
-                      <span class="corner"><DecisionBadge row={member} /></span>
-                      <span class="marks"><IssueBadges issues={member.issues} /></span>
-                      <span class="sr">{member.is_keeper ? "Open" : "Side by side with the kept one"}: {member.name}. {spoken(member)}</span>
+                      <span class="corner">
+                        <DecisionBadge row={member} />
+                      </span>
+                      <span class="marks">
+                        <IssueBadges issues={member.issues} />
+                      </span>
+                      <span class="sr">
+                        {member.is_keeper ? "Open" : "Side by side with the kept one"}: {member.name}. {spoken(member)}
+                      </span>
                     </button>
                     <div class="name">{baseName(member.name)}</div>
-                    <p class="says">{member.is_keeper || !keeper ? <><b class="star"><Icon name="star" /> Keeper</b> {member.width && member.height ? `${member.width} × ${member.height} · ` : ""}{member.label ?? "no label"}{member.split && ` · ${member.split}`}</>
-                      : differences(member, keeper).join(" · ") || "no difference is known"}</p>
-                    {decides && <button class="keep-this" onClick={() => void keepOne(cluster, member)}>Keep {member.is_keeper ? "this" : "this instead"}</button>}
+                    <p class="says">
+                      {member.is_keeper || !keeper ? (
+                        <>
+                          <b class="star">
+                            <Icon name="star" /> Keeper
+                          </b>{" "}
+                          {member.width && member.height ? `${member.width} × ${member.height} · ` : ""}
+                          {member.label ?? "no label"}
+                          {member.split && ` · ${member.split}`}
+                        </>
+                      ) : (
+                        differences(member, keeper).join(" · ") || "no difference is known"
+                      )}
+                    </p>
+                    {decides && (
+                      <button class="keep-this" onClick={() => void keepOne(cluster, member)}>
+                        Keep {member.is_keeper ? "this" : "this instead"}
+                      </button>
+                    )}
                   </li>
                 ))}
-                {cluster.size > cluster.members.length && <li class="member rest"><button class="plain" onClick={() => filter({ cluster: [String(cluster.cluster)] }, { page: "gallery" })}>{whole(cluster.size - cluster.members.length)} more…</button></li>}
+                {cluster.size > cluster.members.length && (
+                  <li class="member rest">
+                    <button
+                      class="plain"
+                      onClick={() => filter({ cluster: [String(cluster.cluster)] }, { page: "gallery" })}
+                    >
+                      {whole(cluster.size - cluster.members.length)} more…
+                    </button>
+                  </li>
+                )}
               </ul>
             </article>
           );
@@ -117,7 +190,10 @@ async function keepOne(cluster: Cluster, member: Row): Promise<void> {
   if (lake.value?.read_only) return;
   try {
     const others = (await membersOf(cluster)).filter((id) => id !== member.id);
-    await decide([{ ids: [member.id], decision: "keep" }, ...(others.length ? [{ ids: others, decision: "remove" as const }] : [])]);
+    await decide([
+      { ids: [member.id], decision: "keep" },
+      ...(others.length ? [{ ids: others, decision: "remove" as const }] : []),
+    ]);
   } catch (error) {
     say(words(error), { bad: true });
   }

@@ -38,7 +38,13 @@ const fail = (error: unknown) => say(words(error), { bad: true });
 /** A question that waits for its answer in a dialog. */
 export type Question =
   | { kind: "confirm"; text: string; yes: string; danger: boolean; answer: (yes: boolean) => void }
-  | { kind: "label"; count: number; suggested: string | null; own: number; answer: (label: string | typeof OWN | null) => void };
+  | {
+      kind: "label";
+      count: number;
+      suggested: string | null;
+      own: number;
+      answer: (label: string | typeof OWN | null) => void;
+    };
 
 /** The answer that every picture shall have the label that was suggested for it. */
 export const OWN = Symbol("own");
@@ -63,7 +69,8 @@ export type Target = { rows: Row[] } | { view: string; count: number };
 const DONE: Record<Decision, string> = { keep: "kept", remove: "removed", relabel: "relabelled", skip: "skipped" };
 export const VERBS: Record<Decision, string> = { keep: "Keep", remove: "Remove", relabel: "Relabel", skip: "Skip" };
 
-export const count = (n: number, one = "picture", many = `${one}s`) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+export const count = (n: number, one = "picture", many = `${one}s`) =>
+  `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
 /** Decides for the target, asking first for a label or, for a whole view, whether it is meant. */
 export async function act(decision: Decision, target: Target): Promise<boolean> {
@@ -77,7 +84,11 @@ export async function act(decision: Decision, target: Target): Promise<boolean> 
   }
   if ("view" in target) {
     const what = typeof label === "string" ? ` as “${label}”` : "";
-    const yes = await confirmed(`${VERBS[decision]} all ${count(n)} that the filter holds${what}?`, VERBS[decision], decision === "remove");
+    const yes = await confirmed(
+      `${VERBS[decision]} all ${count(n)} that the filter holds${what}?`,
+      VERBS[decision],
+      decision === "remove",
+    );
     return yes && decide([{ view: target.view, decision, ...(typeof label === "string" ? { label } : {}) }]);
   }
   if (label === OWN) return decide(eachItsOwn(target.rows));

@@ -6,7 +6,23 @@ import type { Decision, Picture, Row } from "./api";
 import { api, pictureUrl } from "./api";
 import { act, decide, focus, say } from "./decide";
 import { Dialog, common, useKeys } from "./dialogs";
-import { DecisionBadge, DecisionButtons, Icon, KEY_OF, Thumb, baseName, bytes, issueTitle, markOf, percent, plain, relationWords, short, when, whole } from "./parts";
+import {
+  DecisionBadge,
+  DecisionButtons,
+  Icon,
+  KEY_OF,
+  Thumb,
+  baseName,
+  bytes,
+  issueTitle,
+  markOf,
+  percent,
+  plain,
+  relationWords,
+  short,
+  when,
+  whole,
+} from "./parts";
 import { rowsOf } from "./rows";
 import { changes, filter, go, lake, leave, place, queryOf, useLoad, useStore, words } from "./state";
 import type { ZoomControl } from "./zoom";
@@ -58,7 +74,9 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
   const beside = (other: number) => go({ beside: other });
   const like = () => filter({ like: [String(id)] }, { page: "gallery", sort: "" });
   const canLike = !!lake.value?.search.like;
-  const other = value?.findings.find((finding) => finding.evidence)?.evidence ?? value?.cluster_members.find((member) => member.id !== id);
+  const other =
+    value?.findings.find((finding) => finding.evidence)?.evidence ??
+    value?.cluster_members.find((member) => member.id !== id);
 
   useKeys(1, (key) => {
     const decision = KEY_OF.get(key);
@@ -78,25 +96,72 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
     <Dialog title={row ? baseName(row.name) : `Picture ${id}`} kind="full detail" hideTitle onClose={close}>
       <div class="view">
         <div class="view-head">
-          <p class="where-am-i" role="status">{walks && total > 0 && rows.get(at)?.id === id ? `${whole(at + 1)} of ${whole(total)}` : ""}</p>
-          <button class="icon" aria-label="Smaller" title="Smaller (−)" onClick={() => zoom.current?.by(1 / 1.5)}><Icon name="minus" /></button>
-          <button class="icon" aria-label="Larger" title="Larger (+)" onClick={() => zoom.current?.by(1.5)}><Icon name="plus" /></button>
-          <button class="icon" aria-label="Whole picture" title="Whole picture (0)" onClick={() => zoom.current?.whole()}><Icon name="whole" /></button>
-          <button class="icon" aria-label="Close" title="Close (Esc)" onClick={close}><Icon name="close" /></button>
+          <p class="where-am-i" role="status">
+            {walks && total > 0 && rows.get(at)?.id === id ? `${whole(at + 1)} of ${whole(total)}` : ""}
+          </p>
+          <button class="icon" aria-label="Smaller" title="Smaller (−)" onClick={() => zoom.current?.by(1 / 1.5)}>
+            <Icon name="minus" />
+          </button>
+          <button class="icon" aria-label="Larger" title="Larger (+)" onClick={() => zoom.current?.by(1.5)}>
+            <Icon name="plus" />
+          </button>
+          <button
+            class="icon"
+            aria-label="Whole picture"
+            title="Whole picture (0)"
+            onClick={() => zoom.current?.whole()}
+          >
+            <Icon name="whole" />
+          </button>
+          <button class="icon" aria-label="Close" title="Close (Esc)" onClick={close}>
+            <Icon name="close" />
+          </button>
         </div>
-        {row ? <Zoom row={row} control={zoom} onSwipe={(step) => void show(at + step)} /> : <div class="zoom"><p class="nothumb">{error ?? "…"}</p></div>}
-        {walks && <button class="turn before" aria-label="Previous" disabled={at <= 0} onClick={() => void show(at - 1)}><Icon name="left" /></button>}
-        {walks && <button class="turn after" aria-label="Next" disabled={at + 1 >= total} onClick={() => void show(at + 1)}><Icon name="right" /></button>}
+        {row ? (
+          <Zoom row={row} control={zoom} onSwipe={(step) => void show(at + step)} />
+        ) : (
+          <div class="zoom">
+            <p class="nothumb">{error ?? "…"}</p>
+          </div>
+        )}
+        {walks && (
+          <button class="turn before" aria-label="Previous" disabled={at <= 0} onClick={() => void show(at - 1)}>
+            <Icon name="left" />
+          </button>
+        )}
+        {walks && (
+          <button class="turn after" aria-label="Next" disabled={at + 1 >= total} onClick={() => void show(at + 1)}>
+            <Icon name="right" />
+          </button>
+        )}
         <DecisionButtons onAct={(decision) => void judge(decision)} now={row?.decision ?? null} />
       </div>
       <div class="facts" tabIndex={0} role="region" aria-label="About this picture">
         {row && (
           <div class="who">
-            <h3 class="title" title={row.uri}>{row.name}</h3>
-            <p class="labels"><span class="tag">{row.label ?? <i>no label</i>}</span>
-              {row.suggested_label !== null && <> → <span class="tag new">{row.suggested_label}</span></>}
-              {row.decision && <span class="decided"><DecisionBadge row={row} /> {row.decision}{row.decided_label !== null && ` → ${row.decided_label}`}</span>}</p>
-            {canLike && row.readable && <button onClick={like}><Icon name="search" /> More like this <kbd>M</kbd></button>}
+            <h3 class="title" title={row.uri}>
+              {row.name}
+            </h3>
+            <p class="labels">
+              <span class="tag">{row.label ?? <i>no label</i>}</span>
+              {row.suggested_label !== null && (
+                <>
+                  {" "}
+                  → <span class="tag new">{row.suggested_label}</span>
+                </>
+              )}
+              {row.decision && (
+                <span class="decided">
+                  <DecisionBadge row={row} /> {row.decision}
+                  {row.decided_label !== null && ` → ${row.decided_label}`}
+                </span>
+              )}
+            </p>
+            {canLike && row.readable && (
+              <button onClick={like}>
+                <Icon name="search" /> More like this <kbd>M</kbd>
+              </button>
+            )}
           </div>
         )}
         {error && row && <p class="error">{error}</p>}
@@ -107,7 +172,12 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
 }
 
 function Part({ title, children }: { title: string; children: ComponentChildren }) {
-  return <section><h4>{title}</h4>{children}</section>;
+  return (
+    <section>
+      <h4>{title}</h4>
+      {children}
+    </section>
+  );
 }
 
 function Facts({ value, beside }: { value: Picture; beside: (id: number) => void }) {
@@ -116,41 +186,100 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
   const facts: [string, string][] = [
     ["Size", value.width && value.height ? `${value.width} × ${value.height}` : ""],
     ["File", [value.format, value.size_bytes === null ? "" : bytes(value.size_bytes)].filter(Boolean).join(", ")],
-    ["Split", value.split ?? ""], ["Source", value.source ?? ""], ["Medium", value.medium ?? ""],
-    ["Topic", value.topic === null ? "" : String(value.topic)], ["Changed", value.modified_at ? when(value.modified_at) : ""],
-    ["Damage", value.damage ?? ""], ["Number", String(value.id)],
-  ]; // prettier-ignore
+    ["Split", value.split ?? ""],
+    ["Source", value.source ?? ""],
+    ["Medium", value.medium ?? ""],
+    ["Topic", value.topic === null ? "" : String(value.topic)],
+    ["Changed", value.modified_at ? when(value.modified_at) : ""],
+    ["Damage", value.damage ?? ""],
+    ["Number", String(value.id)],
+  ];
   return (
     <>
-      {value.failure && <p class="error"><b>{plain(value.failure.error)}</b> {value.failure.detail}</p>}
+      {value.failure && (
+        <p class="error">
+          <b>{plain(value.failure.error)}</b> {value.failure.detail}
+        </p>
+      )}
       {value.findings.length > 0 && (
         <Part title="Findings">
-          {value.findings.map((finding, i) => <div key={i} class="finding">
-            <p><span class={`badge t-${markOf(finding.issue)[1]}`} aria-hidden="true">{markOf(finding.issue)[0]}</span> <b>{finding.title || issueTitle(finding.issue)}</b>
-              {finding.suggestion && <span class={`hint h-${finding.suggestion}`}>{finding.suggestion}?</span>}</p>
-            <p class="dim">{[finding.suggested_label === null ? "" : `should be “${finding.suggested_label}”`, relationWords(finding.detail).join(", "),
-              finding.cosine === null ? "" : `${percent(finding.cosine)} alike`, finding.score === null ? "" : `score ${short(finding.score)}`].filter(Boolean).join(" · ")}</p>
-            {finding.evidence && <button class="mini" onClick={() => finding.evidence && beside(finding.evidence.id)} title="Side by side">
-              <Thumb row={finding.evidence} /><span>{baseName(finding.evidence.name)}<small>Side by side</small></span></button>}
-          </div>)}
+          {value.findings.map((finding, i) => (
+            <div key={i} class="finding">
+              <p>
+                <span class={`badge t-${markOf(finding.issue)[1]}`} aria-hidden="true">
+                  {markOf(finding.issue)[0]}
+                </span>{" "}
+                <b>{finding.title || issueTitle(finding.issue)}</b>
+                {finding.suggestion && <span class={`hint h-${finding.suggestion}`}>{finding.suggestion}?</span>}
+              </p>
+              <p class="dim">
+                {[
+                  finding.suggested_label === null ? "" : `should be “${finding.suggested_label}”`,
+                  relationWords(finding.detail).join(", "),
+                  finding.cosine === null ? "" : `${percent(finding.cosine)} alike`,
+                  finding.score === null ? "" : `score ${short(finding.score)}`,
+                ]
+                  .filter(Boolean)
+                  .join(" · ")}
+              </p>
+              {finding.evidence && (
+                <button
+                  class="mini"
+                  onClick={() => finding.evidence && beside(finding.evidence.id)}
+                  title="Side by side"
+                >
+                  <Thumb row={finding.evidence} />
+                  <span>
+                    {baseName(finding.evidence.name)}
+                    <small>Side by side</small>
+                  </span>
+                </button>
+              )}
+            </div>
+          ))}
         </Part>
       )}
       {value.cluster_members.length > 1 && (
         <Part title={`Copies (${value.cluster_size ?? value.cluster_members.length})`}>
           <ul class="minis">
-            {value.cluster_members.map((member) => <li key={member.id}>
-              <button class="mini" aria-current={member.id === value.id} disabled={member.id === value.id} onClick={() => beside(member.id)} title={member.uri}>
-                <Thumb row={member} /><span>{baseName(member.name)}<small>{member.is_keeper ? "keeper" : relationWords(member.relation).join(", ") || "copy"}{member.id === value.id && " · this one"}</small></span>
-                <DecisionBadge row={member} /></button></li>)}
+            {value.cluster_members.map((member) => (
+              <li key={member.id}>
+                <button
+                  class="mini"
+                  aria-current={member.id === value.id}
+                  disabled={member.id === value.id}
+                  onClick={() => beside(member.id)}
+                  title={member.uri}
+                >
+                  <Thumb row={member} />
+                  <span>
+                    {baseName(member.name)}
+                    <small>
+                      {member.is_keeper ? "keeper" : relationWords(member.relation).join(", ") || "copy"}
+                      {member.id === value.id && " · this one"}
+                    </small>
+                  </span>
+                  <DecisionBadge row={member} />
+                </button>
+              </li>
+            ))}
           </ul>
         </Part>
       )}
       {value.neighbours.length > 0 && (
         <Part title="Most similar">
           <ul class="strip">
-            {value.neighbours.map((near) => <li key={near.id}>
-              <button onClick={() => go({ open: near.id }, true)} title={near.name}>
-                <Thumb row={near} /><small>{near.label ?? "–"} {near.cosine.toFixed(2)}</small><span class="sr">{near.name}</span></button></li>)}
+            {value.neighbours.map((near) => (
+              <li key={near.id}>
+                <button onClick={() => go({ open: near.id }, true)} title={near.name}>
+                  <Thumb row={near} />
+                  <small>
+                    {near.label ?? "–"} {near.cosine.toFixed(2)}
+                  </small>
+                  <span class="sr">{near.name}</span>
+                </button>
+              </li>
+            ))}
           </ul>
         </Part>
       )}
@@ -165,20 +294,47 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
           </ul>
         </Part>
       )}
-      {value.concepts.length > 0 && <Part title="Concepts"><ul class="bars">{value.concepts.map(([name, score]) => <Bar key={name} name={name} share={score} says={score.toFixed(2)} />)}</ul></Part>}
+      {value.concepts.length > 0 && (
+        <Part title="Concepts">
+          <ul class="bars">
+            {value.concepts.map(([name, score]) => (
+              <Bar key={name} name={name} share={score} says={score.toFixed(2)} />
+            ))}
+          </ul>
+        </Part>
+      )}
       <Part title="Properties">
         <dl class="facts-list">
-          {facts.filter(([, text]) => text).map(([name, text]) => [<dt key={name}>{name}</dt>, <dd key={`${name} is`}>{text}</dd>])}
-          {Object.entries(value.properties).map(([name, n]) => n !== null && [<dt key={name}>{plain(name)}</dt>, <dd key={`${name} is`}>{typeof n === "number" ? short(n) : String(n)}</dd>])}
-          <dt>Address</dt><dd class="uri">{value.uri}</dd>
+          {facts
+            .filter(([, text]) => text)
+            .map(([name, text]) => [<dt key={name}>{name}</dt>, <dd key={`${name} is`}>{text}</dd>])}
+          {Object.entries(value.properties).map(
+            ([name, n]) =>
+              n !== null && [
+                <dt key={name}>{plain(name)}</dt>,
+                <dd key={`${name} is`}>{typeof n === "number" ? short(n) : String(n)}</dd>,
+              ],
+          )}
+          <dt>Address</dt>
+          <dd class="uri">{value.uri}</dd>
         </dl>
       </Part>
       {value.history.length > 0 && (
         <Part title="Decisions">
           <ul class="history">
-            {value.history.map((review) => <li key={review.id} class={review.undone ? "undone" : ""}>
-              <b>{review.decision}{review.label !== null && ` → ${review.label}`}</b>{review.undone && " (undone)"} <span class="dim">{review.by}, {when(review.at)}</span>
-              {review.note && <p>{review.note}</p>}</li>)}
+            {value.history.map((review) => (
+              <li key={review.id} class={review.undone ? "undone" : ""}>
+                <b>
+                  {review.decision}
+                  {review.label !== null && ` → ${review.label}`}
+                </b>
+                {review.undone && " (undone)"}{" "}
+                <span class="dim">
+                  {review.by}, {when(review.at)}
+                </span>
+                {review.note && <p>{review.note}</p>}
+              </li>
+            ))}
           </ul>
         </Part>
       )}
@@ -188,7 +344,15 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
 }
 
 function Bar({ name, share, says }: { name: string; share: number; says: string }) {
-  return <li><span>{name}</span><span class="bar-line"><span style={{ transform: `scaleX(${Math.max(0, Math.min(1, share))})` }} /></span><span class="n">{says}</span></li>;
+  return (
+    <li>
+      <span>{name}</span>
+      <span class="bar-line">
+        <span style={{ transform: `scaleX(${Math.max(0, Math.min(1, share))})` }} />
+      </span>
+      <span class="n">{says}</span>
+    </li>
+  );
 }
 
 function Note({ id }: { id: number }) {
@@ -200,5 +364,17 @@ function Note({ id }: { id: number }) {
       say("Note saved");
     }
   };
-  return <form class="note" onSubmit={(event) => void save(event)}><input type="text" aria-label="Note" placeholder="Add a note" maxLength={500} value={text} onInput={(event) => setText(event.currentTarget.value)} /><button disabled={!text.trim()}>Save</button></form>;
+  return (
+    <form class="note" onSubmit={(event) => void save(event)}>
+      <input
+        type="text"
+        aria-label="Note"
+        placeholder="Add a note"
+        maxLength={500}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
+      <button disabled={!text.trim()}>Save</button>
+    </form>
+  );
 }

@@ -24,12 +24,17 @@ export function useKeys(level: number, handler: Handler): void {
 addEventListener("keydown", (event) => {
   if (event.altKey || event.isComposing || event.defaultPrevented) return;
   const on = event.target instanceof Element ? event.target : document.body;
-  const key = (event.ctrlKey || event.metaKey ? "Mod+" : "") + (event.shiftKey && event.key.length > 1 ? "Shift+" : "") +
-    (event.key.length === 1 ? event.key.toLowerCase() : event.key); // prettier-ignore
+  const key =
+    (event.ctrlKey || event.metaKey ? "Mod+" : "") +
+    (event.shiftKey && event.key.length > 1 ? "Shift+" : "") +
+    (event.key.length === 1 ? event.key.toLowerCase() : event.key);
   if (on.closest("textarea, select, input:not([type=checkbox]):not([type=range])")) return;
   if ((key === " " || key === "Enter") && on.closest("button, a, summary, input")) return;
   if (/Arrow|Home|End|Page/.test(key) && on.closest("[type=range], [role=slider]")) return;
-  const top = handlers.reduce<(typeof handlers)[0] | null>((best, one) => (best && best.level > one.level ? best : one), null);
+  const top = handlers.reduce<(typeof handlers)[0] | null>(
+    (best, one) => (best && best.level > one.level ? best : one),
+    null,
+  );
   if (top?.handler.current(key, event)) event.preventDefault();
 });
 
@@ -72,8 +77,17 @@ export function Dialog({ title, kind = "small", hideTitle = false, onClose, chil
   };
   const outside = (event: MouseEvent) => event.target === ref.current && kind === "small" && onClose();
   return (
-    <dialog ref={ref} tabIndex={-1} class={`dialog ${kind}`} aria-labelledby={`${id}-title`} onCancel={cancel} onMouseDown={outside}>
-      <h2 id={`${id}-title`} class={hideTitle ? "sr" : ""}>{title}</h2>
+    <dialog
+      ref={ref}
+      tabIndex={-1}
+      class={`dialog ${kind}`}
+      aria-labelledby={`${id}-title`}
+      onCancel={cancel}
+      onMouseDown={outside}
+    >
+      <h2 id={`${id}-title`} class={hideTitle ? "sr" : ""}>
+        {title}
+      </h2>
       {children}
       <Toasts of={id} />
     </dialog>
@@ -87,13 +101,20 @@ export function Toasts({ of }: { of: string | null }) {
   const here = (stack.at(-1) ?? null) === of;
   return (
     <div class="toasts" role="status" aria-live="polite">
-      {here && shown.map((toast) => (
-        <div key={toast.id} class={toast.bad ? "toast bad" : "toast"}>
-          <span>{toast.text}</span>
-          {toast.undo && <button class="plain" onClick={toast.undo}>Undo</button>}
-          <button class="plain icon" aria-label="Close the message" onClick={() => hush(toast.id)}><Icon name="close" /></button>
-        </div>
-      ))}
+      {here &&
+        shown.map((toast) => (
+          <div key={toast.id} class={toast.bad ? "toast bad" : "toast"}>
+            <span>{toast.text}</span>
+            {toast.undo && (
+              <button class="plain" onClick={toast.undo}>
+                Undo
+              </button>
+            )}
+            <button class="plain icon" aria-label="Close the message" onClick={() => hush(toast.id)}>
+              <Icon name="close" />
+            </button>
+          </div>
+        ))}
     </div>
   );
 }
@@ -110,7 +131,9 @@ function Confirm({ asked }: { asked: Extract<Question, { kind: "confirm" }> }) {
     <Dialog title={asked.text} onClose={() => asked.answer(false)}>
       <div class="actions">
         <button onClick={() => asked.answer(false)}>Cancel</button>
-        <button class={asked.danger ? "primary danger" : "primary"} autofocus onClick={() => asked.answer(true)}>{asked.yes}</button>
+        <button class={asked.danger ? "primary danger" : "primary"} autofocus onClick={() => asked.answer(true)}>
+          {asked.yes}
+        </button>
       </div>
     </Dialog>
   );
@@ -124,13 +147,17 @@ function Label({ asked }: { asked: Extract<Question, { kind: "label" }> }) {
   const list = useRef<HTMLUListElement>(null);
   const wanted = text.trim().toLowerCase();
   const options: { label: string | typeof OWN; says: string; hint: string }[] = [];
-  if (!wanted && asked.suggested !== null) options.push({ label: asked.suggested, says: asked.suggested, hint: "suggested" });
+  if (!wanted && asked.suggested !== null)
+    options.push({ label: asked.suggested, says: asked.suggested, hint: "suggested" });
   if (!wanted && asked.own) options.push({ label: OWN, says: "Each its suggested label", hint: count(asked.own) });
   const labels = lake.value?.labels ?? [];
-  const matching = labels.filter((label) => label.toLowerCase().includes(wanted) && (wanted || label !== asked.suggested));
+  const matching = labels.filter(
+    (label) => label.toLowerCase().includes(wanted) && (wanted || label !== asked.suggested),
+  );
   matching.sort((a, b) => Number(b.toLowerCase().startsWith(wanted)) - Number(a.toLowerCase().startsWith(wanted)));
   for (const label of matching.slice(0, 100)) options.push({ label, says: label, hint: "" });
-  if (wanted && !labels.includes(text.trim())) options.push({ label: text.trim(), says: text.trim(), hint: "new label" });
+  if (wanted && !labels.includes(text.trim()))
+    options.push({ label: text.trim(), says: text.trim(), hint: "new label" });
   const at = Math.min(chosen, options.length - 1);
 
   useEffect(() => list.current?.children[at]?.scrollIntoView({ block: "nearest" }), [at, text]);
@@ -143,32 +170,97 @@ function Label({ asked }: { asked: Extract<Question, { kind: "label" }> }) {
   };
   return (
     <Dialog title={`New label for ${count(asked.count)}`} onClose={() => asked.answer(null)}>
-      <input type="text" role="combobox" aria-label="Label" aria-expanded="true" aria-controls={`${id}-list`} autofocus
-        aria-activedescendant={options[at] ? `${id}-${at}` : undefined} placeholder="Type to find a label" value={text}
-        onInput={(event) => { setText(event.currentTarget.value); setChosen(0); }} onKeyDown={key} />
+      <input
+        type="text"
+        role="combobox"
+        aria-label="Label"
+        aria-expanded="true"
+        aria-controls={`${id}-list`}
+        autofocus
+        aria-activedescendant={options[at] ? `${id}-${at}` : undefined}
+        placeholder="Type to find a label"
+        value={text}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          setChosen(0);
+        }}
+        onKeyDown={key}
+      />
       <ul class="options" role="listbox" id={`${id}-list`} aria-label="Labels" ref={list}>
         {options.map((option, i) => (
-          <li key={i} id={`${id}-${i}`} role="option" aria-selected={i === at} onClick={() => asked.answer(option.label)}>
+          <li
+            key={i}
+            id={`${id}-${i}`}
+            role="option"
+            aria-selected={i === at}
+            onClick={() => asked.answer(option.label)}
+          >
             <span>{option.says}</span> <small>{option.hint}</small>
           </li>
         ))}
       </ul>
       <div class="actions">
         <button onClick={() => asked.answer(null)}>Cancel</button>
-        <button class="primary" disabled={!options[at]} onClick={() => options[at] && asked.answer(options[at].label)}>Relabel</button>
+        <button class="primary" disabled={!options[at]} onClick={() => options[at] && asked.answer(options[at].label)}>
+          Relabel
+        </button>
       </div>
     </Dialog>
   );
 }
 
 const KEYS: [string, [string, string][]][] = [
-  ["Decide", [["K", "keep"], ["R", "remove"], ["L", "relabel; Enter takes the suggested label"], ["S", "skip"], ["Z or Ctrl+Z", "undo the last step"]]],
-  ["Gallery", [["← ↑ ↓ →", "move"], ["Home End PgUp PgDn", "go far"], ["Enter", "open the picture"], ["Space or X", "select"],
-    ["Shift+arrows or Shift+click", "select a range"], ["Ctrl+A", "select all that the filter holds"], ["Esc", "select nothing"], ["/", "search"], ["?", "this help"]]],
-  ["Large view", [["← →", "previous, next"], ["+ − 0", "larger, smaller, whole"], ["M", "more like this"], ["C", "side by side with the evidence"], ["Esc", "close"]]],
-  ["Side by side", [["← →", "move the slider"], ["X", "swap the two pictures"]]],
-  ["Copies", [["↑ ↓", "previous, next group"], ["← →", "another member"], ["K", "keep this one, remove the others"], ["A", "keep all"]]],
-]; // prettier-ignore
+  [
+    "Decide",
+    [
+      ["K", "keep"],
+      ["R", "remove"],
+      ["L", "relabel; Enter takes the suggested label"],
+      ["S", "skip"],
+      ["Z or Ctrl+Z", "undo the last step"],
+    ],
+  ],
+  [
+    "Gallery",
+    [
+      ["← ↑ ↓ →", "move"],
+      ["Home End PgUp PgDn", "go far"],
+      ["Enter", "open the picture"],
+      ["Space or X", "select"],
+      ["Shift+arrows or Shift+click", "select a range"],
+      ["Ctrl+A", "select all that the filter holds"],
+      ["Esc", "select nothing"],
+      ["/", "search"],
+      ["?", "this help"],
+    ],
+  ],
+  [
+    "Large view",
+    [
+      ["← →", "previous, next"],
+      ["+ − 0", "larger, smaller, whole"],
+      ["M", "more like this"],
+      ["C", "side by side with the evidence"],
+      ["Esc", "close"],
+    ],
+  ],
+  [
+    "Side by side",
+    [
+      ["← →", "move the slider"],
+      ["X", "swap the two pictures"],
+    ],
+  ],
+  [
+    "Copies",
+    [
+      ["↑ ↓", "previous, next group"],
+      ["← →", "another member"],
+      ["K", "keep this one, remove the others"],
+      ["A", "keep all"],
+    ],
+  ],
+];
 
 export function Help({ onClose }: { onClose: () => void }) {
   useKeys(3, () => false);
@@ -180,12 +272,19 @@ export function Help({ onClose }: { onClose: () => void }) {
           <section key={title}>
             <h3>{title}</h3>
             <dl>
-              {keys.map(([key, does]) => [<dt key={key}>{key.split(" ").map((k) => (k === "or" ? " or " : <kbd key={k}>{k}</kbd>))}</dt>, <dd key={does}>{does}</dd>])}
+              {keys.map(([key, does]) => [
+                <dt key={key}>{key.split(" ").map((k) => (k === "or" ? " or " : <kbd key={k}>{k}</kbd>))}</dt>,
+                <dd key={does}>{does}</dd>,
+              ])}
             </dl>
           </section>
         ))}
       </div>
-      <div class="actions"><button class="primary" autofocus onClick={onClose}>Close</button></div>
+      <div class="actions">
+        <button class="primary" autofocus onClick={onClose}>
+          Close
+        </button>
+      </div>
     </Dialog>
   );
 }

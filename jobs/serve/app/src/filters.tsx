@@ -28,10 +28,21 @@ export function Filters() {
     <>
       {out && <div class="shade" onClick={() => drawer.set(false)} />}
       <aside class={out ? "side out" : "side"} aria-label="Filters" aria-busy={busy}>
-        <div class="drawer-head"><h2>Filters</h2><button class="plain icon" aria-label="Close the filters" onClick={() => drawer.set(false)}><Icon name="close" /></button></div>
+        <div class="drawer-head">
+          <h2>Filters</h2>
+          <button class="plain icon" aria-label="Close the filters" onClick={() => drawer.set(false)}>
+            <Icon name="close" />
+          </button>
+        </div>
         {error && <p class="error">{error}</p>}
         {info?.facets.map((facet) => (
-          <Facet key={facet.name} facet={facet} query={query} chosen={here.filters[facet.name] ?? []} values={value?.facets[facet.name] ?? null} />
+          <Facet
+            key={facet.name}
+            facet={facet}
+            query={query}
+            chosen={here.filters[facet.name] ?? []}
+            values={value?.facets[facet.name] ?? null}
+          />
         ))}
         {!!info?.scores.length && <Scores scores={info.scores} chosen={here.filters.score ?? []} />}
       </aside>
@@ -47,7 +58,17 @@ function says(facet: string, value: string) {
   return value;
 }
 
-function Facet({ facet, query, chosen, values }: { facet: Named; query: string; chosen: string[]; values: Counted[] | null }) {
+function Facet({
+  facet,
+  query,
+  chosen,
+  values,
+}: {
+  facet: Named;
+  query: string;
+  chosen: string[];
+  values: Counted[] | null;
+}) {
   const [open, setOpen] = useState(OPEN.has(facet.name) || chosen.length > 0);
   const [more, setMore] = useState(false);
   const [text, setText] = useState("");
@@ -62,20 +83,41 @@ function Facet({ facet, query, chosen, values }: { facet: Named; query: string; 
   const all = found.value?.values ?? values ?? [];
   let listed = more ? all : all.slice(0, FEW);
   const absent = text.trim() && more ? [] : chosen.filter((value) => !listed.some(([other]) => other === value));
-  listed = [...listed, ...absent.map((value): Counted => [value, all.find(([other]) => other === value)?.[1] ?? (values ? 0 : -1)])];
+  listed = [
+    ...listed,
+    ...absent.map((value): Counted => [value, all.find(([other]) => other === value)?.[1] ?? (values ? 0 : -1)]),
+  ];
   const most = Math.max(1, ...all.map(([value, n]) => (value === "" ? 0 : n)));
   return (
     <section class="facet">
-      <h3><button class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
-        {capital(facet.title)}{chosen.length > 0 && <span class="dot">{chosen.length}</span>}<Icon name="right" /></button></h3>
+      <h3>
+        <button class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
+          {capital(facet.title)}
+          {chosen.length > 0 && <span class="dot">{chosen.length}</span>}
+          <Icon name="right" />
+        </button>
+      </h3>
       {open && (
         <div class="values">
-          {more && <input type="search" class="find" aria-label={`Find in ${facet.title}`} placeholder="Find…" value={text} onInput={(event) => setText(event.currentTarget.value)} />}
+          {more && (
+            <input
+              type="search"
+              class="find"
+              aria-label={`Find in ${facet.title}`}
+              placeholder="Find…"
+              value={text}
+              onInput={(event) => setText(event.currentTarget.value)}
+            />
+          )}
           <div class={more ? "scroll" : ""} role="group" aria-label={facet.title}>
             {listed.map(([value, n]) => (
               <label key={value} class="value" title={facet.name === "issue" ? lake.value?.issues[value]?.text : value}>
                 <input type="checkbox" checked={chosen.includes(value)} onChange={() => toggle(facet.name, value)} />
-                {facet.name === "issue" && value && <span class={`badge t-${markOf(value)[1]}`} aria-hidden="true">{markOf(value)[0]}</span>}
+                {facet.name === "issue" && value && (
+                  <span class={`badge t-${markOf(value)[1]}`} aria-hidden="true">
+                    {markOf(value)[0]}
+                  </span>
+                )}
                 <span class="what">{says(facet.name, value)}</span>
                 <span class="n">{n < 0 ? "…" : whole(n)}</span>
                 <span class="share" style={{ transform: `scaleX(${Math.min(1, Math.max(0, n) / most)})` }} />
@@ -83,7 +125,17 @@ function Facet({ facet, query, chosen, values }: { facet: Named; query: string; 
             ))}
             {!listed.length && <p class="dim">{values ? "Nothing found." : "…"}</p>}
           </div>
-          {(more || all.length > FEW) && <button class="plain more" onClick={() => { setMore(!more); setText(""); }}>{more ? "less" : "more…"}</button>}
+          {(more || all.length > FEW) && (
+            <button
+              class="plain more"
+              onClick={() => {
+                setMore(!more);
+                setText("");
+              }}
+            >
+              {more ? "less" : "more…"}
+            </button>
+          )}
         </div>
       )}
     </section>
@@ -94,8 +146,12 @@ function Scores({ scores, chosen }: { scores: Score[]; chosen: string[] }) {
   const [open, setOpen] = useState(chosen.length > 0);
   return (
     <section class="facet">
-      <h3><button class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
-        Scores{chosen.length > 0 && <span class="dot">{chosen.length}</span>}<Icon name="right" /></button></h3>
+      <h3>
+        <button class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
+          Scores{chosen.length > 0 && <span class="dot">{chosen.length}</span>}
+          <Icon name="right" />
+        </button>
+      </h3>
       {open && scores.map((score) => <Range key={score.name} score={score} chosen={chosen} />)}
     </section>
   );
@@ -109,7 +165,8 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
   const mine = chosen.find((one) => one.startsWith(`${score.name}:`));
   const [, low = "", high = ""] = mine?.split(":") ?? [];
   const span = score.high - score.low || 1;
-  const step = (text: string, otherwise: number) => (text === "" ? otherwise : Math.round(((Number(text) - score.low) / span) * STEPS) || 0);
+  const step = (text: string, otherwise: number) =>
+    text === "" ? otherwise : Math.round(((Number(text) - score.low) / span) * STEPS) || 0;
   const [ends, setEnds] = useState<Ends>([0, STEPS]);
   const timer = useRef(0);
   useEffect(() => setEnds([step(low, 0), step(high, STEPS)]), [mine]);
@@ -120,9 +177,14 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
   const set = ([first, last]: Ends) => {
     const others = chosen.filter((one) => one !== mine);
     const all = first <= 0 && last >= STEPS;
-    filter({ score: all ? others : [...others, `${score.name}:${first > 0 ? value(first) : ""}:${last < STEPS ? value(last) : ""}`] });
+    filter({
+      score: all
+        ? others
+        : [...others, `${score.name}:${first > 0 ? value(first) : ""}:${last < STEPS ? value(last) : ""}`],
+    });
   };
-  const moved = (which: 0 | 1, at: number): Ends => (which ? [from, Math.max(from, Math.min(STEPS, at))] : [Math.min(to, Math.max(0, at)), to]);
+  const moved = (which: 0 | 1, at: number): Ends =>
+    which ? [from, Math.max(from, Math.min(STEPS, at))] : [Math.min(to, Math.max(0, at)), to];
   const drag = (which: 0 | 1) => (event: PointerEvent) => {
     const area = track.current?.getBoundingClientRect();
     if (area && (event.currentTarget as Element).hasPointerCapture(event.pointerId)) {
@@ -130,7 +192,16 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
     }
   };
   const key = (which: 0 | 1) => (event: KeyboardEvent) => {
-    const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -20, PageUp: 20, Home: -STEPS, End: STEPS }[event.key];
+    const by = {
+      ArrowLeft: -1,
+      ArrowDown: -1,
+      ArrowRight: 1,
+      ArrowUp: 1,
+      PageDown: -20,
+      PageUp: 20,
+      Home: -STEPS,
+      End: STEPS,
+    }[event.key];
     if (!by) return;
     event.preventDefault();
     const next = moved(which, ends[which] + by);
@@ -140,22 +211,40 @@ function Range({ score, chosen }: { score: Score; chosen: string[] }) {
   };
   const most = Math.max(1, ...score.bins);
   const handle = (which: 0 | 1) => (
-    <span role="slider" tabIndex={0} class="handle" style={{ left: `${(ends[which] / STEPS) * 100}%` }} aria-label={`${score.title}, ${which ? "at most" : "at least"}`}
-      aria-valuemin={score.low} aria-valuemax={score.high} aria-valuenow={value(ends[which])} aria-valuetext={short(value(ends[which]))}
-      onPointerDown={(event) => event.currentTarget.setPointerCapture(event.pointerId)} onPointerMove={drag(which)}
-      onPointerUp={() => set(ends)} onKeyDown={key(which)} />
-  ); // prettier-ignore
+    <span
+      role="slider"
+      tabIndex={0}
+      class="handle"
+      style={{ left: `${(ends[which] / STEPS) * 100}%` }}
+      aria-label={`${score.title}, ${which ? "at most" : "at least"}`}
+      aria-valuemin={score.low}
+      aria-valuemax={score.high}
+      aria-valuenow={value(ends[which])}
+      aria-valuetext={short(value(ends[which]))}
+      onPointerDown={(event) => event.currentTarget.setPointerCapture(event.pointerId)}
+      onPointerMove={drag(which)}
+      onPointerUp={() => set(ends)}
+      onKeyDown={key(which)}
+    />
+  );
   return (
     <fieldset class="range">
       <legend>{capital(score.title)}</legend>
-      <output>{short(value(from))} to {short(value(to))}</output>
+      <output>
+        {short(value(from))} to {short(value(to))}
+      </output>
       <div class="bins" aria-hidden="true">
         {score.bins.map((n, i) => {
           const inside = ((i + 1) / score.bins.length) * STEPS > from && (i / score.bins.length) * STEPS < to;
-          return <span key={i} class={inside ? "in" : ""} style={{ height: `${n ? 6 + 94 * Math.sqrt(n / most) : 0}%` }} />;
+          return (
+            <span key={i} class={inside ? "in" : ""} style={{ height: `${n ? 6 + 94 * Math.sqrt(n / most) : 0}%` }} />
+          );
         })}
       </div>
-      <div class="handles" ref={track}>{handle(0)}{handle(1)}</div>
+      <div class="handles" ref={track}>
+        {handle(0)}
+        {handle(1)}
+      </div>
     </fieldset>
   );
 }

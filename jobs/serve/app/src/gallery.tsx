@@ -94,7 +94,8 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
     const took = document.activeElement?.closest("[role=gridcell]");
     if (!(await act(decision, target()))) return;
     selection.set(NOTHING);
-    if (took || document.activeElement === document.body) control.current?.reveal(Math.min(focus.value, Math.max(0, (rows.total ?? 1) - 1)), true);
+    if (took || document.activeElement === document.body)
+      control.current?.reveal(Math.min(focus.value, Math.max(0, (rows.total ?? 1) - 1)), true);
   };
   const all = () => total && selection.set({ rows: new Map(), view: query });
 
@@ -102,13 +103,22 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
     const extend = key.startsWith("Shift+");
     const name = extend ? key.slice(6) : key;
     const { columns = 1, rowsInSight = 1 } = control.current ?? {};
-    const steps: Record<string, number> = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns,
-      PageUp: -columns * rowsInSight, PageDown: columns * rowsInSight, Home: -Infinity, End: Infinity }; // prettier-ignore
+    const steps: Record<string, number> = {
+      ArrowLeft: -1,
+      ArrowRight: 1,
+      ArrowUp: -columns,
+      ArrowDown: columns,
+      PageUp: -columns * rowsInSight,
+      PageDown: columns * rowsInSight,
+      Home: -Infinity,
+      End: Infinity,
+    };
     const step = steps[name];
     const decision = KEY_OF.get(key);
     if (step !== undefined) {
       const to = focus.value + step;
-      if (Math.abs(step) === columns && (to < 0 || to >= total) && columns > 1) control.current?.reveal(focus.value, true);
+      if (Math.abs(step) === columns && (to < 0 || to >= total) && columns > 1)
+        control.current?.reveal(focus.value, true);
       else move(to, extend);
     } else if (decision) void decide(decision);
     else if (key === " " || key === "x") flip(focus.value);
@@ -120,7 +130,8 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
   });
 
   const rest = (index: number) => {
-    if (place.value.page === "gallery" && place.value.open === null && place.value.at !== index) go({ at: index }, true);
+    if (place.value.page === "gallery" && place.value.open === null && place.value.at !== index)
+      go({ at: index }, true);
   };
   const info = lake.value;
   const hides = here.filters.decision?.length === 1 && here.filters.decision[0] === "";
@@ -131,29 +142,96 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
       <main class="stage" id="main">
         <h1 class="sr">Gallery</h1>
         <div class="tools">
-          <button class="open-drawer" aria-label="Filters" onClick={() => drawer.set(true)}><Icon name="filter" /></button>
-          <p class="total" role="status">{rows.total === null ? "Looking…" : <>{short(total)} <span class="wide-only">{total === 1 ? "picture" : "pictures"}</span></>}</p>
+          <button class="open-drawer" aria-label="Filters" onClick={() => drawer.set(true)}>
+            <Icon name="filter" />
+          </button>
+          <p class="total" role="status">
+            {rows.total === null ? (
+              rows.error ? (
+                ""
+              ) : (
+                "Looking…"
+              )
+            ) : (
+              <>
+                {short(total)} <span class="wide-only">{total === 1 ? "picture" : "pictures"}</span>
+              </>
+            )}
+          </p>
           <span class="space" />
           <label class="switch wide-only">
-            <input type="checkbox" role="switch" checked={hides} onChange={() => filter({ decision: hides ? [] : [""] })} /> Hide decided
+            <input
+              type="checkbox"
+              role="switch"
+              checked={hides}
+              onChange={() => filter({ decision: hides ? [] : [""] })}
+            />{" "}
+            Hide decided
           </label>
           {!searches && <Sort sort={here.sort} sorts={info?.sorts ?? []} />}
-          <label class="sizes" title="Size of the tiles"><span class="sr">Size of the tiles</span>
-            <input type="range" min={96} max={320} step={8} value={tile} onInput={(event) => size.set(Number(event.currentTarget.value))} /></label>
-          <button class="icon" aria-label="Show whole pictures" title="Show whole pictures" aria-pressed={whole === "contain"}
-            onClick={() => fit.set(whole === "contain" ? "cover" : "contain")}><Icon name="whole" /></button>
-          {!info?.read_only && <button class="all" onClick={all} title="Select all that the filter holds (Ctrl+A)">Select all</button>}
+          <label class="sizes" title="Size of the tiles">
+            <span class="sr">Size of the tiles</span>
+            <input
+              type="range"
+              min={96}
+              max={320}
+              step={8}
+              value={tile}
+              onInput={(event) => size.set(Number(event.currentTarget.value))}
+            />
+          </label>
+          <button
+            class="icon"
+            aria-label="Show whole pictures"
+            title="Show whole pictures"
+            aria-pressed={whole === "contain"}
+            onClick={() => fit.set(whole === "contain" ? "cover" : "contain")}
+          >
+            <Icon name="whole" />
+          </button>
+          {!info?.read_only && (
+            <button class="all" onClick={all} title="Select all that the filter holds (Ctrl+A)">
+              Select all
+            </button>
+          )}
         </div>
         <Chips />
-        {rows.error && <p class="error" role="alert">{rows.error} <button onClick={() => rows.reload()}>Try again</button></p>}
-        {rows.total === 0 && <div class="empty"><p>No pictures match.</p><button onClick={clear}>Clear all filters</button></div>}
-        <Grid key={query} rows={rows} size={tile} fit={whole} start={here.at} onRest={rest} onClick={click} control={control} />
+        {rows.error && (
+          <p class="error" role="alert">
+            {rows.error} <button onClick={() => rows.reload()}>Try again</button>
+          </p>
+        )}
+        {rows.total === 0 && (
+          <div class="empty">
+            <p>No pictures match.</p>
+            <button onClick={clear}>Clear all filters</button>
+          </div>
+        )}
+        <Grid
+          key={query}
+          rows={rows}
+          size={tile}
+          fit={whole}
+          start={here.at}
+          onRest={rest}
+          onClick={click}
+          control={control}
+        />
         {(chosen.view !== null || chosen.rows.size > 0) && (
           <div class="picked" role="region" aria-label="Selection">
-            <b role="status">{chosen.view !== null ? `All ${count(total)}` : `${count(chosen.rows.size)}`} <span class="wide-only">selected</span></b>
-            {chosen.view === null && chosen.rows.size < total && <button class="plain" onClick={all}>All {short(total)}</button>}
+            <b role="status">
+              {chosen.view !== null ? `All ${count(total)}` : `${count(chosen.rows.size)}`}{" "}
+              <span class="wide-only">selected</span>
+            </b>
+            {chosen.view === null && chosen.rows.size < total && (
+              <button class="plain" onClick={all}>
+                All {short(total)}
+              </button>
+            )}
             <DecisionButtons onAct={(decision) => void decide(decision)} />
-            <button class="plain icon" aria-label="Select nothing" onClick={() => selection.set(NOTHING)}><Icon name="close" /></button>
+            <button class="plain icon" aria-label="Select nothing" onClick={() => selection.set(NOTHING)}>
+              <Icon name="close" />
+            </button>
           </div>
         )}
       </main>
@@ -164,15 +242,28 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
 function Sort({ sort, sorts }: { sort: string; sorts: { name: string; title: string }[] }) {
   const down = sort.startsWith("-");
   const name = sort.replace(/^-/, "") || "image_id";
-  const set = (to: string, descending: boolean) => go({ sort: to === "image_id" && !descending ? "" : (descending ? "-" : "") + to, at: 0 });
+  const set = (to: string, descending: boolean) =>
+    go({ sort: to === "image_id" && !descending ? "" : (descending ? "-" : "") + to, at: 0 });
   return (
     <span class="sort">
-      <label><span class="sr">Order</span>
+      <label>
+        <span class="sr">Order</span>
         <select value={name} onChange={(event) => set(event.currentTarget.value, down)}>
-          {sorts.map((one) => <option key={one.name} value={one.name}>{capital(one.title)}</option>)}
-        </select></label>
-      <button class="icon" aria-label={down ? "Largest first" : "Smallest first"} title={down ? "Largest first" : "Smallest first"} onClick={() => set(name, !down)}>
-        <Icon name={down ? "down" : "up"} /></button>
+          {sorts.map((one) => (
+            <option key={one.name} value={one.name}>
+              {capital(one.title)}
+            </option>
+          ))}
+        </select>
+      </label>
+      <button
+        class="icon"
+        aria-label={down ? "Largest first" : "Smallest first"}
+        title={down ? "Largest first" : "Smallest first"}
+        onClick={() => set(name, !down)}
+      >
+        <Icon name={down ? "down" : "up"} />
+      </button>
     </span>
   );
 }
@@ -183,7 +274,13 @@ const clear = () => go({ filters: {}, at: 0, open: null });
 function Chips() {
   const { filters } = useStore(place);
   const info = lake.value;
-  const titles: Record<string, string> = { text: "Name holds", cluster: "Copies of group", like: "More like", picture: "More like", words: "Search" };
+  const titles: Record<string, string> = {
+    text: "Name holds",
+    cluster: "Copies of group",
+    like: "More like",
+    picture: "More like",
+    words: "Search",
+  };
   for (const { name, title } of info?.facets ?? []) titles[name] = title;
   const says = (name: string, value: string) => {
     if (name === "issue") return value ? issueTitle(value) : "none";
@@ -194,23 +291,41 @@ function Chips() {
     if (name === "cluster") return value;
     return value === "" ? "none" : value;
   };
-  const chips = Object.entries(filters).flatMap(([name, values]) => values.map((value) => {
-    let title = titles[name] ?? name;
-    let text = says(name, value);
-    if (name === "score") {
-      const [score = "", low, high] = value.split(":");
-      title = info?.scores.find((one) => one.name === score)?.title ?? plain(score);
-      const [from, to] = [short(Number(low)), short(Number(high))];
-      text = low && high ? `${from} to ${to}` : low ? `at least ${from}` : `at most ${to}`;
-    }
-    return (
-      <li key={`${name}=${value}`} class="chip">
-        <span><span class="dim">{capital(title)}:</span> {text}</span>
-        <button class="plain icon" aria-label={`Take away ${title}: ${text}`} onClick={() => filter({ [name]: values.filter((one) => one !== value) })}><Icon name="close" /></button>
-      </li>
-    );
-  })); // prettier-ignore
+  const chips = Object.entries(filters).flatMap(([name, values]) =>
+    values.map((value) => {
+      let title = titles[name] ?? name;
+      let text = says(name, value);
+      if (name === "score") {
+        const [score = "", low, high] = value.split(":");
+        title = info?.scores.find((one) => one.name === score)?.title ?? plain(score);
+        const [from, to] = [short(Number(low)), short(Number(high))];
+        text = low && high ? `${from} to ${to}` : low ? `at least ${from}` : `at most ${to}`;
+      }
+      return (
+        <li key={`${name}=${value}`} class="chip">
+          <span>
+            <span class="dim">{capital(title)}:</span> {text}
+          </span>
+          <button
+            class="plain icon"
+            aria-label={`Take away ${title}: ${text}`}
+            onClick={() => filter({ [name]: values.filter((one) => one !== value) })}
+          >
+            <Icon name="close" />
+          </button>
+        </li>
+      );
+    }),
+  );
   if (!chips.length) return null;
-  return <ul class="chips" aria-label="Filters in force">{chips}<li><button class="plain" onClick={clear}>Clear all</button></li></ul>;
+  return (
+    <ul class="chips" aria-label="Filters in force">
+      {chips}
+      <li>
+        <button class="plain" onClick={clear}>
+          Clear all
+        </button>
+      </li>
+    </ul>
+  );
 }
-

@@ -69,23 +69,63 @@ class Tile extends Component<TileProps> {
   }
   override render() {
     const { row, index, column, selected, tabbable, compact } = this.props;
-    const cell = { role: "gridcell", "aria-colindex": column + 1, "data-index": index, tabIndex: tabbable ? 0 : -1 } as const;
-    if (!row) return <div {...cell} class="tile" aria-busy="true" aria-label={`Picture ${index + 1} is loading`}><div class="frame" /></div>;
+    const cell = {
+      role: "gridcell",
+      "aria-colindex": column + 1,
+      "data-index": index,
+      tabIndex: tabbable ? 0 : -1,
+    } as const;
+    if (!row)
+      return (
+        <div {...cell} class="tile" aria-busy="true" aria-label={`Picture ${index + 1} is loading`}>
+          <div class="frame" />
+        </div>
+      );
     const { suggestion, decision, suggested_label: suggested } = row;
     return (
-      <div {...cell} class={`tile${selected ? " selected" : ""}${decision ? ` is-${decision}` : ""}`} aria-selected={selected}>
+      <div
+        {...cell}
+        class={`tile${selected ? " selected" : ""}${decision ? ` is-${decision}` : ""}`}
+        aria-selected={selected}
+      >
         <div class="frame" aria-hidden="true">
           <Thumb row={row} />
-          <span class="tick" data-tick><svg viewBox="0 0 16 16"><path d="M3.5 8.5l3 3 6-7" /></svg></span>
-          <span class="corner"><DecisionBadge row={row} /></span>
-          <span class="marks"><IssueBadges issues={row.issues} /></span>
-          {suggestion && !decision && <span class={`hint h-${suggestion}`} title={`Suggestion: ${suggestion}`}>{compact ? `${suggestion[0]?.toUpperCase()}?` : `${suggestion}?`}</span>}
+          <span class="tick" data-tick>
+            <svg viewBox="0 0 16 16">
+              <path d="M3.5 8.5l3 3 6-7" />
+            </svg>
+          </span>
+          <span class="corner">
+            <DecisionBadge row={row} />
+          </span>
+          <span class="marks">
+            <IssueBadges issues={row.issues} />
+          </span>
+          {suggestion && !decision && (
+            <span class={`hint h-${suggestion}`} title={`Suggestion: ${suggestion}`}>
+              {compact ? `${suggestion[0]?.toUpperCase()}?` : `${suggestion}?`}
+            </span>
+          )}
         </div>
-        <div class="name" title={row.uri}>{baseName(row.name)}</div>
+        <div class="name" title={row.uri}>
+          {baseName(row.name)}
+        </div>
         <div class="label">
-          {decision === "relabel" && row.decided_label !== null
-            ? <><s>{row.label ?? "none"}</s> <b>{row.decided_label}</b></>
-            : <>{row.label ?? <i>no label</i>}{suggested !== null && <> → <em>{suggested}</em></>}</>}
+          {decision === "relabel" && row.decided_label !== null ? (
+            <>
+              <s>{row.label ?? "none"}</s> <b>{row.decided_label}</b>
+            </>
+          ) : (
+            <>
+              {row.label ?? <i>no label</i>}
+              {suggested !== null && (
+                <>
+                  {" "}
+                  → <em>{suggested}</em>
+                </>
+              )}
+            </>
+          )}
           {row.score !== null && <span class="score">{row.score.toFixed(2)}</span>}
         </div>
         <span class="sr">{spoken(row)}</span>
@@ -116,7 +156,17 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
   const [label, setLabel] = useState(false); // whether the place is told beside the scroll bar
   const scroller = useRef<HTMLDivElement>(null);
   const track = useRef<HTMLDivElement>(null);
-  const state = useRef({ place: 0, scroll: 0, hasty: false, take: false, first: start, tall: 0, timer: 0, columns: 0, grip: null as number | null });
+  const state = useRef({
+    place: 0,
+    scroll: 0,
+    hasty: false,
+    take: false,
+    first: start,
+    tall: 0,
+    timer: 0,
+    columns: 0,
+    grip: null as number | null,
+  });
   const focused = useStore(focus);
   const selected = useStore(selection);
 
@@ -221,7 +271,11 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     const target = event.target as Element;
     const cell = target.closest<HTMLElement>("[data-index]");
     if (!cell) return;
-    onClick(Number(cell.dataset.index), { tick: !!target.closest("[data-tick]"), shift: event.shiftKey, mod: event.ctrlKey || event.metaKey });
+    onClick(Number(cell.dataset.index), {
+      tick: !!target.closest("[data-tick]"),
+      shift: event.shiftKey,
+      mod: event.ctrlKey || event.metaKey,
+    });
   };
 
   const inSight = focused >= firstLine * columns && focused < (lastLine + 1) * columns && focused < total;
@@ -233,9 +287,23 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
       const row = rows.get(index);
       const isSelected = !!row && (selected.view === rows.query || selected.rows.has(row.id));
       const tabbable = index === (inSight ? focused : s.first);
-      cells.push(<Tile key={index} row={row} index={index} column={x} selected={isSelected} tabbable={tabbable} compact={width < 130} />);
+      cells.push(
+        <Tile
+          key={index}
+          row={row}
+          index={index}
+          column={x}
+          selected={isSelected}
+          tabbable={tabbable}
+          compact={width < 130}
+        />,
+      );
     }
-    drawn.push(<div key={y} role="row" aria-rowindex={y + 1} class="row">{cells}</div>);
+    drawn.push(
+      <div key={y} role="row" aria-rowindex={y + 1} class="row">
+        {cells}
+      </div>,
+    );
   }
 
   // The scroll bar is our own: it can be dragged on a phone too, and says where the reader is.
@@ -267,18 +335,54 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     <div class="grid">
       <div class="scroller" ref={scroller} onScroll={scrolled} id="pictures">
         <div class="long" style={{ height: `${map.height}px` }}>
-          <div class={`layer fit-${fit}`} role="grid" aria-label="Pictures" aria-multiselectable="true" aria-rowcount={lines} aria-colcount={columns}
-            aria-busy={rows.total === null} onClick={click}
-            style={{ transform: layer, "--w": `${width}px`, "--h": `${frame}px` } as Record<string, string>}>
-            {drawn.length ? drawn : <div role="row"><div role="gridcell" tabIndex={0} class="sr">{rows.total === null ? "Loading" : "No pictures"}</div></div>}
+          <div
+            class={`layer fit-${fit}`}
+            role="grid"
+            aria-label="Pictures"
+            aria-multiselectable="true"
+            aria-rowcount={lines}
+            aria-colcount={columns}
+            aria-busy={rows.total === null}
+            onClick={click}
+            style={{ transform: layer, "--w": `${width}px`, "--h": `${frame}px` } as Record<string, string>}
+          >
+            {drawn.length ? (
+              drawn
+            ) : (
+              <div role="row">
+                <div role="gridcell" tabIndex={0} class="sr">
+                  {rows.total === null ? "Loading" : "No pictures"}
+                </div>
+              </div>
+            )}
           </div>
         </div>
       </div>
       {map.last > 0 && total > 0 && (
-        <div class={s.grip !== null ? "bar held" : "bar"} ref={track} role="scrollbar" aria-label="Place in the view" aria-controls="pictures" aria-orientation="vertical"
-          aria-valuemin={1} aria-valuemax={total} aria-valuenow={placed} onPointerDown={grab} onPointerMove={drag} onPointerUp={release} onPointerCancel={release}>
-          <div class="thumb-bar" style={{ height: `${thumb}px`, transform: `translateY(${share * Math.max(0, box.height - thumb)}px)` }}>
-            {label && <span class="where">{whole(placed)} of {whole(total)}</span>}
+        <div
+          class={s.grip !== null ? "bar held" : "bar"}
+          ref={track}
+          role="scrollbar"
+          aria-label="Place in the view"
+          aria-controls="pictures"
+          aria-orientation="vertical"
+          aria-valuemin={1}
+          aria-valuemax={total}
+          aria-valuenow={placed}
+          onPointerDown={grab}
+          onPointerMove={drag}
+          onPointerUp={release}
+          onPointerCancel={release}
+        >
+          <div
+            class="thumb-bar"
+            style={{ height: `${thumb}px`, transform: `translateY(${share * Math.max(0, box.height - thumb)}px)` }}
+          >
+            {label && (
+              <span class="where">
+                {whole(placed)} of {whole(total)}
+              </span>
+            )}
           </div>
         </div>
       )}

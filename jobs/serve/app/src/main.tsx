@@ -67,10 +67,26 @@ function Waiting({ problem }: { problem: string | null }) {
     <main class="waiting">
       <Logo />
       <h1>imagesieve</h1>
-      {fault ? <p class="error" role="alert">{fault}</p> : <>
-        <p role="status">{info ? `Making the gallery of ${info.name} ready` : "Connecting"}</p>
-        <div class="bar-line large" role="progressbar" aria-label="Progress" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(done * 100)}><span style={{ transform: `scaleX(${done})` }} /></div>
-        <p class="dim">{info ? percent(done) : ""}</p></>}
+      {fault ? (
+        <p class="error" role="alert">
+          {fault}
+        </p>
+      ) : (
+        <>
+          <p role="status">{info ? `Making the gallery of ${info.name} ready` : "Connecting"}</p>
+          <div
+            class="bar-line large"
+            role="progressbar"
+            aria-label="Progress"
+            aria-valuemin={0}
+            aria-valuemax={100}
+            aria-valuenow={Math.round(done * 100)}
+          >
+            <span style={{ transform: `scaleX(${done})` }} />
+          </div>
+          <p class="dim">{info ? percent(done) : ""}</p>
+        </>
+      )}
     </main>
   );
 }
@@ -79,7 +95,14 @@ function Logo() {
   return (
     <svg class="logo" viewBox="0 0 32 32" aria-hidden="true">
       <rect width="32" height="32" rx="7" />
-      <g><circle cx="9" cy="10" r="3" /><circle cx="16" cy="10" r="3" /><circle cx="23" cy="10" r="3" /><circle cx="12.5" cy="17" r="2.4" /><circle cx="19.5" cy="17" r="2.4" /><circle cx="16" cy="24" r="2.4" /></g>
+      <g>
+        <circle cx="9" cy="10" r="3" />
+        <circle cx="16" cy="10" r="3" />
+        <circle cx="23" cy="10" r="3" />
+        <circle cx="12.5" cy="17" r="2.4" />
+        <circle cx="19.5" cy="17" r="2.4" />
+        <circle cx="16" cy="24" r="2.4" />
+      </g>
     </svg>
   );
 }
@@ -94,15 +117,32 @@ function Head({ onHelp }: { onHelp: () => void }) {
   };
   return (
     <header class="head">
-      <a class="skip" href="#main">Skip to the content</a>
-      <span class="brand"><Logo /><b>imagesieve</b><span class="dim lake" title={info?.uri}>{info?.name}</span></span>
+      <a class="skip" href="#main">
+        Skip to the content
+      </a>
+      <span class="brand">
+        <Logo />
+        <b>imagesieve</b>
+        <span class="dim lake" title={info?.uri}>
+          {info?.name}
+        </span>
+      </span>
       <nav aria-label="Pages">
         {(Object.keys(PAGES) as Page[]).map((page) => (
-          <a key={page} href={page === "gallery" ? "?" : `?page=${page}`} aria-current={page === here.page ? "page" : undefined} onClick={(event) => follow(event, page)}>{PAGES[page]}</a>
+          <a
+            key={page}
+            href={page === "gallery" ? "?" : `?page=${page}`}
+            aria-current={page === here.page ? "page" : undefined}
+            onClick={(event) => follow(event, page)}
+          >
+            {PAGES[page]}
+          </a>
         ))}
       </nav>
       <Search />
-      <button class="plain icon help" aria-label="Help: keys" title="Keys (?)" onClick={onHelp}><b aria-hidden="true">?</b></button>
+      <button class="plain icon help" aria-label="Help: keys" title="Keys (?)" onClick={onHelp}>
+        <b aria-hidden="true">?</b>
+      </button>
     </header>
   );
 }
@@ -128,7 +168,11 @@ function Search() {
   const look = (value: string, replace: boolean) => {
     clearTimeout(timer.current);
     if (value.trim() === given) return;
-    filter({ [mode]: value.trim() ? [value.trim()] : [] }, { page: "gallery", ...(mode === "words" ? { sort: "" } : {}) }, replace);
+    filter(
+      { [mode]: value.trim() ? [value.trim()] : [] },
+      { page: "gallery", ...(mode === "words" ? { sort: "" } : {}) },
+      replace,
+    );
   };
   const type = (value: string) => {
     setText(value);
@@ -152,34 +196,127 @@ function Search() {
     if (!canLike) return undefined;
     const files = (event: DragEvent) => !!event.dataTransfer?.types.includes("Files");
     const listeners: [string, (event: DragEvent & ClipboardEvent) => void][] = [
-      ["dragover", (event) => { if (files(event)) { event.preventDefault(); setOver(true); } }],
-      ["dragleave", (event) => { if (!event.relatedTarget) setOver(false); }],
-      ["drop", (event) => { if (files(event)) { event.preventDefault(); setOver(false); void latest.current(event.dataTransfer?.files[0]); } }],
-      ["paste", (event) => { const picture = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/")); if (picture) { event.preventDefault(); void latest.current(picture); } }],
-    ]; // prettier-ignore
+      [
+        "dragover",
+        (event) => {
+          if (files(event)) {
+            event.preventDefault();
+            setOver(true);
+          }
+        },
+      ],
+      [
+        "dragleave",
+        (event) => {
+          if (!event.relatedTarget) setOver(false);
+        },
+      ],
+      [
+        "drop",
+        (event) => {
+          if (files(event)) {
+            event.preventDefault();
+            setOver(false);
+            void latest.current(event.dataTransfer?.files[0]);
+          }
+        },
+      ],
+      [
+        "paste",
+        (event) => {
+          const picture = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
+          if (picture) {
+            event.preventDefault();
+            void latest.current(picture);
+          }
+        },
+      ],
+    ];
     for (const [name, listener] of listeners) addEventListener(name, listener as EventListener);
-    return () => { for (const [name, listener] of listeners) removeEventListener(name, listener as EventListener); };
+    return () => {
+      for (const [name, listener] of listeners) removeEventListener(name, listener as EventListener);
+    };
   }, [canLike]);
 
   return (
-    <form class="search" role="search" onSubmit={(event) => { event.preventDefault(); look(text, false); document.getElementById("search")?.blur(); }}>
+    <form
+      class="search"
+      role="search"
+      onSubmit={(event) => {
+        event.preventDefault();
+        look(text, false);
+        document.getElementById("search")?.blur();
+      }}
+    >
       <Icon name="search" />
-      {canWords && <select aria-label="Search in" value={mode} onChange={(event) => { setByWords(event.currentTarget.value === "words"); }}>
-        <option value="words">Content</option><option value="text">Name</option></select>}
-      <input id="search" type="search" aria-label={mode === "words" ? "Search by words" : "Search in names"} aria-keyshortcuts="/" autocomplete="off"
-        placeholder={mode === "words" ? "What is to be seen?" : "Part of the name"} value={text} onInput={(event) => type(event.currentTarget.value)}
-        onKeyDown={(event) => { if (event.key === "Escape") event.currentTarget.blur(); }} />
-      {canLike && <>
-        <input ref={file} type="file" accept="image/*" hidden aria-label="Picture to search with" onChange={(event) => { void upload(event.currentTarget.files?.[0]); event.currentTarget.value = ""; }} />
-        <button type="button" class="plain icon" aria-label="Search with a picture" title="Search with a picture: choose, paste or drop one" onClick={() => file.current?.click()}><Icon name="picture" /></button></>}
-      {over && <div class="drop" aria-hidden="true"><p>Drop the picture to find similar ones</p></div>}
+      {canWords && (
+        <select
+          aria-label="Search in"
+          value={mode}
+          onChange={(event) => {
+            setByWords(event.currentTarget.value === "words");
+          }}
+        >
+          <option value="words">Content</option>
+          <option value="text">Name</option>
+        </select>
+      )}
+      <input
+        id="search"
+        type="search"
+        aria-label={mode === "words" ? "Search by words" : "Search in names"}
+        aria-keyshortcuts="/"
+        autocomplete="off"
+        placeholder={mode === "words" ? "What is to be seen?" : "Part of the name"}
+        value={text}
+        onInput={(event) => type(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") event.currentTarget.blur();
+        }}
+      />
+      {canLike && (
+        <>
+          <input
+            ref={file}
+            type="file"
+            accept="image/*"
+            hidden
+            aria-label="Picture to search with"
+            onChange={(event) => {
+              void upload(event.currentTarget.files?.[0]);
+              event.currentTarget.value = "";
+            }}
+          />
+          <button
+            type="button"
+            class="plain icon"
+            aria-label="Search with a picture"
+            title="Search with a picture: choose, paste or drop one"
+            onClick={() => file.current?.click()}
+          >
+            <Icon name="picture" />
+          </button>
+        </>
+      )}
+      {over && (
+        <div class="drop" aria-hidden="true">
+          <p>Drop the picture to find similar ones</p>
+        </div>
+      )}
     </form>
   );
 }
 
 /** The icon of the tab, made here so that it is no request of its own. */
 function showIcon(): void {
-  const dots = [[9, 10, 3], [16, 10, 3], [23, 10, 3], [12.5, 17, 2.4], [19.5, 17, 2.4], [16, 24, 2.4]]; // prettier-ignore
+  const dots = [
+    [9, 10, 3],
+    [16, 10, 3],
+    [23, 10, 3],
+    [12.5, 17, 2.4],
+    [19.5, 17, 2.4],
+    [16, 24, 2.4],
+  ];
   const circles = dots.map(([x, y, r]) => `<circle cx="${x}" cy="${y}" r="${r}" fill="#fff"/>`).join("");
   const svg = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#0d6e6e"/>${circles}</svg>`;
   const link = document.createElement("link");

@@ -49,8 +49,13 @@ export function DecisionButtons({ onAct, now }: { onAct: (decision: Decision) =>
   return (
     <div class="decide" role="group" aria-label="Decide">
       {DECISIONS.map(({ decision, key, icon }) => (
-        <button key={decision} class={`d-${decision}`} aria-pressed={now === undefined ? undefined : now === decision}
-          aria-keyshortcuts={key} onClick={() => onAct(decision)}>
+        <button
+          key={decision}
+          class={`d-${decision}`}
+          aria-pressed={now === undefined ? undefined : now === decision}
+          aria-keyshortcuts={key}
+          onClick={() => onAct(decision)}
+        >
           <Icon name={icon} /> {VERBS[decision]} <kbd>{key}</kbd>
         </button>
       ))}
@@ -61,11 +66,21 @@ export function DecisionButtons({ onAct, now }: { onAct: (decision: Decision) =>
 export function DecisionBadge({ row }: { row: Row }) {
   const known = DECISIONS.find(({ decision }) => decision === row.decision);
   if (!known) return null;
-  const says = row.decision === "relabel" && row.decided_label !== null ? `relabel: ${row.decided_label}` : known.decision;
-  return <span class={`badge d-${known.decision}`} title={`Decided: ${says}`} aria-hidden="true"><Icon name={known.icon} /></span>;
+  const says =
+    row.decision === "relabel" && row.decided_label !== null ? `relabel: ${row.decided_label}` : known.decision;
+  return (
+    <span class={`badge d-${known.decision}`} title={`Decided: ${says}`} aria-hidden="true">
+      <Icon name={known.icon} />
+    </span>
+  );
 }
 
-const THEMES: [RegExp, string, string][] = [[/cop|leak|dup/i, "C", "copies"], [/label/i, "L", "labels"], [/outl/i, "O", "outliers"], [/qual/i, "Q", "quality"]];
+const THEMES: [RegExp, string, string][] = [
+  [/cop|leak|dup/i, "C", "copies"],
+  [/label/i, "L", "labels"],
+  [/outl/i, "O", "outliers"],
+  [/qual/i, "Q", "quality"],
+];
 
 /** The letter and the colour that stand for the theme of an issue. */
 export function markOf(issue: string): [string, string] {
@@ -85,7 +100,15 @@ export function IssueBadges({ issues }: { issues: string[] }) {
     mark.titles.push(issueTitle(issue));
     marks.set(theme, mark);
   }
-  return <>{[...marks].map(([theme, { letter, titles }]) => <span key={theme} class={`badge t-${theme}`} title={titles.join(", ")} aria-hidden="true">{letter}</span>)}</>;
+  return (
+    <>
+      {[...marks].map(([theme, { letter, titles }]) => (
+        <span key={theme} class={`badge t-${theme}`} title={titles.join(", ")} aria-hidden="true">
+          {letter}
+        </span>
+      ))}
+    </>
+  );
 }
 
 /** A small picture. When it goes out of sight before it came, its request is given up. */
@@ -102,10 +125,27 @@ export class Thumb extends Component<{ row: Row; alt?: string }, { failed: numbe
   override render() {
     const { row, alt = "" } = this.props;
     if (!row.readable || this.state.failed === row.id) {
-      return <span class="nothumb" role={alt ? "img" : undefined} aria-label={alt || undefined}><Icon name="broken" />cannot be read</span>;
+      return (
+        <span class="nothumb" role={alt ? "img" : undefined} aria-label={alt || undefined}>
+          <Icon name="broken" />
+          cannot be read
+        </span>
+      );
     }
-    return <img key={row.id} class="thumb" src={thumbUrl(row.id)} alt={alt} decoding="async" draggable={false}
-      ref={(image) => { if (image) this.image = image; }} onError={() => this.setState({ failed: row.id })} />;
+    return (
+      <img
+        key={row.id}
+        class="thumb"
+        src={thumbUrl(row.id)}
+        alt={alt}
+        decoding="async"
+        draggable={false}
+        ref={(image) => {
+          if (image) this.image = image;
+        }}
+        onError={() => this.setState({ failed: row.id })}
+      />
+    );
   }
 }
 
@@ -114,7 +154,10 @@ export function useSeen<T extends Element>() {
   const ref = useRef<T>(null);
   const [seen, setSeen] = useState(false);
   useEffect(() => {
-    const watch = new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true), { rootMargin: "200px" });
+    const watch = new IntersectionObserver(
+      (entries) => entries.some((entry) => entry.isIntersecting) && setSeen(true),
+      { rootMargin: "200px" },
+    );
     if (ref.current) watch.observe(ref.current);
     return () => watch.disconnect();
   }, []);
@@ -122,7 +165,8 @@ export function useSeen<T extends Element>() {
 }
 
 export const whole = (n: number) => n.toLocaleString("en");
-export const short = (n: number) => (Number.isInteger(n) ? whole(n) : Number(n.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 4 }));
+export const short = (n: number) =>
+  Number.isInteger(n) ? whole(n) : Number(n.toPrecision(3)).toLocaleString("en", { maximumFractionDigits: 4 });
 export const percent = (n: number) => `${Math.round(n * 100)}%`;
 export const bytes = (n: number) => (n < 1000 ? `${n} B` : n < 1e6 ? `${short(n / 1000)} kB` : `${short(n / 1e6)} MB`);
 export const capital = (text: string) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -136,13 +180,22 @@ export function when(time: string): string {
 
 /** How a copy stands to the one that is kept, in words. */
 export function relationWords(relation: string | null): string[] {
-  return (relation ?? "").split(/\s+/).filter(Boolean).map((name) => lake.value?.relations[name] ?? plain(name));
+  return (relation ?? "")
+    .split(/\s+/)
+    .filter(Boolean)
+    .map((name) => lake.value?.relations[name] ?? plain(name));
 }
 
 /** What differs between a copy and the one that is kept, in words. */
 export function differences(row: Row, keeper: Row): string[] {
   const words = relationWords(row.relation);
-  if (row.width && keeper.width && row.height && keeper.height && (row.width !== keeper.width || row.height !== keeper.height)) {
+  if (
+    row.width &&
+    keeper.width &&
+    row.height &&
+    keeper.height &&
+    (row.width !== keeper.width || row.height !== keeper.height)
+  ) {
     const more = row.width * row.height - keeper.width * keeper.height;
     words.push(`${more > 0 ? "larger" : more < 0 ? "smaller" : "other shape"}: ${row.width} × ${row.height}`);
   }
@@ -157,5 +210,7 @@ export function spoken(row: Row): string {
     ...row.issues.map(issueTitle),
     row.suggestion ? `suggestion: ${row.suggestion}${row.suggested_label ? ` to ${row.suggested_label}` : ""}` : "",
     row.decision ? `decided: ${row.decision}` : "",
-  ].filter(Boolean).join(", "); // prettier-ignore
+  ]
+    .filter(Boolean)
+    .join(", ");
 }

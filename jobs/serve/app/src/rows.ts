@@ -127,7 +127,8 @@ export class Rows {
       if (this.total !== null) this.total -= gone;
       this.halt();
     }
-    if (gone && gone < ids.size) this.reload(); // rows between those at hand went too
+    if (gone && gone < ids.size)
+      this.reload(); // rows between those at hand went too
     else this.fill();
     this.tell();
     return gone;

@@ -93,9 +93,20 @@ export const PAGES = { gallery: "Gallery", copies: "Copies", labels: "Labels", p
 export type Page = keyof typeof PAGES;
 
 export const FACETS = [
-  "issue", "label", "suggested", "split", "source", "concept", "topic",
-  "kind", "relation", "medium", "format", "suggestion", "decision",
-]; // prettier-ignore
+  "issue",
+  "label",
+  "suggested",
+  "split",
+  "source",
+  "concept",
+  "topic",
+  "kind",
+  "relation",
+  "medium",
+  "format",
+  "suggestion",
+  "decision",
+];
 const SEARCHES = ["like", "picture", "words"];
 const FILTERS = [...FACETS, "score", "text", "cluster", ...SEARCHES];
 

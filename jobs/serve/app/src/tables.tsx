@@ -26,9 +26,18 @@ export function Labels({ onHelp }: { onHelp: () => void }) {
 
   const accept = async (some: Pair[]) => {
     const n = some.reduce((sum, pair) => sum + pair.images - pair.decided, 0);
-    const to = some.length === 1 && some[0] ? `from “${some[0].label}” to “${some[0].suggested}”` : `as suggested, in ${count(some.length, "pair")}`;
+    const to =
+      some.length === 1 && some[0]
+        ? `from “${some[0].label}” to “${some[0].suggested}”`
+        : `as suggested, in ${count(some.length, "pair")}`;
     if (!(await confirmed(`Relabel ${count(n, "undecided picture")} ${to}?`, "Relabel"))) return;
-    await decide(some.map((pair) => ({ view: queryOf({ ...filtersOf(pair), decision: [""] }), decision: "relabel" as const, label: pair.suggested })));
+    await decide(
+      some.map((pair) => ({
+        view: queryOf({ ...filtersOf(pair), decision: [""] }),
+        decision: "relabel" as const,
+        label: pair.suggested,
+      })),
+    );
     setChosen(new Set());
   };
   const flip = (pair: Pair) => {
@@ -40,30 +49,107 @@ export function Labels({ onHelp }: { onHelp: () => void }) {
     <main class="page" id="main">
       <header class="page-head">
         <h1>Labels</h1>
-        <p class="dim" role="status">{value ? `${count(pairs.reduce((sum, pair) => sum + pair.images, 0))} that may have a wrong label, in ${count(pairs.length, "pair")} of classes` : "Looking…"}</p>
-        {decides && picked.length > 0 && <button class="primary" onClick={() => void accept(picked)}>Accept {count(picked.length, "pair")}</button>}
+        <p class="dim" role="status">
+          {value
+            ? `${count(pairs.reduce((sum, pair) => sum + pair.images, 0))} that may have a wrong label, in ${count(pairs.length, "pair")} of classes`
+            : "Looking…"}
+        </p>
+        {decides && picked.length > 0 && (
+          <button class="primary" onClick={() => void accept(picked)}>
+            Accept {count(picked.length, "pair")}
+          </button>
+        )}
       </header>
-      {error && <p class="error" role="alert">{error}</p>}
-      {value && !pairs.length && <div class="empty"><p>No wrong labels were found.</p></div>}
+      {error && (
+        <p class="error" role="alert">
+          {error}
+        </p>
+      )}
+      {value && !pairs.length && (
+        <div class="empty">
+          <p>No wrong labels were found.</p>
+        </div>
+      )}
       {pairs.length > 0 && (
         <div class="panel">
           <table class="pairs">
-            <thead><tr>{decides && <th scope="col" class="pick"><span class="sr">Select</span></th>}<th scope="col">Label</th><th scope="col">Suggested</th><th scope="col" class="num">Pictures</th><th scope="col" class="num done">Decided</th><th scope="col" class="examples">Examples</th>{decides && <th scope="col"><span class="sr">Accept</span></th>}</tr></thead>
+            <thead>
+              <tr>
+                {decides && (
+                  <th scope="col" class="pick">
+                    <span class="sr">Select</span>
+                  </th>
+                )}
+                <th scope="col">Label</th>
+                <th scope="col">Suggested</th>
+                <th scope="col" class="num">
+                  Pictures
+                </th>
+                <th scope="col" class="num done">
+                  Decided
+                </th>
+                <th scope="col" class="examples">
+                  Examples
+                </th>
+                {decides && (
+                  <th scope="col">
+                    <span class="sr">Accept</span>
+                  </th>
+                )}
+              </tr>
+            </thead>
             <tbody>
               {pairs.slice(0, shown).map((pair) => (
                 <tr key={key(pair)}>
-                  {decides && <td class="pick"><label><input type="checkbox" aria-label={`Select ${pair.label} to ${pair.suggested}`} checked={chosen.has(key(pair))} onChange={() => flip(pair)} /></label></td>}
-                  <th scope="row"><button class="plain link" onClick={() => filter(filtersOf(pair), { page: "gallery" })}>{pair.label}</button></th>
-                  <td class="to"><span aria-hidden="true">→ </span><b>{pair.suggested}</b></td>
-                  <td class="num">{whole(pair.images)}<span class="bar-line"><span style={{ transform: `scaleX(${pair.images / most})` }} /></span></td>
+                  {decides && (
+                    <td class="pick">
+                      <label>
+                        <input
+                          type="checkbox"
+                          aria-label={`Select ${pair.label} to ${pair.suggested}`}
+                          checked={chosen.has(key(pair))}
+                          onChange={() => flip(pair)}
+                        />
+                      </label>
+                    </td>
+                  )}
+                  <th scope="row">
+                    <button class="plain link" onClick={() => filter(filtersOf(pair), { page: "gallery" })}>
+                      {pair.label}
+                    </button>
+                  </th>
+                  <td class="to">
+                    <span aria-hidden="true">→ </span>
+                    <b>{pair.suggested}</b>
+                  </td>
+                  <td class="num">
+                    {whole(pair.images)}
+                    <span class="bar-line">
+                      <span style={{ transform: `scaleX(${pair.images / most})` }} />
+                    </span>
+                  </td>
                   <td class="num done">{pair.decided ? whole(pair.decided) : "–"}</td>
-                  <td class="examples"><Examples pair={pair} /></td>
-                  {decides && <td class="do"><button onClick={() => void accept([pair])}disabled={pair.decided >= pair.images}><span>Accept<span class="wide-only"> all</span></span></button></td>}
+                  <td class="examples">
+                    <Examples pair={pair} />
+                  </td>
+                  {decides && (
+                    <td class="do">
+                      <button onClick={() => void accept([pair])} disabled={pair.decided >= pair.images}>
+                        <span>
+                          Accept<span class="wide-only"> all</span>
+                        </span>
+                      </button>
+                    </td>
+                  )}
                 </tr>
               ))}
             </tbody>
           </table>
-          {pairs.length > shown && <button class="plain more" onClick={() => setShown(shown + SHOWN)}>{whole(pairs.length - shown)} more…</button>}
+          {pairs.length > shown && (
+            <button class="plain more" onClick={() => setShown(shown + SHOWN)}>
+              {whole(pairs.length - shown)} more…
+            </button>
+          )}
         </div>
       )}
     </main>
@@ -77,7 +163,15 @@ function Examples({ pair }: { pair: Pair }) {
   return (
     <div class="example-row" ref={ref}>
       {value?.rows.map((row, at) => (
-        <button key={row.id} class="example" title={row.name} onClick={() => go({ page: "gallery", filters: filtersOf(pair), sort: "", open: row.id, at })}><Thumb row={row} /><span class="sr">Open {row.name}</span></button>
+        <button
+          key={row.id}
+          class="example"
+          title={row.name}
+          onClick={() => go({ page: "gallery", filters: filtersOf(pair), sort: "", open: row.id, at })}
+        >
+          <Thumb row={row} />
+          <span class="sr">Open {row.name}</span>
+        </button>
       ))}
     </div>
   );
@@ -91,27 +185,76 @@ export function Progress({ onHelp }: { onHelp: () => void }) {
   const images = info?.images ?? 0;
   return (
     <main class="page" id="main">
-      <header class="page-head"><h1>Progress</h1>
-        <p class="dim" role="status">{value ? `${whole(value.decided)} of ${count(images)} decided` : "Looking…"}</p></header>
-      {error && <p class="error" role="alert">{error}</p>}
-      {value && <>
-        <div class="bar-line large" role="progressbar" aria-label="Decided" aria-valuemin={0} aria-valuemax={images} aria-valuenow={value.decided}><span style={{ transform: `scaleX(${images ? value.decided / images : 0})` }} /></div>
-        <Precision issues={value.issues} />
-        <div class="columns">
-          <People by={value.by} />
-          <Recent batches={value.recent} />
-        </div>
-      </>}
+      <header class="page-head">
+        <h1>Progress</h1>
+        <p class="dim" role="status">
+          {value ? `${whole(value.decided)} of ${count(images)} decided` : "Looking…"}
+        </p>
+      </header>
+      {error && (
+        <p class="error" role="alert">
+          {error}
+        </p>
+      )}
+      {value && (
+        <>
+          <div
+            class="bar-line large"
+            role="progressbar"
+            aria-label="Decided"
+            aria-valuemin={0}
+            aria-valuemax={images}
+            aria-valuenow={value.decided}
+          >
+            <span style={{ transform: `scaleX(${images ? value.decided / images : 0})` }} />
+          </div>
+          <Precision issues={value.issues} />
+          <div class="columns">
+            <People by={value.by} />
+            <Recent batches={value.recent} />
+          </div>
+        </>
+      )}
       {!!info?.runs.length && (
-        <section class="panel"><h2>Runs</h2>
-          <div class="wide-table" tabIndex={0} role="region" aria-label="Runs"><table>
-            <thead><tr><th scope="col">Job</th><th scope="col">Ended</th><th scope="col" class="num">Seconds</th><th scope="col">Status</th><th scope="col">Counts</th></tr></thead>
-            <tbody>{info.runs.map((run, i) => (
-              <tr key={i}><th scope="row">{run.job}</th><td class="time">{run.ended_at ? when(run.ended_at) : "–"}</td><td class="num">{run.seconds === null ? "–" : short(run.seconds)}</td>
-                <td><span class={run.status === "done" ? "state ok" : "state"}>{run.status}</span></td>
-                <td>{Object.entries(run.counts).map(([name, n]) => `${plain(name)} ${whole(n)}`).join(", ")}{run.notes.map((note, j) => <small key={j} class="dim block">{note}</small>)}</td></tr>
-            ))}</tbody>
-          </table></div>
+        <section class="panel">
+          <h2>Runs</h2>
+          <div class="wide-table" tabIndex={0} role="region" aria-label="Runs">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">Job</th>
+                  <th scope="col">Ended</th>
+                  <th scope="col" class="num">
+                    Seconds
+                  </th>
+                  <th scope="col">Status</th>
+                  <th scope="col">Counts</th>
+                </tr>
+              </thead>
+              <tbody>
+                {info.runs.map((run, i) => (
+                  <tr key={i}>
+                    <th scope="row">{run.job}</th>
+                    <td class="time">{run.ended_at ? when(run.ended_at) : "–"}</td>
+                    <td class="num">{run.seconds === null ? "–" : short(run.seconds)}</td>
+                    <td>
+                      <span class={run.status === "done" ? "state ok" : "state"}>{run.status}</span>
+                    </td>
+                    <td>
+                      {Object.entries(run.counts)
+                        .map(([name, n]) => `${plain(name)} ${whole(n)}`)
+                        .join(", ")}
+                      {run.notes.map((note, j) => (
+                        <small key={j} class="dim block">
+                          {note}
+                        </small>
+                      ))}
+                    </td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
         </section>
       )}
     </main>
@@ -121,16 +264,58 @@ export function Progress({ onHelp }: { onHelp: () => void }) {
 function Precision({ issues }: { issues: Reviews["issues"] }) {
   if (!issues.length) return null;
   return (
-    <section class="panel"><h2>How often the findings are right</h2>
+    <section class="panel">
+      <h2>How often the findings are right</h2>
       <table class="precision">
-        <thead><tr><th scope="col">Issue</th><th scope="col" class="num">Right</th><th scope="col" class="num">Wrong</th><th scope="col">Precision, with its interval</th></tr></thead>
-        <tbody>{issues.map((one) => (
-          <tr key={one.issue}><th scope="row"><button class="plain link" onClick={() => filter({ issue: [one.issue] }, { page: "gallery", filters: { issue: [one.issue] } })}>{one.title || plain(one.issue)}</button></th>
-            <td class="num">{whole(one.right)}</td><td class="num">{whole(one.wrong)}</td>
-            <td>{one.precision === null || one.low === null || one.high === null ? <span class="dim">not decided yet</span> : <span class="interval">
-              <span class="axis" aria-hidden="true"><span class="span" style={{ left: `${one.low * 100}%`, width: `${(one.high - one.low) * 100}%` }} /><span class="point" style={{ left: `${one.precision * 100}%` }} /></span>
-              <span><b>{percent(one.precision)}</b> <span class="dim">{percent(one.low)} to {percent(one.high)}</span></span></span>}</td></tr>
-        ))}</tbody>
+        <thead>
+          <tr>
+            <th scope="col">Issue</th>
+            <th scope="col" class="num">
+              Right
+            </th>
+            <th scope="col" class="num">
+              Wrong
+            </th>
+            <th scope="col">Precision, with its interval</th>
+          </tr>
+        </thead>
+        <tbody>
+          {issues.map((one) => (
+            <tr key={one.issue}>
+              <th scope="row">
+                <button
+                  class="plain link"
+                  onClick={() => filter({ issue: [one.issue] }, { page: "gallery", filters: { issue: [one.issue] } })}
+                >
+                  {one.title || plain(one.issue)}
+                </button>
+              </th>
+              <td class="num">{whole(one.right)}</td>
+              <td class="num">{whole(one.wrong)}</td>
+              <td>
+                {one.precision === null || one.low === null || one.high === null ? (
+                  <span class="dim">not decided yet</span>
+                ) : (
+                  <span class="interval">
+                    <span class="axis" aria-hidden="true">
+                      <span
+                        class="span"
+                        style={{ left: `${one.low * 100}%`, width: `${(one.high - one.low) * 100}%` }}
+                      />
+                      <span class="point" style={{ left: `${one.precision * 100}%` }} />
+                    </span>
+                    <span>
+                      <b>{percent(one.precision)}</b>{" "}
+                      <span class="dim">
+                        {percent(one.low)} to {percent(one.high)}
+                      </span>
+                    </span>
+                  </span>
+                )}
+              </td>
+            </tr>
+          ))}
+        </tbody>
       </table>
     </section>
   );
@@ -140,20 +325,59 @@ function People({ by }: { by: Record<string, number> }) {
   const people = Object.entries(by).sort((a, b) => b[1] - a[1]);
   const most = Math.max(1, ...people.map(([, n]) => n));
   return (
-    <section class="panel"><h2>Who decided</h2>
-      {people.length ? <ul class="bars">{people.map(([name, n]) => <li key={name}><span>{name}</span><span class="bar-line"><span style={{ transform: `scaleX(${n / most})` }} /></span><span class="n">{whole(n)}</span></li>)}</ul> : <p class="dim">Nobody yet.</p>}
+    <section class="panel">
+      <h2>Who decided</h2>
+      {people.length ? (
+        <ul class="bars">
+          {people.map(([name, n]) => (
+            <li key={name}>
+              <span>{name}</span>
+              <span class="bar-line">
+                <span style={{ transform: `scaleX(${n / most})` }} />
+              </span>
+              <span class="n">{whole(n)}</span>
+            </li>
+          ))}
+        </ul>
+      ) : (
+        <p class="dim">Nobody yet.</p>
+      )}
     </section>
   );
 }
 
 function Recent({ batches }: { batches: Batch[] }) {
   return (
-    <section class="panel"><h2>Latest decisions</h2>
-      {batches.length ? <ul class="batches">{batches.map((batch) => (
-        <li key={batch.batch} class={batch.undone ? "undone" : ""}>
-          <span class="what"><b>{batch.decision}</b> {count(batch.count)} <span class="dim">{batch.by}, {when(batch.at)}</span></span>
-          {batch.undone ? <span class="dim">undone</span> : !lake.value?.read_only && <button onClick={() => void undo([batch.batch])} aria-label={`Undo ${batch.decision} of ${count(batch.count)}`}>Undo</button>}
-        </li>))}</ul> : <p class="dim">None yet.</p>}
+    <section class="panel">
+      <h2>Latest decisions</h2>
+      {batches.length ? (
+        <ul class="batches">
+          {batches.map((batch) => (
+            <li key={batch.batch} class={batch.undone ? "undone" : ""}>
+              <span class="what">
+                <b>{batch.decision}</b> {count(batch.count)}{" "}
+                <span class="dim">
+                  {batch.by}, {when(batch.at)}
+                </span>
+              </span>
+              {batch.undone ? (
+                <span class="dim">undone</span>
+              ) : (
+                !lake.value?.read_only && (
+                  <button
+                    onClick={() => void undo([batch.batch])}
+                    aria-label={`Undo ${batch.decision} of ${count(batch.count)}`}
+                  >
+                    Undo
+                  </button>
+                )
+              )}
+            </li>
+          ))}
+        </ul>
+      ) : (
+        <p class="dim">None yet.</p>
+      )}
     </section>
   );
 }
