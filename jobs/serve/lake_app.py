@@ -11,6 +11,7 @@ from jobs import __version__
 from jobs.engines.datasets import dataset
 from jobs.lakes import read_marker
 from jobs.pages.texts import ISSUES as TEXTS
+from jobs.pages.texts import RELATIONS, SCORES
 from jobs.serve import gallery
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
@@ -129,7 +130,7 @@ class App:
                 name: {"title": text.title, "text": text.what, "theme": text.theme, "do": text.do}
                 for name, text in TEXTS.items()
             },
-            "relations": {},
+            "relations": dict(RELATIONS),
             "labels": labels[:LABELS],
             "runs": self._runs(),
         }
@@ -155,4 +156,4 @@ class App:
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name) or name.removesuffix("_score").replace("_", " ")
+    return SCORES.get(name) or TITLES.get(name) or name.removesuffix("_score").replace("_", " ")
