@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.cleaning import batch_manifest, files, prices, reviewed
+from jobs.cleaning import applying, batch_manifest, files, prices, reviewed
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
@@ -52,6 +53,8 @@ class Targets:
     manifest: str | None
     batch: str | None
     dry_run: bool = False
+    how: str | None = None  # of applying.HOW
+    to: str | None = None  # where that goes, a path
 
     @property
     def files(self) -> list[str]:
@@ -145,7 +148,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
         targets.manifest: (
             KEPT,
             images.where(stays).withColumn("label", F.coalesce("new_label", "label")),
-            (),
+            ("shard", "issue"),
         ),
     }
     lines = []
@@ -158,6 +161,14 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
         places = batch_manifest.places(targets.batch, found)
         batch_manifest.write(lake.staging(JOB, "0"), places)
         lines += [f"{bucket.objects:>12,}  {places[bucket.name]}" for bucket in found]
+    if targets.how is not None and targets.to is not None:
+        rows_of = lake.staging(JOB, "0" if targets.how == applying.MOVE else "2")
+        done = applying.apply(rows_of, targets.how, Path(targets.to))
+        there = f", {done.there:,} were there" if done.there else ""
+        elsewhere = f", {done.elsewhere:,} are no files of a folder" if done.elsewhere else ""
+        lines.append(
+            f"{done.done:>12,}  by {targets.how}, in {targets.to}{there}{elsewhere}: imagesieve unapply takes it back"
+        )
     lake.clear_staging()
     return lines
 
@@ -245,7 +256,15 @@ def _name(text: str | None) -> str:
 
 def _prepare(asked: Asked) -> Ready:
     given = asked.arguments
-    return Ready(check_targets(given.out, given.batch_manifest, given.dry_run))
+    targets = check_targets(given.out, given.batch_manifest, given.dry_run)
+    how, to = getattr(given, "apply", None), getattr(given, "to", None)
+    if (how is None) != (to is None):
+        raise ConfigError("--apply and --to: one needs the other")
+    if how is None:
+        return Ready(targets)
+    folder = Path(str(to)).absolute()
+    applying.check_folder(folder, how, asked.lake)
+    return Ready(replace(targets, how=how, to=str(folder)))
 
 
 STAGE = Stage(
@@ -263,6 +282,15 @@ STAGE = Stage(
                 "help": "the file to write, .parquet, .csv or .jsonl; NAME.removed and NAME.relabelled go beside it",
             },
         ),
+        Option(
+            "--apply",
+            {
+                "choices": applying.HOW,
+                "help": "also copy or link what is kept, or move what is left out, into the folder of --to; "
+                "imagesieve unapply takes it back",
+            },
+        ),
+        Option("--to", {"metavar": "FOLDER", "help": "where --apply brings it; new, empty, or of the same before"}),
         Option("--dry-run", {"action": "store_true", "help": "only print what would be done"}),
         Option(
             "--batch-manifest",

@@ -7,10 +7,10 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pyspark.sql import SparkSession
 
@@ -21,7 +21,6 @@ from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
 from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, MissingTableError, RunError
 from jobs.lease import LeaseHeld, LeaseLost, acquire
-from jobs.others import Command
 from jobs.progress import Reporter
 from jobs.stage import Asked, Context, Ready, Stage
 from udfs.networks import models
@@ -29,6 +28,13 @@ from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
 
 AGAIN = "interrupted; run the same command again to go on"
+
+
+class Command(NamedTuple):
+    """A command beside those of the pipeline. run: gets the arguments after its name, returns an exit code."""
+
+    does: str
+    run: Callable[[list[str]], int]
 
 
 def parser(others: Mapping[str, Command] | None = None) -> argparse.ArgumentParser:

@@ -104,7 +104,8 @@ class VectorIndex:
         own = _unit(self._bytes[best].astype(np.float32))
         way = self._evened @ (own.mean(axis=0) - self._mean)
         lies = _products(self._bytes, way) / self._lengths
-        return lies / max(float(lies.std()), 1e-9) + SURE_COUNTS * sure / max(float(sure.std()), 1e-9)
+        spread, sure_spread = max(float(lies.std()), 1e-9), max(float(sure.std()), 1e-9)
+        return np.asarray(lies / spread + SURE_COUNTS * sure / sure_spread, np.float32)
 
     @property
     def _at(self) -> dict[int, int]:

@@ -14,12 +14,13 @@ import duckdb
 import imagesieve
 import numpy as np
 import pytest
-from imagesieve.__main__ import OTHERS
+from imagesieve.__main__ import others
 from pyspark.sql import SparkSession
 
 from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
+from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
 from jobs.serve import asking, review_files
@@ -37,7 +38,7 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
-BESIDE = {"demo": demo, "review": review_files, "search": asking, "serve": serve}
+BESIDE = {"demo": demo, "review": review_files, "search": asking, "serve": serve, "unapply": applying}
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 
@@ -98,7 +99,7 @@ def test_exit_codes() -> None:
 
 
 def commands(of: argparse.ArgumentParser | None = None) -> dict[str, argparse.ArgumentParser]:
-    actions = (of or parser(OTHERS))._subparsers
+    actions = (of or parser(others()))._subparsers
     assert actions is not None
     choices: Any = actions._group_actions[0].choices
     return dict(choices)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from jobs.errors import RunError
-from jobs.others import Command
+
+if TYPE_CHECKING:
+    from jobs.command import Command
 
 
 def _on_emr(argv: list[str]) -> int:
@@ -38,34 +42,50 @@ def _review(argv: list[str]) -> int:
     return review_files.main(argv)
 
 
-OTHERS = {
-    "demo": Command("draw 500 images with planted trouble, sieve them, and compare", _demo),
-    "emr": Command("package, submit, watch and price runs on EMR", _on_emr),
-    "review": Command("decisions of people, out of a lake and into one", _review),
-    "search": Command("find pictures that are like one, or show what a text names", _search),
-    "serve": Command("show a lake in the browser: look, search, decide", _serve),
+def _unapply(argv: list[str]) -> int:
+    from jobs.cleaning import applying
+
+    return applying.main(argv)
+
+
+LIGHT = ("review", "search", "serve", "unapply")  # which need no stage
+# What each does, and what runs it: commands of jobs.command, which imports all stages.
+BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
+    "emr": ("package, submit, watch and price runs on EMR", _on_emr),
+    "review": ("decisions of people, out of a lake and into one", _review),
+    "search": ("find pictures that are like one, or show what a text names", _search),
+    "serve": ("show a lake in the browser: look, search, decide", _serve),
+    "unapply": ("take back what clean --apply has done", _unapply),
 }
+
+
+def others() -> dict[str, Command]:
+    """BESIDE as jobs.command takes it."""
+    from jobs.command import Command
+
+    return {name: Command(*each) for name, each in BESIDE.items()}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command and returns its exit code; see jobs.errors for what each means."""
     from jobs import command
 
-    return command.main(argv, others=OTHERS)
+    return command.main(argv, others=others())
 
 
 def script() -> int:
     """As main(), for a process that does nothing else; see jobs.command.script. What needs no stage starts
     without them."""
-    if sys.argv[1:2] and sys.argv[1] in ("review", "search", "serve"):
+    if sys.argv[1:2] and sys.argv[1] in LIGHT:
         try:
-            return OTHERS[sys.argv[1]].run(sys.argv[2:])
+            return BESIDE[sys.argv[1]][1](sys.argv[2:])
         except RunError as error:
             sys.stderr.write(f"imagesieve: {' '.join(str(error).split())}\n")
             return error.exit_code
     from jobs import command
 
-    return command.script(OTHERS)
+    return command.script(others())
 
 
 if __name__ == "__main__":
