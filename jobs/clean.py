@@ -148,7 +148,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
         targets.manifest: (
             KEPT,
             images.where(stays).withColumn("label", F.coalesce("new_label", "label")),
-            ("shard", "issue"),
+            ("issue",),
         ),
     }
     lines = []

@@ -124,9 +124,11 @@ class Lake:
         return uris.join(self.uri, "_staging", self.run_id, *parts)
 
     def open(self) -> None:
-        """Makes a lake of a URI that is none yet, and removes what dead runs have left staged."""
+        """Makes a lake of a URI that is none yet, with the table that people write; removes what dead runs have left
+        staged."""
         if read_marker(self.uri) is None:
             self.mark()
+        self._create("reviews")
         self.clear_staging()
 
     def clear_staging(self, staged: str | None = None) -> None:

@@ -21,7 +21,8 @@ from udfs.stores import uris
 ROOT = Path(__file__).resolve().parents[2]
 ZIP = "imagesieve.zip"
 PACKAGES = ("jobs", "udfs", "conf", "emr")
-ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt", ".typed"}
+ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt", ".typed", ".js", ".xz"}
+BUILT_FROM = "jobs/serve/app"  # the sources of a page, whose built files lie beside them
 SCRIPTS = ("entry.py", "bootstrap.sh", "gpus.sh")
 CONSTRAINTS = ROOT / "constraints.txt"
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
@@ -101,7 +102,8 @@ def build(folder: Path, sparks: dict[str, str], model: models.Model, node_python
 def build_zip(target: Path, root: Path = ROOT) -> int:
     """Writes PACKAGES of a checkout for --py-files, the same bytes for the same sources, and returns the number of
     files. A wheel would not do: executors cannot import from one."""
-    files = sorted(file for package in PACKAGES for file in (root / package).rglob("*") if file.suffix in ENDINGS)
+    found = (file for package in PACKAGES for file in (root / package).rglob("*") if file.suffix in ENDINGS)
+    files = sorted(file for file in found if root / BUILT_FROM not in file.parents)
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as packed:
         for file in files:
