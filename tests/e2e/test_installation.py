@@ -93,8 +93,8 @@ def test_the_wheel_is_whole(wheel: Path, tmp_path: Path) -> None:
     """Catches a file that is needed at run time, and the wheel lacks; and a program that nobody can start."""
     files = {str(path.relative_to(wheel)) for path in wheel.rglob("*") if path.is_file()}
     kept = subprocess.run(
-        ["git", "ls-files", "jobs", "udfs", "emr", "conf", ":!jobs/serve/app"], cwd=ROOT, capture_output=True, text=True,
-        check=True,
+        ["git", "ls-files", "jobs", "udfs", "emr", "conf", ":!jobs/serve/app"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     wanted = {name.removeprefix("jobs/api/") for name in kept.stdout.split()}
     assert {name for name in wanted - files if not name.endswith((".md", ".yaml"))} == set()
