@@ -83,7 +83,7 @@ lock: .venv/.uv
 	@touch $@
 
 .venv/.demo: .venv/.uv setup.py constraints.txt
-	VIRTUAL_ENV=.venv $(INSTALL) --constraints constraints.txt --editable ".[demo]"
+	VIRTUAL_ENV=.venv $(INSTALL) --constraints constraints.txt --editable ".[demo,serve]"
 	$(BIN)/python $(COMPILE) .venv/lib || true
 	@touch $@
 

@@ -16,7 +16,7 @@ DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
 NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
-SERVE = ["numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30"]
+SERVE = ["httptools>=0.6", "numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30", "uvloop>=0.20"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
 TEST = [
