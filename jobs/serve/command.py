@@ -61,12 +61,16 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError(f"--lake: {error}") from error
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
-    for name, value in pool.MALLOC.items():  # of the children
-        os.environ.setdefault(name, value)
-    _fork_children()
     token = secrets.token_urlsafe(24)
     user = given.user or _account()
-    app = App(lake, user, given.read_only, fetch.Limits(), MAX_PIXELS)
+    try:
+        app = App(lake, user, given.read_only, fetch.Limits(), MAX_PIXELS)
+    except BaseException:
+        listening.close()
+        raise
+    for name, value in pool.MALLOC.items():  # of the children
+        os.environ.setdefault(name, value)
+    _fork_children()  # not before: it holds for the whole process
     shown = "127.0.0.1" if given.host == "0.0.0.0" else given.host  # noqa: S104 (compared, not bound)
     hosts = {
         f"{name}:{port}"
