@@ -257,12 +257,12 @@ def _name(text: str | None) -> str:
 def _prepare(asked: Asked) -> Ready:
     given = asked.arguments
     targets = check_targets(given.out, given.batch_manifest, given.dry_run)
-    how, to = getattr(given, "apply", None), getattr(given, "to", None)
+    how, to = given.apply, given.to
     if (how is None) != (to is None):
         raise ConfigError("--apply and --to: one needs the other")
     if how is None:
         return Ready(targets)
-    folder = Path(str(to)).absolute()
+    folder = Path(to).absolute()
     applying.check_folder(folder, how, asked.lake)
     return Ready(replace(targets, how=how, to=str(folder)))
 

@@ -19,7 +19,16 @@ from jobs.engines import interrupts
 from jobs.engines.base import of
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
-from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeBusyError, LakeError, MissingTableError, RunError
+from jobs.errors import (
+    INTERRUPTED,
+    ConfigError,
+    InputError,
+    LakeBusyError,
+    LakeError,
+    MissingTableError,
+    RunError,
+    stopped,
+)
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.progress import Reporter
 from jobs.stage import Asked, Context, Ready, Stage
@@ -76,9 +85,9 @@ def main(
             return other.run(given[1:])
         perform(parser(others).parse_args(given), spark)
     except RunError as error:
-        return _stop(str(error), error.exit_code)
+        return stopped(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _stop(AGAIN, INTERRUPTED)
+        return stopped(AGAIN, INTERRUPTED)
     return 0
 
 
@@ -86,19 +95,12 @@ def script(others: Mapping[str, Command] | None = None) -> int:
     """As main(), and Ctrl-C ends the process soon, whatever it is at.
 
     Where all went well it does not return: to take a large process apart piece by piece costs a third of a second."""
-    with interrupts.ends_soon(lambda: _stop(AGAIN, INTERRUPTED)):
+    with interrupts.ends_soon(lambda: stopped(AGAIN, INTERRUPTED)):
         code = main(others=others)
     if code == 0:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    return code
-
-
-def _stop(message: str, code: int) -> int:
-    """Tells in one line why the command ends, and returns its exit code."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"imagesieve: {line}\n")
     return code
 
 

@@ -10,7 +10,6 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from jobs.duplicates.copies import redundant_ids
-from jobs.embed import model_cache
 from jobs.engines.frames import batch_rows, frame_of, keep, small, to_arrow
 from jobs.errors import ConfigError
 from jobs.neighbours import step
@@ -18,6 +17,7 @@ from jobs.stage import Context, Counts, Stage, submitted
 from udfs.content import DESCRIBED, describe, seen
 from udfs.networks import concepts, models
 from udfs.networks.concepts import Classifier
+from udfs.stores.cache import user_cache
 from udfs.vectors import topics
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.topics import Topics
@@ -127,7 +127,7 @@ def _learnt(
     there is to say. embeddings: VECTOR, `total` of them."""
     lake, settings = context.lake, context.config.content
     try:
-        classifier = concepts.prepare(model, model_cache())
+        classifier = concepts.prepare(model, user_cache())
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
     keys = lake.require("copies").select("image_id", "content_key")

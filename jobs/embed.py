@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import DataFrame
@@ -23,6 +21,7 @@ from udfs import arrow, errors
 from udfs.images import rows as image_rows
 from udfs.networks import formats, models, preparation, weight_files
 from udfs.stores import fetch
+from udfs.stores.cache import user_cache
 
 JOB = "embed"
 ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
@@ -180,7 +179,7 @@ def _changed_settings(context: Context) -> set[str]:
 def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Model) -> None:
     lake, settings, engine = context.lake, context.config.embed, context.lake.engine
     try:
-        prepared = preparation.prepare(model, model_cache(), choose_runtime(engine, settings.runtime, model.format))
+        prepared = preparation.prepare(model, user_cache(), choose_runtime(engine, settings.runtime, model.format))
     except models.ModelError as error:
         raise ConfigError(str(error)) from error
     line = unused_gpu(engine, settings.runtime, model.format)
@@ -201,12 +200,6 @@ def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Mode
             write_parquet(in_tasks(part, tasks, work, resources), staged)
             _commit(lake, read_parquet(lake.spark, staged, READ), settings.model)
             lake.clear_staging(staged)
-
-
-def model_cache() -> Path:
-    """Where converted models are kept between runs: IMAGESIEVE_CACHE, else the user's cache folder."""
-    given = os.environ.get("IMAGESIEVE_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "imagesieve"
 
 
 def _commit(lake: Lake, rows: DataFrame, model: str) -> None:
@@ -261,7 +254,7 @@ def _check_model(asked: Asked) -> Ready:
     """Looks for the model's weights or vectors, and checks their digest. A driver that has the converted network, and
     is not told to use torch, needs no weights. Raises ModelError, InputError, ConfigError."""
     settings = asked.config.embed
-    model, cache = models.find(settings.model, asked.config.models), model_cache()
+    model, cache = models.find(settings.model, asked.config.models), user_cache()
     if model.format == "vectors":
         vectors.find_table(model)
         return Ready(None, (model.weights,))

@@ -1,5 +1,7 @@
 """Why a run stops: each kind of bad run is one clear line and an exit code of its own."""
 
+import sys
+
 INTERRUPTED = 130  # the exit code by which a shell tells of a process that Ctrl-C ended
 
 
@@ -57,3 +59,10 @@ class ContractError(RunError):
     """A stage broke a promise of the tables, such as in = out + failed. A bug: please report it."""
 
     exit_code = 8
+
+
+def stopped(message: str, code: int) -> int:
+    """Tells in one line why a command ends, and returns its exit code."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"imagesieve: {line}\n")
+    return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Collection
 
 from pyspark.sql import DataFrame, SparkSession
@@ -12,7 +13,7 @@ from pyspark.sql import functions as F
 from jobs import __version__
 from jobs.engines import delta_log
 from jobs.engines.base import of
-from jobs.errors import ContractError, LakeError, MissingTableError
+from jobs.errors import ConfigError, ContractError, LakeError, MissingTableError
 from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
@@ -43,6 +44,21 @@ def read_marker(uri: str) -> dict[str, object] | None:
     if lake_format < LAKE_FORMAT:
         raise LakeError(f"{made_by}, whose tables lack columns of this one's ({__version__}): make a new --lake")
     return dict(marker)
+
+
+def existing(uri: str) -> str:
+    """The canonical URI of a lake that is there, as it was given. Raises LakeError where it is none."""
+    if read_marker(uri) is None:
+        raise LakeError(f"{uri} is no lake yet: run `imagesieve run` first")
+    return uri
+
+
+def named(lake: str) -> str:
+    """The canonical URI of a lake as a command was given it. Raises ConfigError."""
+    try:
+        return uris.canonical(lake, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
+    except ValueError as error:
+        raise ConfigError(f"--lake: {error}") from error
 
 
 class Lake:

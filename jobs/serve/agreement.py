@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ from jobs.pages.texts import ISSUES as TEXTS
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
 from jobs.tables import DECISIONS, KEEP, SKIP
-
-Z = 1.959964  # of the normal distribution, for an interval of 95 %
+from udfs.vectors.recall import wilson
 
 
 def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
@@ -29,19 +27,10 @@ def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
                     told.setdefault(each, [0, 0])[name == KEEP] += count
     rows = []
     for name, (right, wrong) in sorted(told.items()):
-        low, high = interval(right, right + wrong)
         share = right / (right + wrong)
+        low, high = wilson(share, right + wrong)
         rows.append(
             {"issue": name, "title": TEXTS[name].title, "right": right, "wrong": wrong, "precision": share,
              "low": low, "high": high}
         )  # fmt: skip
     return rows
-
-
-def interval(right: int, of: int) -> tuple[float, float]:
-    """Where a share lies with 95 % confidence. of > 0. Source: E. Wilson, Journal of the American Statistical
-    Association, 1927."""
-    share, square = right / of, Z * Z
-    middle = (share + square / (2 * of)) / (1 + square / of)
-    half = Z / (1 + square / of) * math.sqrt(share * (1 - share) / of + square / (4 * of * of))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -10,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.errors import ConfigError, InputError, LakeError
-from jobs.lakes import read_marker
+from jobs.errors import ConfigError, InputError
+from jobs.lakes import existing, named
 from jobs.serve import gallery
 from jobs.serve.columns import Coded
 from jobs.serve.filters import Filter, FilterError
-from jobs.serve.searching import Searches
+from jobs.serve.searching import MAX_PIXELS, Searches
 from jobs.serve.views import Views
 from udfs.errors import ImageError
 from udfs.stores import fetch, uris
 
 COUNT = 20
-MAX_PIXELS = 178_956_970  # as embed.max_pixels
 
 
 @dataclass(frozen=True)
@@ -43,13 +42,8 @@ def search(
     as the app has them in its address, such as "label=cat&issue=". Raises LakeError, InputError, ConfigError."""
     if (like is None) == (text is None):
         raise ConfigError("search: like or text, one of the two")
-    if read_marker(lake) is None:
-        raise LakeError(f"{lake} is no lake yet: run `imagesieve run` first")
-    at = gallery.versions(lake)
-    try:
-        columns = gallery.opened(lake, at)
-    except gallery.NoGalleryError as error:
-        raise LakeError(str(error)) from error
+    at = gallery.versions(existing(lake))
+    columns = gallery.opened(lake, at)
     searches = Searches(lake, at, columns, fetch.Limits(), MAX_PIXELS)
     searches.wait()
     undecided = Coded(np.zeros(columns.images, np.uint8), [()])
@@ -113,10 +107,6 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     if given.count < 1:
         raise ConfigError(f"--count: must be 1 or more, got {given.count}")
-    try:
-        lake = uris.canonical(given.lake, base=str(Path.cwd())).rstrip("/")
-    except ValueError as error:
-        raise ConfigError(f"--lake: {error}") from error
-    for hit in search(lake, given.like, given.text, given.where, given.count):
+    for hit in search(named(given.lake), given.like, given.text, given.where, given.count):
         sys.stdout.write(f"{hit.score:.4f}  {hit.image_id:>10}  {hit.uri}\n")
     return 0

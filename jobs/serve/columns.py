@@ -6,7 +6,7 @@ texts in a list of them; URIs as bytes and where each ends; and meta.json with t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ BINS = 20  # of a histogram
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
+Say = Callable[[float], None]  # gets the share that is done, 0..1
 
 
 @dataclass(frozen=True)

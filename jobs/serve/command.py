@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import ipaddress
 import os
 import secrets
@@ -49,20 +48,20 @@ def main(argv: Sequence[str]) -> int:
         import uvicorn
     except ImportError:
         raise ConfigError('serve needs more packages: pip install "imagesieve[serve]"') from None
+    from jobs.lakes import named
+    from jobs.serve.decisions import account
     from jobs.serve.guard import Guard
     from jobs.serve.lake_app import App
+    from jobs.serve.searching import MAX_PIXELS
     from jobs.serve.server import application
     from udfs.children import pool
-    from udfs.stores import fetch, uris
+    from udfs.stores import fetch
 
-    try:
-        lake = uris.canonical(given.lake, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
-    except ValueError as error:
-        raise ConfigError(f"--lake: {error}") from error
+    lake = named(given.lake)
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    user = given.user or _account()
+    user = given.user or account()
     try:
         app = App(lake, user, given.read_only, fetch.Limits(), MAX_PIXELS)
     except BaseException:
@@ -95,9 +94,6 @@ def main(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
-
-
-MAX_PIXELS = 178_956_970  # as embed.max_pixels
 
 
 def _check_host(host: str, allow_remote: bool, has_tls: bool) -> None:
@@ -138,10 +134,3 @@ def _fork_children() -> None:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"

@@ -6,6 +6,7 @@ is committed."""
 from __future__ import annotations
 
 import datetime
+import getpass
 import queue
 import secrets
 import threading
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
 from jobs.serve.columns import Coded
-from jobs.tables import DECISIONS, RELABEL, REMARKS, TABLES, UNDO
+from jobs.tables import DECISIONS, NOTE, RELABEL, REMARKS, TABLES, UNDO
 from udfs.stores import uris
 
 TABLE = "reviews"
@@ -123,11 +124,11 @@ class Decisions:
     ) -> Batch:
         """Writes one decision of some images and returns it once it is committed. batch_id: of the asker; a batch of
         that name that is there is returned, and nothing is written twice. Raises DecisionError."""
-        if decision not in (*DECISIONS, "note"):
-            raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, 'note'))}")
+        if decision not in (*DECISIONS, NOTE):
+            raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, NOTE))}")
         if (decision == RELABEL) != bool(label):
             raise DecisionError("label: must be given with relabel, and with nothing else")
-        if decision == "note" and not note:
+        if decision == NOTE and not note:
             raise DecisionError("note: must be given")
         if len(label or "") > MOST_LABEL or len(note or "") > MOST_NOTE:
             raise DecisionError(f"label, note: at most {MOST_LABEL}, {MOST_NOTE} characters")
@@ -257,6 +258,14 @@ class Decisions:
         table.create_checkpoint()
         with self._lock:
             self._version = delta_log.version(self._path)
+
+
+def account() -> str:
+    """Whose decisions these are where nobody says: the account's name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
 
 
 _LISTED = 1000  # images of a batch up to which each knows it

@@ -86,6 +86,11 @@ class Filter:
         return any(name == DECISION for name, _ in self.chosen)
 
     @property
+    def by_score(self) -> str | None:
+        """The score that it is sorted by, or None."""
+        return self.sort if self.sort in ALL_SCORES else None
+
+    @property
     def is_all(self) -> bool:
         """Whether it holds all images, in the order of their ids."""
         return self in (Filter(), Filter(sort="image_id"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.engines.datasets import dataset
-from jobs.serve.columns import BINS, META, NULL, STEPS
+from jobs.serve.columns import BINS, META, NULL, STEPS, Say
 from jobs.tables import ISSUES, OUTLIER_SCORES, SCORES, WRONG_LABEL
 
 TABLE_SCORES = (*SCORES, *OUTLIER_SCORES)
 SUGGESTIONS = ("review", "relabel", "remove")  # of several the last one counts
 ROWS = 131_072  # read at once
-
-Say = Callable[[float], None]
 
 
 class Making:
@@ -35,7 +33,8 @@ class Making:
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
         self._sorter: NDArray[np.int64] | None = None
 
-    def all(self) -> None:
+    def all(self) -> bool:
+        """Writes them all; true."""
         self._images()
         for number, work in enumerate(
             (self._features, self._scores, self._duplicates, self._issues, self._labels, self._others)
@@ -49,6 +48,7 @@ class Making:
                 "bins": self._bins}  # fmt: skip
         (self._folder / META).write_text(json.dumps(meta), encoding="utf-8")
         self._say(1.0)
+        return True
 
     def _read(self, table: str, *columns: str, where: Any = None) -> Iterator[pa.RecordBatch]:
         if self._at[table] is not None:

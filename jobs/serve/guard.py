@@ -12,14 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 HEADER = "x-imagesieve"  # that other pages cannot send without being asked
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-}
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"content-security-policy", _POLICY.encode()),
+]
 
 
 class Guard:
@@ -43,8 +44,7 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                own = {**_HEADERS, "content-security-policy": _POLICY.format(ancestors="'none'")}
-                message["headers"] = [*message.get("headers", ()), *((k.encode(), v.encode()) for k, v in own.items())]
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await send(message)
 
         await (answer or self._app)(scope, receive, guarded)

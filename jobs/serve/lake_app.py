@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs import __version__
+from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
-from jobs.lakes import read_marker
+from jobs.lakes import existing
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
 from jobs.serve import gallery
@@ -19,7 +20,7 @@ from jobs.serve.filters import FACETS, SORTS
 from jobs.serve.pictures import Pictures
 from jobs.serve.searching import Searches
 from jobs.serve.views import Views
-from udfs.stores import fetch
+from udfs.stores import fetch, uris
 
 LABELS = 2000  # that are offered for a choice
 RUNS = 20  # of the table that are told
@@ -45,11 +46,7 @@ class App:
     """A lake that is opened in a thread of its own. uri: canonical. Raises LakeError where it is none."""
 
     def __init__(self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int) -> None:
-        from jobs.errors import LakeError
-
-        if read_marker(uri) is None:
-            raise LakeError(f"{uri} is no lake yet: run `imagesieve run` first")
-        self.uri, self.user, self.read_only = uri, user, read_only
+        self.uri, self.user, self.read_only = existing(uri), user, read_only
         self._limits, self._max_pixels = limits, max_pixels
         self.pictures = Pictures(limits, max_pixels)
         self._open: Open | None = None
@@ -136,9 +133,6 @@ class App:
         }
 
     def _runs(self) -> list[dict[str, Any]]:
-        from jobs.engines import delta_log
-        from udfs.stores import uris
-
         if delta_log.version(uris.join(self.uri, "runs")) is None:
             return []
         rows = dataset(self.uri, "runs").to_table(columns=["job", "ended_at", "seconds", "status", "counts"])

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import OrderedDict
 from concurrent.futures import Future
 
 import pyarrow as pa
 
+from jobs.serve.recent import Recent
 from udfs import arrow
 from udfs.images.rows import REFERENCE
 from udfs.stores import fetch
@@ -30,8 +30,7 @@ class Pictures:
 
     def __init__(self, limits: fetch.Limits, max_pixels: int) -> None:
         self._limits, self._max_pixels = limits, max_pixels
-        self._kept: OrderedDict[Reference, bytes | None] = OrderedDict()
-        self._bytes = 0
+        self._kept: Recent[bytes | None] = Recent(KEPT_BYTES, lambda made: len(made or b""))
         self._asked: dict[tuple[Reference, int], Future[bytes | None]] = {}
         self._queue: queue.LifoQueue[tuple[Reference, int] | None] = queue.LifoQueue()  # what is looked at now first
         self._lock = threading.Lock()
@@ -42,18 +41,7 @@ class Pictures:
     def small(self, reference: Reference) -> bytes | None:
         """A JPEG of at most THUMBNAIL_SIDE pixels; None where the image cannot be read. Raises what has kept the
         decoder from its work."""
-        with self._lock:
-            if reference in self._kept:
-                self._kept.move_to_end(reference)
-                return self._kept[reference]
-        made = self._asked_for(reference, THUMBNAIL_SIDE).result()
-        with self._lock:
-            if reference not in self._kept:
-                self._kept[reference] = made
-                self._bytes += len(made or b"")
-            while self._bytes > KEPT_BYTES:
-                self._bytes -= len(self._kept.popitem(last=False)[1] or b"")
-        return made
+        return self._kept.get(reference, lambda: self._asked_for(reference, THUMBNAIL_SIDE).result())
 
     def large(self, reference: Reference) -> bytes | None:
         """A JPEG of at most LARGE_SIDE pixels; None where the image cannot be read."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import getpass
 import json
 import sys
 from collections.abc import Sequence
@@ -16,13 +15,12 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from jobs.errors import ConfigError, InputError, LakeError
-from jobs.lakes import read_marker
+from jobs.errors import ConfigError, InputError
+from jobs.lakes import existing, named
 from jobs.serve import gallery
 from jobs.serve.columns import Columns
-from jobs.serve.decisions import DecisionError, Decisions
-from jobs.tables import DECISIONS
-from udfs.stores import uris
+from jobs.serve.decisions import DecisionError, Decisions, account
+from jobs.tables import DECISIONS, RELABEL
 
 ENDINGS = (".csv", ".parquet", ".jsonl")
 SCHEMA = pa.schema(
@@ -71,7 +69,7 @@ def imported(lake: str, file: Path, by: str) -> int:
             decision, label, note = row.get("decision"), row.get("label") or None, row.get("note") or None
             if not isinstance(image_id, int) or image_id not in columns.rows_of([image_id]):
                 faults.append(f"row {number}: no such image ({row.get('uri') or row.get('image_id')})")
-            elif decision not in DECISIONS or (decision == "relabel") != bool(label):
+            elif decision not in DECISIONS or (decision == RELABEL) != bool(label):
                 faults.append(f"row {number}: decision {decision!r}, label {label!r}")
             else:
                 wanted.setdefault((decision, label, note), []).append(image_id)
@@ -88,12 +86,7 @@ def imported(lake: str, file: Path, by: str) -> int:
 
 
 def _opened(lake: str) -> tuple[Columns, Decisions]:
-    if read_marker(lake) is None:
-        raise LakeError(f"{lake} is no lake yet: run `imagesieve run` first")
-    try:
-        columns = gallery.opened(lake, gallery.versions(lake))
-    except gallery.NoGalleryError as error:
-        raise LakeError(str(error)) from error
+    columns = gallery.opened(lake, gallery.versions(existing(lake)))
     return columns, Decisions(lake, columns.images, columns.rows_of_ids)
 
 
@@ -144,10 +137,7 @@ def main(argv: Sequence[str]) -> int:
     file = Path(given.file)
     if file.suffix not in ENDINGS:
         raise ConfigError(f"FILE: must end in {', '.join(ENDINGS)}, got {given.file!r}")
-    try:
-        lake = uris.canonical(given.lake, base=str(Path.cwd())).rstrip("/")
-    except ValueError as error:
-        raise ConfigError(f"--lake: {error}") from error
+    lake = named(given.lake)
     if given.what == "export":
         try:
             count = exported(lake, file)
@@ -155,6 +145,6 @@ def main(argv: Sequence[str]) -> int:
             raise InputError(f"{file}: {error.strerror}") from error
         sys.stdout.write(f"{count:,} decisions: {file}\n")
     else:
-        count = imported(lake, file, given.user or getpass.getuser())
+        count = imported(lake, file, given.user or account())
         sys.stdout.write(f"{count:,} decisions: {lake}\n")
     return 0

@@ -19,17 +19,19 @@ from jobs.engines.datasets import dataset
 from jobs.serve import vector_index
 from jobs.serve.columns import Columns, Rows
 from jobs.serve.filters import FilterError
-from jobs.serve.gallery import cache_folder, folder_of
+from jobs.serve.gallery import folder_of
+from jobs.serve.recent import Recent
 from jobs.serve.vector_index import VectorIndex
-from jobs.serve.views import Recent
 from udfs import arrow
 from udfs.images.rows import PENDING
 from udfs.networks import concepts, models, preparation
 from udfs.networks.nouns import nouns
 from udfs.stores import fetch, uris
+from udfs.stores.cache import user_cache
 
 KEPT = 200  # answers, and as many given pictures
 HANG_S = 60.0
+MAX_PIXELS = 178_956_970  # as embed.max_pixels
 Found = tuple[Rows, NDArray[np.float32]]
 
 
@@ -107,7 +109,7 @@ class Searches:
             kept = {**self._at, "embeddings": delta_log.version(uris.join(self._lake, "embeddings"))}
             folder = folder_of(self._lake, kept)
             folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
-            classifier = concepts.prepare(self._model, cache_folder().parent)
+            classifier = concepts.prepare(self._model, user_cache())
             index = vector_index.opened(
                 folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
             )
@@ -149,5 +151,5 @@ class Searches:
 
 
 def _task_maker(model: models.Model, limits: fetch.Limits, max_pixels: int) -> Callable[[], arrow.EmbedTask]:
-    prepared = preparation.prepare(model, cache_folder().parent, "openvino")
+    prepared = preparation.prepare(model, user_cache(), "openvino")
     return lambda: arrow.EmbedTask(model, prepared.kind, prepared.files, None, limits, 1, 0, max_pixels)

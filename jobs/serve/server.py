@@ -137,9 +137,8 @@ def _rows(app: App, request: Request) -> Any:
     offset = _whole(request, "offset", 0, 1 << 40)
     found = now.views.rows(view, offset, _whole(request, "limit", 200, MOST_ROWS))
     alike = now.views.similarities(view)
-    own = view.sort if view.sort is not None and view.sort.endswith("_score") else None
     rows = [
-        told.row(now.columns, now.decisions, n, now.columns.score(own, n) if own else alike.get(n))
+        told.row(now.columns, now.decisions, n, now.columns.score(view.by_score, n) if view.by_score else alike.get(n))
         for n in found.tolist()
     ]
     return {"total": now.views.total(view), "offset": offset, "rows": rows}

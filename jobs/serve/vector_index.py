@@ -8,9 +8,8 @@ classes are kept too."""
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.engines.datasets import dataset
-from jobs.serve.columns import Rows
+from jobs.serve.columns import Rows, Say
+from jobs.serve.folders import make_whole
 from udfs.networks.concepts import Classifier, likeliest
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cells import nearest_cells, train_centres
@@ -45,7 +45,6 @@ RIDGE = 10.0  # of the mean variance, added to that of each direction
 DEVIATIONS = 3.5  # of a number, that a byte can say: fewer would cut off, more would be coarse
 FINER = 250  # times that the second byte of what is asked is finer than the first
 
-Say = Callable[[float], None]
 Alike = NDArray[np.float32]
 
 
@@ -107,11 +106,10 @@ class VectorIndex:
         spread, sure_spread = max(float(lies.std()), 1e-9), max(float(sure.std()), 1e-9)
         return np.asarray(lies / spread + SURE_COUNTS * sure / sure_spread, np.float32)
 
-    @property
+    @cached_property
     def _at(self) -> dict[int, int]:
-        if not hasattr(self, "_places"):
-            self._places = {int(row): at for at, row in enumerate(self._rows)}
-        return self._places
+        """The place of each row of the gallery."""
+        return {int(row): at for at, row in enumerate(self._rows)}
 
     def _nearest(self, query: NDArray[np.float32], count: int) -> tuple[Rows, Alike]:
         order = np.argsort(-(self._centres @ query), kind="stable")
@@ -142,27 +140,23 @@ def opened(
     rows_of: maps ids to rows of the gallery. classifier: of the model, or None. The folder's name must say which
     versions of the tables it is of."""
     if not (folder / META).exists():
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
-        try:
-            if not _Making(lake, model, rows_of, classifier, draft, say).all():
-                return None
-            if not folder.exists():
-                draft.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+        making = _Making(lake, model, rows_of, classifier, say)
+        if not make_whole(folder, making.all):
+            return None
     return VectorIndex(folder)
 
 
 class _Making:
     def __init__(
         self, lake: str, model: str, rows_of: Callable[[NDArray[np.int64]], Rows], classifier: Classifier | None,
-        folder: Path, say: Say,
+        say: Say,
     ) -> None:  # fmt: skip
         self._table, self._model, self._rows_of = dataset(lake, "embeddings"), model, rows_of
-        self._classifier, self._folder, self._say = classifier, folder, say
+        self._classifier, self._say = classifier, say
 
-    def all(self) -> bool:
+    def all(self, folder: Path) -> bool:
+        """Writes the files of the index; whether there are vectors."""
+        self._folder = folder
         sample = self._sample()
         if not len(sample):
             return False

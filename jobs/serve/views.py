@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.serve.columns import NULL, STEPS, Coded, Columns, Mask, Rows
 from jobs.serve.filters import DECISION, FACETS, Filter
-from jobs.serve.gallery import ALL_SCORES
+from jobs.serve.recent import Recent
 
 VALUES = 50  # of a facet that are told at once
 ORDER_BYTES = 128 << 20  # of all orders that are kept
 FACETS_KEPT = 64  # counts of so many views
 Search = Callable[[tuple[str, str]], tuple[Rows, NDArray[np.float32]]]
-T = TypeVar("T")
-
-
-class Recent(Generic[T]):
-    """What was computed last, each once, whoever asks at the same time. bound: of the sum of sizes."""
-
-    def __init__(self, bound: int, size: Callable[[T], int]) -> None:
-        self._bound, self._size = bound, size
-        self._kept: OrderedDict[Any, T] = OrderedDict()
-        self._locks: dict[Any, threading.Lock] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: Any, make: Callable[[], T]) -> T:
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key]
-            busy = self._locks.setdefault(key, threading.Lock())
-        with busy:
-            with self._lock:
-                if key in self._kept:
-                    return self._kept[key]
-            made = make()
-            with self._lock:
-                self._kept[key] = made
-                self._locks.pop(key, None)
-                while len(self._kept) > 1 and sum(map(self._size, self._kept.values())) > self._bound:
-                    self._kept.popitem(last=False)
-            return made
 
 
 class Views:
@@ -87,7 +57,7 @@ class Views:
 
     def facet(self, view: Filter, name: str, part: str = "") -> list[tuple[str, int]]:
         """The VALUES most common values of one facet. part: a text that they hold, in any case of letters."""
-        rest = Filter(**{**vars(view.but(name)), "sort": None, "descending": False})
+        rest = replace(view.but(name), sort=None, descending=False)
         rows = None if rest.is_all else self._unordered(rest)
         column = self._decided()[0] if name == DECISION else self.columns.coded(name)
         found = [each for each in column.counts(rows).items() if part.lower() in each[0].lower()]
@@ -137,7 +107,7 @@ class Views:
         values = self.columns.numbers(str(view.sort))[rows]
         if view.descending:
             # What has none stays last.
-            values = np.where(values == NULL, NULL, STEPS - np.minimum(values, STEPS)) if _is_score(view) else -values
+            values = np.where(values == NULL, NULL, STEPS - np.minimum(values, STEPS)) if view.by_score else -values
         return rows[np.argsort(values, kind="stable")]
 
     def _selected(self, view: Filter) -> Rows:
@@ -162,7 +132,3 @@ class Views:
         if holds is None:
             return np.arange(columns.images, dtype=np.int32)
         return np.flatnonzero(holds).astype(np.int32)
-
-
-def _is_score(view: Filter) -> bool:
-    return view.sort in ALL_SCORES

@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.embed import model_cache
 from jobs.tables import TABLES
 from tests.bench import peers, process_tree, vector_lake
 from tests.bench.many import image_files
@@ -35,6 +34,7 @@ from udfs import content
 from udfs.image_pass import FINER
 from udfs.images import decode
 from udfs.networks import concepts, embedding, formats, models, preparation, weight_files
+from udfs.stores.cache import user_cache
 from udfs.vectors import topics
 from udfs.vectors.cosine import Vectors
 
@@ -51,7 +51,7 @@ def squares(paths: list[Path]) -> NDArray[np.uint8]:
 
 def stored(paths: list[Path]) -> tuple[Vectors, NDArray[np.float32], NDArray[np.uint8]]:
     """Vectors and norms as the lake stores them, and the squares that they are of."""
-    runtime = embedding.open_runtime("openvino", MODEL, preparation.prepare(MODEL, model_cache()).files)
+    runtime = embedding.open_runtime("openvino", MODEL, preparation.prepare(MODEL, user_cache()).files)
     pixels = squares(paths)
     found = runtime.submit(pixels)()
     return found.vectors.astype(np.float16).astype(np.float32), found.norms, pixels
@@ -61,7 +61,7 @@ def said_by_network(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """(n, classes) the softmax of the whole network in torch."""
     import torch
 
-    net = formats.load(MODEL, weight_files.weights_file(MODEL, model_cache()))
+    net = formats.load(MODEL, weight_files.weights_file(MODEL, user_cache()))
     parts = []
     with torch.inference_mode():
         for at in range(0, len(pixels), 32):
@@ -141,7 +141,7 @@ def measure(
     photos: Path, labelled: Path | None, work: Path, sizes: tuple[int, int] = (20_000, 80_000)
 ) -> dict[str, Any]:
     """All figures; those of topics only where there are labelled images."""
-    classifier = concepts.prepare(MODEL, model_cache())
+    classifier = concepts.prepare(MODEL, user_cache())
     if classifier is None:
         raise RuntimeError(f"{MODEL.key} has no classifier")
     found = concept_quality(photos, classifier)

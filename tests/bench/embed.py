@@ -40,10 +40,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from jobs.embed import model_cache
 from tests import s3_server
 from tests.bench import embed_steps, many, process_tree
 from udfs.networks import models, preparation
+from udfs.stores.cache import user_cache
 
 ROOT = Path(__file__).resolve().parents[2]
 BUCKET = "lake"
@@ -82,7 +82,7 @@ def rows_of(lake: Path, table: str) -> int:
 
 def network() -> list[str]:
     """What tells a worker to use the default model."""
-    prepared = preparation.prepare(models.find(models.DEFAULT), model_cache())
+    prepared = preparation.prepare(models.find(models.DEFAULT), user_cache())
     return ["--model", *map(str, prepared.files)]
 
 
@@ -225,8 +225,8 @@ def against_torch(photos: list[Path]) -> dict[str, Any]:
     from udfs.networks import embedding
 
     model = models.find(models.DEFAULT)
-    fast = preparation.prepare(model, model_cache())
-    exact = preparation.prepare(model, model_cache(), "torch-fp32")
+    fast = preparation.prepare(model, user_cache())
+    exact = preparation.prepare(model, user_cache(), "torch-fp32")
     decoded = (decode.decode(path.read_bytes(), round(FINER * model.input_side), 10**9) for path in photos)
     squares = [embedding.fit(one.pixels, model.input_side) for one in decoded]
     pixels = np.stack(squares)

@@ -17,12 +17,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jobs.embed import model_cache
 from tests.bench import many, process_tree
 from udfs import image_pass
 from udfs.images import alignment, compression, decode, hashing, looks, medium, quality, scaling
 from udfs.images.brisque import brisque
 from udfs.networks import embedding, models, preparation
+from udfs.stores.cache import user_cache
 
 MAX_PIXELS = 10**9
 TRIES = 3
@@ -62,7 +62,7 @@ def steps_of(data: bytes) -> dict[str, Callable[[], Any]]:
 def steps(photos: list[Path], key: str) -> dict[str, Any]:
     cv2.setNumThreads(1)
     model = models.find(key)
-    prepared = preparation.prepare(model, model_cache())
+    prepared = preparation.prepare(model, user_cache())
     runtime = embedding.open_runtime(prepared.kind, model, prepared.files)
     times: dict[str, list[float]] = {}
     squares = []

@@ -41,11 +41,11 @@ import numpy as np
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from jobs.embed import model_cache
 from tests.bench import many_vectors, peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.many_vectors import Vectors
 from udfs.networks import embedding, models, preparation
+from udfs.stores.cache import user_cache
 
 Ids = NDArray[np.int64]
 
@@ -84,7 +84,7 @@ def real_vectors(paths: Sequence[Path], cache: Path | None) -> Vectors:
         return np.asarray(np.load(kept), np.float32)
     from tests.bench.vectors import pooled
 
-    prepared = preparation.prepare(model, model_cache())
+    prepared = preparation.prepare(model, user_cache())
     net = embedding.open_runtime(prepared.kind, model, prepared.files)
     found = pooled([path.read_bytes() for path in paths], net, model.input_side).astype(np.float32)
     if kept:

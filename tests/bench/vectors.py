@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from jobs.embed import model_cache
 from tests.bench.edits import EDITS, copies
 from tests.bench.many import image_files
 from udfs.images.decode import decode
 from udfs.networks import embedding, formats, models, preparation, weight_files
+from udfs.stores.cache import user_cache
 
 Vectors = NDArray[np.float64]
 Transform = Callable[[Vectors], Vectors]
@@ -167,9 +167,9 @@ def main(argv: list[str] | None = None) -> int:
     given = parser.parse_args(argv)
 
     ours = models.find(models.DEFAULT)
-    prepared = preparation.prepare(ours, model_cache())
+    prepared = preparation.prepare(ours, user_cache())
     net = embedding.open_runtime(prepared.kind, ours, prepared.files)
-    classes = class_subspace(formats.load(ours, weight_files.weights_file(ours, model_cache())))
+    classes = class_subspace(formats.load(ours, weight_files.weights_file(ours, user_cache())))
     side = ours.input_side
     paths = image_files(given.photos)
     edits = pooled([data for path in paths for data in copies(path)], net, side).reshape(len(paths), KINDS, POOLED)

@@ -18,8 +18,8 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from jobs.serve import decisions as decisions_module
-from jobs.serve.agreement import interval
 from jobs.serve.decisions import DecisionError, Decisions
+from udfs.vectors.recall import wilson
 
 IMAGES = 1000
 
@@ -160,5 +160,5 @@ def test_what_was_confirmed_outlives_a_kill(tmp_path: Path) -> None:
 
 def test_wilson() -> None:
     """An interval other than Wilson's: his of 0 of 10 and 9 of 10."""
-    assert interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
-    assert interval(9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson(0.9, 10) == pytest.approx((0.5958, 0.9821), abs=1e-4)

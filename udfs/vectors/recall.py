@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,9 +46,15 @@ def share(found: NDArray[np.int64], total: NDArray[np.int64]) -> Share:
         residual = hits - value * trials_each
         variance = float((residual**2).sum()) * n / (n - 1) / of**2
         trials = min(float(of), value * (1 - value) / variance)
+    return Share(value, *wilson(value, trials), of)
+
+
+def wilson(value: float, trials: float) -> tuple[float, float]:
+    """Where a share lies with 95 % confidence, of so many trials that depend on nothing but it. trials > 0. Source:
+    E. Wilson, Journal of the American Statistical Association, 1927."""
     middle = (value + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
-    half = Z / (1 + Z**2 / trials) * np.sqrt(value * (1 - value) / trials + Z**2 / (4 * trials**2))
-    return Share(value, max(0.0, float(middle - half)), min(1.0, float(middle + half)), of)
+    half = Z / (1 + Z**2 / trials) * math.sqrt(value * (1 - value) / trials + Z**2 / (4 * trials**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def expected(cosine: float, cells: int, probes: int, dimension: int, draws: int = 2000, seed: int = 0) -> float:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobs.errors import RunError
+from jobs.errors import RunError, stopped
 
 if TYPE_CHECKING:
     from jobs.command import Command
@@ -81,8 +81,7 @@ def script() -> int:
         try:
             return BESIDE[sys.argv[1]][1](sys.argv[2:])
         except RunError as error:
-            sys.stderr.write(f"imagesieve: {' '.join(str(error).split())}\n")
-            return error.exit_code
+            return stopped(str(error), error.exit_code)
     from jobs import command
 
     return command.script(others())

@@ -135,8 +135,9 @@ class Lake:
 
         from jobs.serve.asking import search
 
-        hits = search(self.uri, None if like is None else os.fspath(like) if not isinstance(like, int) else str(like),
-                      text, where, count)  # fmt: skip
+        given = str(like) if isinstance(like, int) else like
+        wanted = None if given is None else os.fspath(given)
+        hits = search(self.uri, wanted, text, where, count)
         return pd.DataFrame([vars(hit) for hit in hits], columns=["image_id", "uri", "label", "score"])
 
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
@@ -149,7 +150,9 @@ class Lake:
 
         path = os.fspath(out)
         values = {f"clean.{key}": value for key, value in settings.items()}
-        command("clean", values, lake=self.uri, out=path, batch_manifest=batch_manifest, dry_run=False)
+        command(
+            "clean", values, lake=self.uri, out=path, batch_manifest=batch_manifest, dry_run=False, apply=None, to=None
+        )
         return CleanSet(path, beside(path, "removed"), beside(path, "relabelled"))
 
 
@@ -165,13 +168,11 @@ def open(lake: str | os.PathLike[str]) -> Lake:
     """A lake that is there. lake: a folder or an s3:// prefix. Raises LakeError where it is none, StoreError where it
     cannot be read."""
     from jobs.errors import LakeError
-    from jobs.lakes import read_marker
+    from jobs.lakes import existing
     from udfs.stores import uris
 
     try:
         uri = uris.canonical(os.fspath(lake), base=str(Path.cwd())).rstrip("/")
     except ValueError as error:
         raise LakeError(str(error)) from error
-    if read_marker(uri) is None:
-        raise LakeError(f"{uri} is no lake yet: run `imagesieve run` first")
-    return Lake(uri)
+    return Lake(existing(uri))
