@@ -1,5 +1,6 @@
 """Catches concepts that are not what the whole network says, and names that mean two things."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,29 @@ def test_the_network_says_the_same(classifier: concepts.Classifier, cache: Path)
     np.testing.assert_allclose(confidences, np.take_along_axis(said, found, axis=1), atol=1e-3)
     assert (found[:, 0] == said.argmax(axis=1)).all()
     assert confidences[:, 0].max() > 0.05, "pictures of which it knows nothing prove nothing"
+
+
+WHEREVER = """
+import numpy as np
+from udfs.networks.concepts import Classifier
+draw = np.random.default_rng(0).standard_normal
+rows, weights = draw((256, 1280), np.float32) / 36, draw((1000, 1280), np.float32)
+classifier = Classifier(tuple(map(str, range(1000))), weights, draw(1000, np.float32))
+norms = np.ones(256, np.float32)
+moved = np.roll(classifier.logits(np.roll(rows, 7, axis=0), norms), -7, axis=0)
+print((moved != classifier.logits(rows, norms)).sum())
+"""
+
+
+@pytest.mark.parametrize("kernel", ["", "Haswell"])
+def test_concepts_hang_on_the_image_alone(kernel: str) -> None:
+    """A confidence that depends on where in its batch an image lies, as a float32 product does on some processors: each
+    engine puts it elsewhere. OpenBLAS takes the name of another processor, of its own family."""
+    environment = {**os.environ, **({"OPENBLAS_CORETYPE": kernel} if kernel else {})}
+    ended = subprocess.run(
+        [sys.executable, "-c", WHEREVER], env=environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    assert ended.stdout.strip() == "0"
 
 
 def test_names_tell_classes_apart(classifier: concepts.Classifier) -> None:

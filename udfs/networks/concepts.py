@@ -37,9 +37,11 @@ class Classifier:
 
     def logits(self, vectors: Vectors, norms: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the layer says of each image. vectors: (n, d) float32, rows of norm 1. norms: (n,) float32, the lengths
-        that the network gave them. Returns (n, classes) float32."""
-        found: NDArray[np.float32] = (vectors @ self.weights.T) * norms[:, np.newaxis] + self.bias
-        return found
+        that the network gave them. Returns (n, classes) float32.
+
+        They are computed in float64: the last bits of a float32 product depend on where in a batch the image lies."""
+        products = vectors.astype(np.float64) @ self.weights.T.astype(np.float64)
+        return (products * norms[:, np.newaxis] + self.bias).astype(np.float32)
 
 
 def likeliest(logits: NDArray[np.float32], count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
