@@ -49,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     except ImportError:
         raise ConfigError('serve needs more packages: pip install "imagesieve[serve]"') from None
     from jobs.lakes import named
+    from jobs.serve.connections import Connection
     from jobs.serve.decisions import account
     from jobs.serve.guard import Guard
     from jobs.serve.lake_app import App
@@ -83,8 +84,8 @@ def main(argv: Sequence[str]) -> int:
     if not given.no_browser:
         webbrowser.open(address)
     settings = uvicorn.Config(
-        guarded, log_level="error", access_log=False, server_header=False, date_header=False, lifespan="off",
-        limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=30, h11_max_incomplete_event_size=64 << 10,
+        guarded, http=Connection, ws="none", log_level="error", access_log=False, server_header=False,
+        date_header=False, lifespan="off", limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=30,
         ssl_certfile=tls[0], ssl_keyfile=tls[1], timeout_graceful_shutdown=3,
     )  # fmt: skip
     try:

@@ -44,7 +44,9 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+                # Who is refused keeps no connection: others may need it.
+                more = [(b"connection", b"close")] if message["status"] >= 400 and answer is not None else []
+                message["headers"] = [*message.get("headers", ()), *_HEADERS, *more]
             await send(message)
 
         await (answer or self._app)(scope, receive, guarded)

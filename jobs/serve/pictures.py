@@ -43,6 +43,10 @@ class Pictures:
         decoder from its work."""
         return self._kept.get(reference, lambda: self._asked_for(reference, THUMBNAIL_SIDE).result())
 
+    def kept(self, reference: Reference) -> bytes | None:
+        """As small(), but None too where it is not made yet; never waits."""
+        return self._kept.kept(reference)
+
     def large(self, reference: Reference) -> bytes | None:
         """A JPEG of at most LARGE_SIDE pixels; None where the image cannot be read."""
         return self._asked_for(reference, LARGE_SIDE).result()

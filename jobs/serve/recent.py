@@ -20,6 +20,13 @@ class Recent(Generic[T]):
         self._making: dict[Any, threading.Lock] = {}
         self._lock = threading.Lock()
 
+    def kept(self, key: Any) -> T | None:
+        """The value of a key if it is kept, at once."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
     def get(self, key: Any, make: Callable[[], T]) -> T:
         """The value of a key, made unless it is kept. What make raises is raised, and nothing is kept."""
         with self._lock:

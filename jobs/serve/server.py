@@ -48,7 +48,7 @@ def application(app: App) -> Starlette:
         Route("/", lambda request: FileResponse(STATIC / "index.html", headers=_FRESH)),
         *(Route(f"/{name}", functools.partial(_file, name)) for name in FILES),
         *(Route(f"/api/{path}", _answering(app, answer)) for path, answer in GETS.items()),
-        Route("/api/thumb/{id:int}", _answering(app, _thumb)),
+        Route("/api/thumb/{id:int}", _answering(app, _thumb, _kept_thumb)),
         Route("/api/picture/{id:int}", _answering(app, _large)),
         Route("/api/picture", _uploading(app), methods=["POST"]),
         Route("/api/decide", _posting(app, _decide), methods=["POST"]),
@@ -61,9 +61,14 @@ async def _file(name: str, request: Request) -> Response:
     return FileResponse(STATIC / name, headers={"cache-control": "no-cache"})
 
 
-def _answering(app: App, answer: Answer) -> Callable[[Request], Any]:
+def _answering(
+    app: App, answer: Answer, at_once: Callable[[App, Request], Response | None] = lambda app, request: None
+) -> Callable[[Request], Any]:
+    """answer: gets a thread, as it may wait. at_once: what needs none, tried first."""
+
     async def endpoint(request: Request) -> Response:
-        return await run_in_threadpool(_explained, answer, app, request)
+        found = at_once(app, request)
+        return await run_in_threadpool(_explained, answer, app, request) if found is None else found
 
     return endpoint
 
@@ -202,6 +207,14 @@ def _reviews(app: App, request: Request) -> Any:
 
 def _thumb(app: App, request: Request) -> Response:
     return _picture(app.pictures.small(app.open.columns.reference(_row_of(app, request))))
+
+
+def _kept_thumb(app: App, request: Request) -> Response | None:
+    try:
+        data = app.pictures.kept(app.open.columns.reference(_row_of(app, request)))
+    except (NotReadyError, RequestError):
+        return None  # the thread says so
+    return None if data is None else _picture(data)
 
 
 def _large(app: App, request: Request) -> Response:
