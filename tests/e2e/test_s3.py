@@ -1,10 +1,13 @@
 """The same images from a folder into a local lake, and from S3 into a lake on S3."""
 
+import time
+from pathlib import Path
+
 import pytest
 from pyspark.sql import SparkSession
 
 from jobs.tables import TABLES
-from tests.e2e import images, lakes
+from tests.e2e import apps, images, lakes
 from tests.e2e.conftest import LAYOUT, Labelled
 from tests.s3_server import S3Server
 
@@ -44,3 +47,23 @@ def test_again_on_s3_changes_nothing(from_s3: tuple[str, str], spark: SparkSessi
     before = {name: lakes.table(lake, name, s3).version() for name in TABLES}
     lakes.ran(spark, "run", prefix, "--lake", lake, "--layout", LAYOUT)
     assert {name: lakes.table(lake, name, s3).version() for name in TABLES} == before
+
+
+def test_the_app_over_s3(from_s3: tuple[str, str], s3: S3Server, tmp_path: Path) -> None:
+    """Catches an app that reads tables, pictures or vectors from folders alone, or whose decisions stay here."""
+    with apps.serving(from_s3[1], tmp_path, "--user", "anna", **s3.env) as app:
+        for _ in range(300):
+            if app.get("/api/lake")["search"]["like"]:
+                break
+            time.sleep(0.1)
+        rows = app.get("/api/rows?issue=near_duplicate")["rows"]
+        first = next(row for row in rows if row["readable"])
+        thumb = app.client.get(f"/api/thumb/{first['id']}")
+        assert thumb.status_code == 200
+        assert thumb.content.startswith(b"\xff\xd8")
+        assert app.get(f"/api/rows?like={first['id']}")["rows"][0]["id"] == first["id"]
+        answer = app.client.post("/api/decide", json={"ids": [first["id"]], "decision": "remove"})
+        assert answer.status_code == 200
+        assert [row["id"] for row in app.get("/api/rows?decision=remove")["rows"]] == [first["id"]]
+    kept = lakes.table(from_s3[1], "reviews", s3).to_pyarrow_table(columns=["image_id", "decision", "by"]).to_pylist()
+    assert kept == [{"image_id": first["id"], "decision": "remove", "by": "anna"}]

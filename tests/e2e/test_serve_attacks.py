@@ -3,72 +3,27 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
 
-import httpx2 as httpx
-import psutil
 import pytest
 
 from jobs.serve import command, connections
 from tests.bench import serve_lake
-from tests.e2e import lakes
+from tests.e2e import apps
+from tests.e2e.apps import AppProcess
 
 ASKING = 1000  # at once
 
 
-class App:
-    """The app of a lake as a process."""
-
-    def __init__(self, lake: Path, cache: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "imagesieve", "serve", "--lake", str(lake), "--no-browser", "--port", "0"],
-            env=lakes.clean_environment(IMAGESIEVE_CACHE=str(cache)), stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        address = urlsplit(next(line.strip() for line in self.process.stdout if line.startswith("http")))
-        self.place = (address.hostname or "", address.port or 0)
-        self._token = parse_qs(address.query)["token"][0]
-
-    def lives(self) -> bool:
-        """Whether it answers one who knows the token."""
-        address = f"http://{self.place[0]}:{self.place[1]}/api/lake"
-        for _ in range(100):
-            try:
-                answer = httpx.get(address, headers={"authorization": f"Bearer {self._token}"}, timeout=10)
-                if answer.status_code == 200 and answer.json()["ready"]:
-                    return True
-            except (httpx.TransportError, httpx.TimeoutException):
-                pass
-            time.sleep(0.2)
-        return False
-
-    def connected(self) -> socket.socket:
-        return socket.create_connection(self.place, timeout=20)
-
-    def head(self, path: str = "/api/lake") -> bytes:
-        host = f"{self.place[0]}:{self.place[1]}"
-        return f"GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {self._token}\r\n\r\n".encode()
-
-    def bytes_used(self) -> int:
-        return psutil.Process(self.process.pid).memory_info().rss
-
-
 @pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     folder = tmp_path_factory.mktemp("attacked")
     serve_lake.write(folder / "lake", 400, labels=7)
-    found = App(folder / "lake", folder / "cache")
-    assert found.lives()
-    yield found
-    found.process.terminate()
-    found.process.wait()
+    with apps.serving(folder / "lake", folder / "cache") as found:
+        yield found
 
 
 def status_of(connection: socket.socket) -> int:
@@ -80,7 +35,7 @@ def status_of(connection: socket.socket) -> int:
     return int(answer.split(b" ")[1]) if answer else 0
 
 
-def test_a_thousand_at_once(app: App) -> None:
+def test_a_thousand_at_once(app: AppProcess) -> None:
     """More connections than it takes: each is answered or told to come again, and it lives."""
 
     def ask(_: int) -> int:
@@ -95,7 +50,7 @@ def test_a_thousand_at_once(app: App) -> None:
     assert app.lives()
 
 
-def test_those_that_say_nothing_go(app: App) -> None:
+def test_those_that_say_nothing_go(app: AppProcess) -> None:
     """As many silent connections as it takes would keep everybody out."""
     silent = [app.connected() for _ in range(command.MOST_AT_ONCE + 20)]
     for number, connection in enumerate(silent):
@@ -111,7 +66,7 @@ def test_those_that_say_nothing_go(app: App) -> None:
     assert app.lives()
 
 
-def test_a_head_without_an_end(app: App) -> None:
+def test_a_head_without_an_end(app: AppProcess) -> None:
     before = app.bytes_used()
     with app.connected() as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nx: ")
@@ -126,7 +81,7 @@ def test_a_head_without_an_end(app: App) -> None:
     assert app.lives()
 
 
-def test_the_refused_keep_no_connection(app: App) -> None:
+def test_the_refused_keep_no_connection(app: AppProcess) -> None:
     """A body that never ends, of one who does not know the token."""
     with app.connected() as connection:
         host = f"{app.place[0]}:{app.place[1]}"
@@ -139,7 +94,7 @@ def test_the_refused_keep_no_connection(app: App) -> None:
     assert app.lives()
 
 
-def test_a_long_body_of_one_who_knows_passes(app: App) -> None:
+def test_a_long_body_of_one_who_knows_passes(app: AppProcess) -> None:
     """The bound of a head is not one of bodies."""
     body = b" " * (1 << 20) + b'{"ids": [1], "decision": "keep"}'
     head = app.head("/api/decide").replace(b"GET", b"POST").replace(b"\r\n\r\n", b"\r\nx-imagesieve: 1\r\n")
