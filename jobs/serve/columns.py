@@ -91,15 +91,22 @@ class Columns:
             )
         return self._coded[name]
 
+    def add(self, name: str, column: Coded) -> None:
+        """A column that is not kept in the folder. column: of all rows."""
+        self._coded[name] = column
+
     def score(self, name: str, row: int) -> float | None:
         """0..1, of a row."""
         value = int(self.numbers(name)[row])
         return None if value == NULL else round(value / STEPS, 5)
 
     def uri(self, row: int) -> str:
+        return self.uri_bytes(row).decode("utf-8", "surrogateescape")
+
+    def uri_bytes(self, row: int) -> bytes:
         ends = self.numbers("uri_ends")
         first = int(ends[row - 1]) if row else 0
-        return bytes(self._bytes("uri")[first : int(ends[row])]).decode("utf-8", "surrogateescape")
+        return self._bytes("uri")[first : int(ends[row])].tobytes()
 
     def reference(self, row: int) -> tuple[str, str | None, int | None, int | None]:
         """The fields of udfs.stores.fetch.Reference."""
