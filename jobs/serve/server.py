@@ -237,7 +237,8 @@ def _folders(app: App, request: Request) -> Any:
 def _states(app: App, request: Request) -> Any:
     app.refresh()
     now = app.open.states
-    states = [{"run": state.run_id, "ended_at": told.time(state.ended_at), "shown": state.version == now.now,
+    shown = now.shown
+    states = [{"run": state.run_id, "ended_at": told.time(state.ended_at), "shown": state.run_id == shown,
                "there": state.version is not None} for state in now.known().values()]  # fmt: skip
     return {"states": states, "unknown": app.arrivals}
 

@@ -72,11 +72,13 @@ def states(lake: Path) -> States:
     return States(str(lake), 2)
 
 
-def test_known_states(states: States) -> None:
+def test_known_states(lake: Path, states: States) -> None:
     """A run that has left nothing, or one whose version is another's."""
     assert [(each.run_id, each.version) for each in states.known().values()] == [
         ("third", 2), ("second", 1), ("first", 0),
     ]  # fmt: skip
+    assert states.shown == "third"
+    assert States(str(lake), 1).shown == "second"
 
 
 @pytest.mark.parametrize(("since", "until"), [(0, 1), (1, 2), (0, 2), (2, 0), (1, 1), (0, None)])
@@ -107,7 +109,10 @@ def test_what_is_not_there_any_more(lake: Path, states: States, monkeypatch: pyt
     ) as told:
         states.compared("first", "")
     assert "\n" not in str(told.value)
-    assert states.compared("third", "")[0]["stayed"] == 1
+    after = States(str(lake), gallery.versions(str(lake))["issues"])
+    assert after.now == 4  # of vacuuming itself
+    assert after.shown == "third"
+    assert after.compared("third", "")[0]["stayed"] == 1
     monkeypatch.setattr(states_module, "COMMITS", 1)
     cut = States(str(lake), 2)
     with pytest.raises(FilterError, match="the log has been cleaned up"):
@@ -126,6 +131,8 @@ def test_in_which_run_each_came(lake: Path) -> None:
     columns = gallery.opened(str(lake), gallery.versions(str(lake)))
     column = columns.coded("run")
     assert ["".join(column.of(row)) for row in np.argsort(columns.id)] == ["first"] * 4 + ["third"] * 6
+    for ids in ([*range(10), 99], [*range(10)] * 9):  # looked up one by one, and together
+        assert [columns.id[row] if row >= 0 else 99 for row in columns.rows_of_ids(np.array(ids))] == ids
     mark(lake, 11)  # as of a run that was killed when it had numbered an image
     column, why = arrivals(str(lake), columns)
     assert "was stopped" in why

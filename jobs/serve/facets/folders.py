@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.serve.columns import Columns, Mask, Rows
 
@@ -55,10 +54,15 @@ class Folders:
         prefix = _bytes_of(own)
         first, end = self._stretch(prefix)
         names, bounds, uncounted = self._inside(prefix, first, end)
-        places = None if rows is None else self._place[rows]
-        inside = places[(places >= first) & (places < end)] if places is not None else None
-        counts = _counts(bounds, inside)
-        images = end - first if inside is None else len(inside)
+        edges = np.array(bounds, np.int64).reshape(-1, 2) - first
+        if rows is None:
+            images, counts = end - first, edges[:, 1] - edges[:, 0]
+        else:
+            places = self._place[rows]
+            held = np.zeros(end - first, np.bool_)
+            held[places[(places >= first) & (places < end)] - first] = True
+            until = np.concatenate([[0], np.cumsum(held, dtype=np.int32)])
+            images, counts = int(until[-1]), until[edges[:, 1]] - until[edges[:, 0]]
         found = [
             (name.decode("utf-8", "surrogateescape"), n) for name, n in zip(names, counts.tolist(), strict=True) if n
         ]
@@ -76,16 +80,27 @@ class Folders:
                 return names, bounds, True
             rest = self._uri(at)[len(prefix) :]
             cut = rest.find(b"/")
+            later = int(np.searchsorted(self._starts, at, side="right"))
             if cut < 0:  # pictures of this folder itself: on to the next that are not
-                later = int(np.searchsorted(self._starts, at, side="right"))
-                at = int(self._starts[later]) if later < len(self._starts) else end
+                at = self._start(later, end)
                 continue
             name = rest[:cut]
-            after = self._bisected(prefix + name + b"/", at, end, past=True)
+            after = self._past(prefix + name + b"/", later, end)
             names.append(name)
             bounds.append((at, after))
             at = after
         return names, bounds, False
+
+    def _start(self, number: int, end: int) -> int:
+        return min(int(self._starts[number]), end) if number < len(self._starts) else end
+
+    def _past(self, prefix: bytes, later: int, end: int) -> int:
+        """The first place after a prefix, which is a start from a number on; most folders have few."""
+        step = 1
+        while (at := self._start(later + step - 1, end)) < end and self._uri(at).startswith(prefix):
+            later += step
+            step *= 2
+        return self._bisected(prefix, self._start(later - 1, end), at, past=True) if step > 1 else at
 
     def _stretch(self, prefix: bytes) -> tuple[int, int]:
         images = len(self._order)
@@ -117,12 +132,3 @@ class Folders:
 
 def _bytes_of(folder: str) -> bytes:
     return folder.encode("utf-8", "surrogateescape")
-
-
-def _counts(bounds: list[tuple[int, int]], places: NDArray[np.int32] | None) -> NDArray[np.int64]:
-    """How many places lie in each stretch; all of them where places is None."""
-    edges = np.array(bounds, np.int64).reshape(-1, 2)
-    if places is None:
-        return np.asarray(edges[:, 1] - edges[:, 0])
-    ordered = np.sort(places)
-    return np.asarray(np.searchsorted(ordered, edges[:, 1]) - np.searchsorted(ordered, edges[:, 0]))

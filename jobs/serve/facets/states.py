@@ -55,6 +55,12 @@ class States:
         version = delta_log.version(uris.join(self._lake, "runs"))
         return self._known.get(version, self._read) if version is not None else OrderedDict()
 
+    @property
+    def shown(self) -> str:
+        """The run that has left what is shown, "" where it is not known. Vacuuming and compacting make versions too."""
+        there = (s.run_id for s in self.known().values() if s.version is not None and s.version <= (self.now or 0))
+        return next(there, "")
+
     def compared(self, since: str, until: str) -> list[dict[str, Any]]:
         """For each issue how many findings came, went and stayed from a run to another, "" for what is shown. Raises
         FilterError."""
