@@ -56,7 +56,8 @@ def image(tables: Opened, columns: Columns, decisions: Decisions, number: int) -
         opened = tables.get(table)
         if opened is None:
             return []
-        found = opened.to_table(columns=list(names), filter=pc.field("image_id") == image_id)
+        # One thread: for so few rows others cost more than they save.
+        found = opened.to_table(columns=list(names), filter=pc.field("image_id") == image_id, use_threads=False)
         rows: list[dict[str, Any]] = found.to_pylist()
         return rows
 
