@@ -18,12 +18,12 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from jobs.serve import agreement, told
+from jobs.serve import told
 from jobs.serve.columns import Rows
 from jobs.serve.decisions import DecisionError
 from jobs.serve.filters import FACETS, Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError, Open
-from jobs.serve.rules import accepting
+from jobs.serve.rules import accepting, agreement
 from jobs.serve.rules.accepting import ACCEPTED
 from jobs.serve.rules.safe_folders import note_of, safe
 from jobs.serve.web.timing import Timed
@@ -176,7 +176,7 @@ def _step(app: App, request: Request) -> Any:
     now, view = app.open, _view(request)
     position = _whole(request, "position", 0, 1 << 40)
     if "id" in request.query_params:
-        found = now.views.place(view, _row_of(app, _whole(request, "id", 0, (1 << 63) - 1)))
+        found = now.views.place(view, _row_of_id(app, _whole(request, "id", 0, (1 << 63) - 1)))
         if found is None:
             raise RequestError("the view does not hold this image", 404)
         position = found
@@ -190,7 +190,7 @@ def _step(app: App, request: Request) -> Any:
 def _image(app: App, request: Request) -> Any:
     def image() -> Any:
         now = app.open
-        return told.image(now.tables, now.columns, now.decisions, _row_of(app, request.path_params["id"]))
+        return told.image(now.tables, now.columns, now.decisions, _row_of(app, request))
 
     try:
         return image()
@@ -252,7 +252,7 @@ def _changes(app: App, request: Request) -> Any:
 
 
 def _thumb(app: App, request: Request) -> Response:
-    return _picture(app.pictures.small(app.open.columns.reference(_row_of(app, request.path_params["id"]))))
+    return _picture(app.pictures.small(app.open.columns.reference(_row_of(app, request))))
 
 
 def _kept_thumb(app: App, request: Request) -> Response | None:
@@ -264,7 +264,7 @@ def _kept_thumb(app: App, request: Request) -> Response | None:
 
 
 def _large(app: App, request: Request) -> Response:
-    return _picture(app.pictures.large(app.open.columns.reference(_row_of(app, request.path_params["id"]))))
+    return _picture(app.pictures.large(app.open.columns.reference(_row_of(app, request))))
 
 
 def _picture(data: bytes | None) -> Response:
@@ -338,7 +338,11 @@ def _view(request: Request) -> Filter:
     return Filter.of(request.query_params.multi_items())
 
 
-def _row_of(app: App, image_id: int) -> int:
+def _row_of(app: App, request: Request) -> int:
+    return _row_of_id(app, request.path_params["id"])
+
+
+def _row_of_id(app: App, image_id: int) -> int:
     row = app.open.columns.rows_of([image_id]).get(image_id)
     if row is None:
         raise RequestError("no such image", 404)

@@ -52,8 +52,8 @@ def image(tables: Opened, columns: Columns, decisions: Decisions, number: int) -
     tables have been vacuumed since they were opened."""
     image_id = int(columns.id[number])
 
-    def rows_of(table: str, names: Iterable[str]) -> list[dict[str, Any]]:
-        opened = tables.get(table)
+    def rows_of(table: str, names: Iterable[str], is_there: bool = True) -> list[dict[str, Any]]:
+        opened = tables.get(table) if is_there else None
         if opened is None:
             return []
         # One thread: for so few rows others cost more than they save.
@@ -61,12 +61,17 @@ def image(tables: Opened, columns: Columns, decisions: Decisions, number: int) -
         rows: list[dict[str, Any]] = found.to_pylist()
         return rows
 
-    findings = rows_of("issues", ("issue", "score", "evidence_id", "cosine", "detail", "suggestion", "suggested_label"))
-    neighbours = sorted(rows_of("neighbours", ("rank", "neighbour_id", "cosine")), key=lambda each: each["rank"])
-    neighbours = neighbours[:NEIGHBOURS]
-    concepts = sorted(rows_of("concepts", ("rank", "concept", "confidence")), key=lambda each: each["rank"])[:CONCEPTS]
-    properties = next(iter(rows_of("features", PROPERTIES)), {})
-    failure = next(iter(rows_of("failures", ("error", "detail"))), None)
+    # The gallery knows already where there is nothing to be read.
+    is_readable = bool(columns.numbers("readable")[number])
+    has_findings, has_failed = (bool(columns.coded(name).of(number)) for name in ("issue", "error"))
+    names = ("issue", "score", "evidence_id", "cosine", "detail", "suggestion", "suggested_label")
+    findings = rows_of("issues", names, has_findings)
+    neighbours = rows_of("neighbours", ("rank", "neighbour_id", "cosine"), is_readable)
+    neighbours = sorted(neighbours, key=lambda each: each["rank"])[:NEIGHBOURS]
+    concepts = rows_of("concepts", ("rank", "concept", "confidence"), is_readable)
+    concepts = sorted(concepts, key=lambda each: each["rank"])[:CONCEPTS]
+    properties = next(iter(rows_of("features", PROPERTIES, is_readable)), {})
+    failure = next(iter(rows_of("failures", ("error", "detail"), has_failed)), None)
     asked = {each["neighbour_id"] for each in neighbours} | {each["evidence_id"] for each in findings}
     others = columns.rows_of(i for i in asked if i is not None)
     short = {i: row(columns, decisions, n) for i, n in others.items()}

@@ -254,7 +254,7 @@ def test_accept_what_is_suggested(client: TestClient) -> None:
 
 def test_the_rest_is_offered_once_enough_were_judged(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """An offer after too few, where people differ, or for pictures that are decided."""
-    monkeypatch.setattr("jobs.serve.agreement.ENOUGH", 3)
+    monkeypatch.setattr("jobs.serve.rules.agreement.ENOUGH", 3)
 
     def dark() -> dict[str, Any]:
         return next(each for each in client.get("/api/reviews").json()["issues"] if each["issue"] == "dark")
