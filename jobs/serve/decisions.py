@@ -40,8 +40,9 @@ MOST_NOTE = 2000  # characters of a note
 MOST_LABEL = 500
 
 
+RULE = "rule-"  # begins the names of batches that decide pictures which nobody has looked at one by one
 # Of a batch that is one of several of a step: the step's name, and its number in it.
-_STEP = re.compile(r"^([0-9a-f]{24})\.[0-9]{1,6}$")
+_STEP = re.compile(rf"^((?:{RULE})?[0-9a-f]{{24}})\.[0-9]{{1,6}}$")
 
 
 class DecisionError(ValueError):
@@ -60,6 +61,11 @@ class Batch:
     undoes: str
     by: str
     at: datetime.datetime
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether somebody has looked at each of the pictures, as far as is known."""
+        return not self.batch_id.startswith(RULE)
 
     @property
     def step(self) -> str:
@@ -85,6 +91,7 @@ class _State:
     """All batches in their order, and the effective decision of each row of the gallery."""
 
     codes: NDArray[np.uint8]
+    judged: NDArray[np.bool_]
     labels: dict[int, str] = field(default_factory=dict)  # by row
     batches: dict[str, Batch] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
@@ -100,7 +107,7 @@ class Decisions:
         self.lake, self._path = lake, uris.join(lake, TABLE)
         self._images, self._rows_of = images, rows_of
         self._lock = threading.RLock()
-        self._state = _State(np.zeros(images, np.uint8))
+        self._state = _State(np.zeros(images, np.uint8), np.zeros(images, np.bool_))
         self._version: int | None = None
         self._commits = 0
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -123,6 +130,10 @@ class Decisions:
         """The decision of each row of the gallery."""
         return Coded(self._state.codes, [(), *((name,) for name in DECISIONS)])
 
+    def judged(self) -> NDArray[np.bool_]:
+        """(images,): whether a row is decided and somebody has looked at it for that, as far as is known."""
+        return self._state.judged
+
     def label(self, row: int) -> str | None:
         """Which label a row is to have, where that was decided."""
         return self._state.labels.get(row)
@@ -135,21 +146,25 @@ class Decisions:
         label: str | None = None,
         note: str | None = None,
         batch_id: str = "",
+        by_rule: bool = False,
     ) -> Batch:
         """Writes one decision of some images and returns it once it is committed. batch_id: of the asker; a batch of
-        that name that is there is returned, and nothing is written twice. Raises DecisionError."""
+        that name that is there is returned, and nothing is written twice. by_rule: nobody has looked at each of them.
+        Raises DecisionError."""
+        name = (RULE if by_rule else "") + (batch_id or secrets.token_hex(12))
         known = self._checked(ids, decision, label, note)
         with self._lock:
-            if batch_id in self._state.batches:
-                return self._state.batches[batch_id]
-        name = batch_id or secrets.token_hex(12)
+            if name in self._state.batches:
+                return self._state.batches[name]
         (batch,) = self._written([Batch(name, known, decision, label, note, "", by, self._now())])
         return batch
 
-    def decide_all(self, decided: Iterable[tuple[NDArray[np.int64], str, str | None]], by: str) -> list[Batch]:
+    def decide_all(
+        self, decided: Iterable[tuple[NDArray[np.int64], str, str | None]], by: str, by_rule: bool = False
+    ) -> list[Batch]:
         """Writes several decisions in one commit, as one step that undo() takes back whole. decided: ids, decision and
         label of each. Raises DecisionError, and writes nothing then."""
-        step, at = secrets.token_hex(12), self._now()
+        step, at = (RULE if by_rule else "") + secrets.token_hex(12), self._now()
         batches = [
             Batch(f"{step}.{number}", self._checked(ids, decision, label, None), decision, label, None, "", by, at)
             for number, (ids, decision, label) in enumerate(decided)
@@ -230,7 +245,8 @@ class Decisions:
         with self._lock:
             if version is None or version == self._version:
                 return
-            state = _State(np.zeros(self._images, np.uint8), revision=self._state.revision + 1)
+            blank = np.zeros(self._images, np.uint8), np.zeros(self._images, np.bool_)
+            state = _State(*blank, revision=self._state.revision + 1)
             for batch in _batches(dataset(self.lake, TABLE).to_table()):
                 _add(state, batch)
             _apply_all(state, self._rows_of)
@@ -352,6 +368,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
     rows = rows_of(batch.ids)
     rows = rows[rows >= 0]
     state.codes[rows] = 1 + DECISIONS.index(batch.decision)
+    state.judged[rows] = batch.is_judged
     if batch.label is None:
         for row in rows.tolist() if state.labels else ():
             state.labels.pop(row, None)
@@ -360,7 +377,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
 
 
 def _apply_all(state: _State, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
-    state.codes = np.zeros_like(state.codes)
+    state.codes, state.judged = np.zeros_like(state.codes), np.zeros_like(state.judged)
     state.labels = {}
     for batch in state.batches.values():
         _apply(state, batch, rows_of)

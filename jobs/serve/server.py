@@ -291,8 +291,9 @@ def _decide(app: App, asked: dict[str, Any]) -> Any:
     if not all(value is None or isinstance(value, str) for value in texts.values()):
         raise RequestError("decision, label, note, batch: texts")
     batch = now.decisions.decide(
-        chosen, texts["decision"] or "", app.user, texts["label"], texts["note"], (texts["batch"] or "")[:64]
-    )
+        chosen, texts["decision"] or "", app.user, texts["label"], texts["note"], (texts["batch"] or "")[:64],
+        by_rule="view" in asked,
+    )  # fmt: skip
     return {"batch": batch.batch_id, "count": len(batch.ids)}
 
 
@@ -303,7 +304,9 @@ def _accept(app: App, asked: dict[str, Any]) -> Any:
     if not isinstance(only, list) or not only or any(name not in ACCEPTED for name in only):
         raise RequestError(f"only: a list of {', '.join(ACCEPTED)}")
     plan = accepting.plan(now.columns, now.decisions, _chosen(now, asked), tuple(only))
-    batches = [] if asked.get("count_only") else now.decisions.decide_all(plan.decisions(), app.user)
+    batches = (
+        [] if asked.get("count_only") else now.decisions.decide_all(plan.decisions(), app.user, by_rule="view" in asked)
+    )
     return {"batch": batches[0].batch_id if batches else None, **plan.counts()}
 
 
@@ -316,7 +319,7 @@ def _keep_folder(app: App, asked: dict[str, Any]) -> Any:
     rows = np.flatnonzero(now.views.folders.holding(folder) & (now.decisions.column().codes == 0))
     if asked.get("count_only"):
         return {"batch": None, "count": len(rows)}
-    batch = now.decisions.decide(now.columns.id[rows], KEEP, app.user, note=note)
+    batch = now.decisions.decide(now.columns.id[rows], KEEP, app.user, note=note, by_rule=True)
     return {"batch": batch.batch_id, "count": len(batch.ids)}
 
 

@@ -124,6 +124,28 @@ def test_a_step_of_several_decisions_is_taken_back_whole(decisions: Decisions) -
     assert decisions.decide_all([], "anna") == []
 
 
+def test_what_a_rule_decided_is_not_judged(decisions: Decisions) -> None:
+    """A figure of how often findings are right that counts what nobody has looked at, or forgets what somebody has."""
+
+    def judged(of: Decisions) -> list[int]:
+        return np.flatnonzero(of.judged()).tolist()
+
+    decisions.decide([1, 2, 3], "keep", "anna")
+    first = decisions.decide([3, 4, 5], "remove", "anna", batch_id="mine", by_rule=True)
+    assert decisions.decide([9], "remove", "anna", batch_id="mine", by_rule=True) == first
+    decisions.decide_all([(np.array([6]), "remove", None)], "anna", by_rule=True)
+    decisions.decide([5], "keep", "ben")
+    other = Decisions(decisions.lake, IMAGES, rows_of)
+    try:
+        assert judged(decisions) == judged(other) == [1, 2, 5]
+    finally:
+        other.close()
+    decisions.undo("anna")  # the step
+    decisions.undo("anna")
+    assert told(decisions) == again(decisions) == {1: "keep", 2: "keep", 3: "keep", 5: "keep"}
+    assert judged(decisions) == [1, 2, 3, 5]
+
+
 def test_many_at_once_lose_nothing(decisions: Decisions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions of several people at the same time, and the small files that become one meanwhile."""
     monkeypatch.setattr(decisions_module, "TIDIED", 5)

@@ -207,6 +207,7 @@ def test_folders(client: TestClient) -> None:
     done = client.post("/api/keep-folder", json=asked).json()
     assert done["count"] == client.get("/api/rows?decision=keep").json()["total"] == len(ids) - 1
     assert client.get(f"/api/image/{ids[0]}").json()["decision"] == "remove"
+    assert all(each["wrong"] == 0 for each in client.get("/api/reviews").json()["issues"])
     (marked,) = client.get("/api/reviews").json()["folders"]
     assert (marked["folder"], marked["kept"], marked["undecided"]) == (folder, len(ids) - 1, 0)
     assert client.post("/api/keep-folder", json=asked).status_code == 400  # there is nothing left to keep
@@ -312,8 +313,13 @@ def test_decisions(client: TestClient, app: app_module.App) -> None:
     done = client.post("/api/decide", json={"view": "issue=dark", "decision": "remove"}).json()
     assert done["count"] == dark
     assert client.get("/api/rows?decision=remove").json()["total"] == dark
+    assert client.get("/api/reviews").json()["issues"] == []  # nobody has looked at each of them
+    ids = [row["id"] for row in client.get("/api/rows?issue=dark&limit=500").json()["rows"]]
+    client.post("/api/decide", json={"ids": ids, "decision": "remove"})
     told = {each["issue"]: each for each in client.get("/api/reviews").json()["issues"]}["dark"]
     assert (told["right"], told["wrong"]) == (dark, 0)
+    assert client.post("/api/undo", json={}).json() == {"count": dark}
+    assert client.get("/api/reviews").json()["issues"] == []
     assert client.post("/api/decide", json={"ids": [0], "decision": "relabel", "label": EVIL, "note": EVIL}).is_success
     image = client.get("/api/image/0").json()
     assert (image["decided_label"], image["history"][-1]["note"]) == (EVIL, EVIL)

@@ -18,19 +18,20 @@ LIKELY = 0.9  # share of the judged of which one thing was decided, from which o
 
 
 def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
-    """For each issue of decided images: how many were kept as they are, which says that it was wrong, and how many were
-    removed or relabelled. Skipped ones say nothing. precision: the share of the latter, low and high its interval.
+    """For each issue of judged images: how many were kept as they are, which says that it was wrong, and how many were
+    removed or relabelled. Skipped ones say nothing, nor do those that were decided by a rule, which nobody has looked
+    at. precision: the share of the latter, low and high its interval.
 
     rest: how many images of the issue are undecided, and offer: what may be done with them as with those that were
     judged, remove or relabel, None where fewer than ENOUGH were judged or less than LIKELY of them had the same done;
     for relabel, rest are those alone for which a label is suggested. alike, alike_low, alike_high: the share that had
     it done, with its interval."""
-    codes = decisions.column().codes
+    codes, judged_rows = decisions.column().codes, decisions.judged()
     issue = columns.coded("issue")
     told: dict[str, Counter[str]] = {}
     for place, name in enumerate(DECISIONS, start=1):
         if name != SKIP:
-            found = issue.counts(np.flatnonzero(codes == place).astype(np.int32))
+            found = issue.counts(np.flatnonzero((codes == place) & judged_rows).astype(np.int32))
             for each, count in found.items():
                 if each:
                     told.setdefault(each, Counter())[name] += count

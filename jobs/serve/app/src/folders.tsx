@@ -48,6 +48,11 @@ export function Folders({ query, chosen }: { query: string; chosen: string }) {
               ),
             )}
           </nav>
+          {chosen && !lake.value?.read_only && (
+            <button class="fine" onClick={() => void keepFolder(value.folder)}>
+              <Icon name="check" /> All of this folder is fine
+            </button>
+          )}
           {(value.more > 0 || text) && (
             <input
               type="search"
@@ -77,11 +82,6 @@ export function Folders({ query, chosen }: { query: string; chosen: string }) {
                   .filter(Boolean)
                   .join(", ")}
           </p>
-          {chosen && !lake.value?.read_only && (
-            <button class="fine" onClick={() => void keepFolder(value.folder)}>
-              <Icon name="check" /> All of this folder is fine
-            </button>
-          )}
         </div>
       )}
     </section>
