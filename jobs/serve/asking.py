@@ -14,6 +14,7 @@ from jobs.errors import ConfigError, InputError
 from jobs.lakes import existing, named
 from jobs.serve import gallery
 from jobs.serve.columns import Coded
+from jobs.serve.facets.states import States
 from jobs.serve.filters import Filter, FilterError
 from jobs.serve.searching import MAX_PIXELS, Searches
 from jobs.serve.views import Views
@@ -47,7 +48,7 @@ def search(
     searches = Searches(lake, at, columns, fetch.Limits(), MAX_PIXELS)
     searches.wait()
     undecided = Coded(np.zeros(columns.images, np.uint8), [()])
-    views = Views(columns, lambda: (undecided, 0), searches.find)
+    views = Views(columns, lambda: (undecided, 0), searches.find, States(lake, at["issues"]).changed)
     try:
         wanted = ("words", text) if text is not None else _like(str(like), views)
         if wanted is None:

@@ -6,6 +6,7 @@ texts in a list of them; URIs as bytes and where each ends; and meta.json with t
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ META = "meta.json"
 STEPS = 65534
 NULL = 65535
 BINS = 20  # of a histogram
+FEW = 50  # ids up to which each is looked up by itself
 
 Rows = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -91,15 +93,22 @@ class Columns:
             )
         return self._coded[name]
 
+    def add(self, name: str, column: Coded) -> None:
+        """A column that is not kept in the folder. column: of all rows."""
+        self._coded[name] = column
+
     def score(self, name: str, row: int) -> float | None:
         """0..1, of a row."""
         value = int(self.numbers(name)[row])
         return None if value == NULL else round(value / STEPS, 5)
 
     def uri(self, row: int) -> str:
+        return self.uri_bytes(row).decode("utf-8", "surrogateescape")
+
+    def uri_bytes(self, row: int) -> bytes:
         ends = self.numbers("uri_ends")
         first = int(ends[row - 1]) if row else 0
-        return bytes(self._bytes("uri")[first : int(ends[row])]).decode("utf-8", "surrogateescape")
+        return self._bytes("uri")[first : int(ends[row])].tobytes()
 
     def reference(self, row: int) -> tuple[str, str | None, int | None, int | None]:
         """The fields of udfs.stores.fetch.Reference."""
@@ -129,7 +138,11 @@ class Columns:
         if not len(ids) or not self.images:
             return np.full(len(ids), -1, np.int32)
         order = self.by_id
-        found = np.minimum(np.searchsorted(self.id, ids, sorter=order), self.images - 1)
+        if order is not None and len(ids) <= FEW:  # numpy would first make the order wider
+            places = np.array([bisect_left(order, i, key=self.id.__getitem__) for i in ids])
+        else:
+            places = np.searchsorted(self.id, ids, sorter=order)
+        found = np.minimum(places, self.images - 1)
         rows = found if order is None else order[found]
         return np.where(self.id[rows] == ids, rows, -1).astype(np.int32)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import getpass
 import queue
+import re
 import secrets
 import threading
 from collections import defaultdict
@@ -39,13 +40,18 @@ MOST_NOTE = 2000  # characters of a note
 MOST_LABEL = 500
 
 
+RULE = "rule-"  # begins the names of batches that decide pictures which nobody has looked at one by one
+# Of a batch that is one of several of a step: the step's name, and its number in it.
+_STEP = re.compile(rf"^((?:{RULE})?[0-9a-f]{{24}})\.[0-9]{{1,6}}$")
+
+
 class DecisionError(ValueError):
     """A decision that cannot be; one line."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What was decided at once. ids: (n,) int64. undoes: the batch that it takes back, or "". number: of its place."""
+    """What was decided at once. ids: (n,) int64. undoes: the batch that it takes back, or ""."""
 
     batch_id: str
     ids: NDArray[np.int64]
@@ -55,6 +61,16 @@ class Batch:
     undoes: str
     by: str
     at: datetime.datetime
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether somebody has looked at each of the pictures, as far as is known."""
+        return not self.batch_id.startswith(RULE)
+
+    @property
+    def step(self) -> str:
+        """The name of all batches that were decided and are taken back together; see Decisions.decide_all."""
+        return _STEP.sub(r"\1", self.batch_id)
 
     def table(self) -> pa.Table:
         """Rows of SCHEMA. An undone batch is one row, whatever it held."""
@@ -67,15 +83,20 @@ class Batch:
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
+_Asked = tuple[list[Batch], threading.Event, list[Exception]]
+
+
 @dataclass
 class _State:
     """All batches in their order, and the effective decision of each row of the gallery."""
 
     codes: NDArray[np.uint8]
+    judged: NDArray[np.bool_]
     labels: dict[int, str] = field(default_factory=dict)  # by row
     batches: dict[str, Batch] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
     of_image: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
+    of_step: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     revision: int = 0
 
 
@@ -86,10 +107,10 @@ class Decisions:
         self.lake, self._path = lake, uris.join(lake, TABLE)
         self._images, self._rows_of = images, rows_of
         self._lock = threading.RLock()
-        self._state = _State(np.zeros(images, np.uint8))
+        self._state = _State(np.zeros(images, np.uint8), np.zeros(images, np.bool_))
         self._version: int | None = None
         self._commits = 0
-        self._asked: queue.SimpleQueue[tuple[Batch, threading.Event, list[Exception]] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._last = datetime.datetime.fromtimestamp(0, datetime.UTC)
         self.refresh()
         self._writer = threading.Thread(target=self._write_until_closed, name="reviews", daemon=True)
@@ -109,6 +130,10 @@ class Decisions:
         """The decision of each row of the gallery."""
         return Coded(self._state.codes, [(), *((name,) for name in DECISIONS)])
 
+    def judged(self) -> NDArray[np.bool_]:
+        """(images,): whether a row is decided and somebody has looked at it for that, as far as is known."""
+        return self._state.judged
+
     def label(self, row: int) -> str | None:
         """Which label a row is to have, where that was decided."""
         return self._state.labels.get(row)
@@ -121,9 +146,35 @@ class Decisions:
         label: str | None = None,
         note: str | None = None,
         batch_id: str = "",
+        by_rule: bool = False,
     ) -> Batch:
         """Writes one decision of some images and returns it once it is committed. batch_id: of the asker; a batch of
-        that name that is there is returned, and nothing is written twice. Raises DecisionError."""
+        that name that is there is returned, and nothing is written twice. by_rule: nobody has looked at each of them.
+        Raises DecisionError."""
+        name = (RULE if by_rule else "") + (batch_id or secrets.token_hex(12))
+        known = self._checked(ids, decision, label, note)
+        with self._lock:
+            if name in self._state.batches:
+                return self._state.batches[name]
+        (batch,) = self._written([Batch(name, known, decision, label, note, "", by, self._now())])
+        return batch
+
+    def decide_all(
+        self, decided: Iterable[tuple[NDArray[np.int64], str, str | None]], by: str, by_rule: bool = False
+    ) -> list[Batch]:
+        """Writes several decisions in one commit, as one step that undo() takes back whole. decided: ids, decision and
+        label of each. Raises DecisionError, and writes nothing then."""
+        step, at = (RULE if by_rule else "") + secrets.token_hex(12), self._now()
+        batches = [
+            Batch(f"{step}.{number}", self._checked(ids, decision, label, None), decision, label, None, "", by, at)
+            for number, (ids, decision, label) in enumerate(decided)
+        ]
+        return self._written(batches) if batches else []
+
+    def _checked(
+        self, ids: Iterable[int] | NDArray[np.int64], decision: str, label: str | None, note: str | None
+    ) -> NDArray[np.int64]:
+        """The ids that are there, each once. Raises DecisionError."""
         if decision not in (*DECISIONS, NOTE):
             raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, NOTE))}")
         if (decision == RELABEL) != bool(label):
@@ -136,24 +187,24 @@ class Decisions:
         known = known[self._rows_of(known) >= 0]
         if not len(known):
             raise DecisionError("no such image")
-        with self._lock:
-            if batch_id in self._state.batches:
-                return self._state.batches[batch_id]
-        name = batch_id or secrets.token_hex(12)
-        return self._written(Batch(name, known, decision, label, note, "", by, self._now()))
+        return known
 
-    def undo(self, by: str, batch_id: str = "") -> Batch:
-        """Takes a batch back, or the last one of this person. Raises DecisionError where there is none."""
+    def undo(self, by: str, batch_id: str = "") -> list[Batch]:
+        """Takes a batch back with all of its step, or the last one of this person. Raises DecisionError where there is
+        none."""
         with self._lock:
             state = self._state
             if not batch_id:
                 own = (b for b in reversed(state.batches.values()) if b.by == by and b.batch_id not in state.undone)
-                last = next(own, None)
-            else:
-                last = state.batches.get(batch_id) if batch_id not in state.undone else None
-        if last is None:
+                batch_id = next((b.batch_id for b in own), "")
+            step = state.of_step.get(_STEP.sub(r"\1", batch_id), [batch_id])
+            last = [state.batches[name] for name in step if name in state.batches and name not in state.undone]
+        if not last:
             raise DecisionError("nothing to undo")
-        self._written(Batch(secrets.token_hex(12), last.ids[:1], UNDO, None, None, last.batch_id, by, self._now()))
+        at = self._now()
+        self._written(
+            [Batch(secrets.token_hex(12), each.ids[:1], UNDO, None, None, each.batch_id, by, at) for each in last]
+        )
         return last
 
     def history(self, image_id: int) -> list[tuple[Batch, bool]]:
@@ -164,11 +215,20 @@ class Decisions:
             found = [*(state.batches[name] for name in state.of_image.get(image_id, ())), *large]
             return [(batch, batch.batch_id in state.undone) for batch in sorted(found, key=lambda b: b.at)]
 
-    def recent(self, count: int) -> list[tuple[Batch, bool]]:
-        """The last batches, the newest first, and whether they were taken back."""
+    def recent(self, count: int) -> list[tuple[list[Batch], bool]]:
+        """The batches of each of the last steps, the newest first, and whether they were taken back."""
         with self._lock:
-            names = list(self._state.batches)[-count:][::-1]
-            return [(self._state.batches[name], name in self._state.undone) for name in names]
+            found: dict[str, list[Batch]] = {}
+            for batch in reversed(self._state.batches.values()):
+                if batch.step not in found and len(found) == count:
+                    break
+                found.setdefault(batch.step, []).append(batch)
+            return [(step, step[0].batch_id in self._state.undone) for step in found.values()]
+
+    def standing(self) -> list[Batch]:
+        """All batches that were not taken back, in their order."""
+        with self._lock:
+            return [batch for name, batch in self._state.batches.items() if name not in self._state.undone]
 
     def by_person(self) -> dict[str, int]:
         """How many decisions each person has made that were not taken back."""
@@ -185,7 +245,8 @@ class Decisions:
         with self._lock:
             if version is None or version == self._version:
                 return
-            state = _State(np.zeros(self._images, np.uint8), revision=self._state.revision + 1)
+            blank = np.zeros(self._images, np.uint8), np.zeros(self._images, np.bool_)
+            state = _State(*blank, revision=self._state.revision + 1)
             for batch in _batches(dataset(self.lake, TABLE).to_table()):
                 _add(state, batch)
             _apply_all(state, self._rows_of)
@@ -198,13 +259,13 @@ class Decisions:
             self._last = max(now, self._last + datetime.timedelta(microseconds=1))
             return self._last
 
-    def _written(self, batch: Batch) -> Batch:
+    def _written(self, batches: list[Batch]) -> list[Batch]:
         done, failed = threading.Event(), list[Exception]()
-        self._asked.put((batch, done, failed))
+        self._asked.put((batches, done, failed))
         done.wait()
         if failed:
             raise failed[0]
-        return batch
+        return batches
 
     def _write_until_closed(self) -> None:
         while (first := self._asked.get()) is not None:
@@ -216,7 +277,7 @@ class Decisions:
                     break
                 group.append(more)
             try:
-                self._commit([batch for batch, _, _ in group])
+                self._commit([batch for batches, _, _ in group for batch in batches])
             except Exception as error:
                 for _, _, failed in group:
                     failed.append(error)
@@ -239,9 +300,10 @@ class Decisions:
                 state = self._state
                 for batch in batches:
                     _add(state, batch)
-                    if batch.decision == UNDO:
-                        _apply_all(state, self._rows_of)
-                    else:
+                if any(batch.decision == UNDO for batch in batches):
+                    _apply_all(state, self._rows_of)
+                else:
+                    for batch in batches:
                         _apply(state, batch, self._rows_of)
                 self._state, self._version = replace(state, revision=state.revision + 1), version
             else:  # another has written too
@@ -293,6 +355,8 @@ def _add(state: _State, batch: Batch) -> None:
         state.undone.add(batch.undoes)
         return
     state.batches[batch.batch_id] = batch
+    if batch.step != batch.batch_id:
+        state.of_step[batch.step].append(batch.batch_id)
     if len(batch.ids) <= _LISTED:
         for image_id in batch.ids.tolist():
             state.of_image[image_id].append(batch.batch_id)
@@ -304,6 +368,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
     rows = rows_of(batch.ids)
     rows = rows[rows >= 0]
     state.codes[rows] = 1 + DECISIONS.index(batch.decision)
+    state.judged[rows] = batch.is_judged
     if batch.label is None:
         for row in rows.tolist() if state.labels else ():
             state.labels.pop(row, None)
@@ -312,7 +377,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
 
 
 def _apply_all(state: _State, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
-    state.codes = np.zeros_like(state.codes)
+    state.codes, state.judged = np.zeros_like(state.codes), np.zeros_like(state.judged)
     state.labels = {}
     for batch in state.batches.values():
         _apply(state, batch, rows_of)

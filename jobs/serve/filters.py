@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
@@ -12,14 +13,17 @@ from jobs.tables import ISSUES
 from udfs.images.relation_names import RELATIONS
 
 DECISION = "decision"
-FACETS = ("issue", "suggestion", DECISION, "label", "suggested", "split", "source", "kind", "relation", "concept",
-          "topic", "medium", "format")  # fmt: skip
+FACETS = ("issue", "suggestion", DECISION, "label", "suggested", "split", "source", "run", "kind", "relation",
+          "concept", "topic", "medium", "format")  # fmt: skip
 KNOWN = {"issue": ISSUES, "relation": RELATIONS}  # facets whose values are a closed list
 SORTS = ("image_id", *ALL_SCORES, "size_bytes", "pixels", "cluster_size", "modified")
 SEARCHES = ("like", "picture", "words")
+CHANGES = ("new", "gone")
+_CHANGE = re.compile(r"(?P<since>[\w-]{1,100})(\.\.(?P<until>[\w-]{1,100}))?(/(?P<issue>[a-z_]{1,50}))?", re.ASCII)
 NONE = ""  # the value that stands for "has none"
 MOST_VALUES = 200  # of all facets together
 MOST_TEXT = 500  # characters of a text
+MOST_FOLDER = 4096
 
 
 class FilterError(ValueError):
@@ -27,14 +31,28 @@ class FilterError(ValueError):
 
 
 @dataclass(frozen=True)
+class Changed:
+    """Pictures with findings that came, or are gone, between two runs. until: a run, "" for what is shown now. issue:
+    of the findings, "" for any. In an address: new=RUN, new=RUN..RUN, gone=RUN/ISSUE."""
+
+    gone: bool
+    since: str
+    until: str = ""
+    issue: str = ""
+
+
+@dataclass(frozen=True)
 class Filter:
     """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. search:
-    one of SEARCHES and what is looked for, or None. sort: one of SORTS, or None for that of the search or image_id."""
+    one of SEARCHES and what is looked for, or None. sort: one of SORTS, or None for that of the search or image_id.
+    folder: the beginning of URIs, with a slash at its end, or ""."""
 
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scores: tuple[tuple[str, float, float], ...] = ()
     text: str = ""
     cluster: int | None = None
+    folder: str = ""
+    changed: tuple[Changed, ...] = ()
     search: tuple[str, str] | None = None
     sort: str | None = None
     descending: bool = False
@@ -46,17 +64,13 @@ class Filter:
         scores: list[tuple[str, float, float]] = []
         found = cls()
         for name, value in pairs:
-            if len(value) > MOST_TEXT or "\0" in value:
-                raise FilterError(f"{name}: at most {MOST_TEXT} characters")
+            if len(value) > (MOST_FOLDER if name == "folder" else MOST_TEXT) or "\0" in value:
+                raise FilterError(f"{name}: at most {MOST_FOLDER if name == 'folder' else MOST_TEXT} characters")
             if name in FACETS:
                 _check(name, value)
                 chosen.setdefault(name, []).append(value)
             elif name == "score":
                 scores.append(_range(value))
-            elif name == "text" and value:
-                found = replace(found, text=value)
-            elif name == "cluster":
-                found = replace(found, cluster=_number(name, value))
             elif name in SEARCHES and value:
                 if name == "like":
                     _number(name, value)
@@ -66,10 +80,24 @@ class Filter:
                 if key not in SORTS:
                     raise FilterError(f"sort: must be one of {', '.join(SORTS)}")
                 found = replace(found, sort=key, descending=value.startswith("-"))
-        if sum(map(len, chosen.values())) + len(scores) > MOST_VALUES:
+            else:
+                found = found._within(name, value)
+        if sum(map(len, chosen.values())) + len(scores) + len(found.changed) > MOST_VALUES:
             raise FilterError(f"at most {MOST_VALUES} values")
         facets = tuple((name, tuple(dict.fromkeys(chosen[name]))) for name in sorted(chosen))
         return replace(found, chosen=facets, scores=tuple(scores))
+
+    def _within(self, name: str, value: str) -> Filter:
+        """The same with a parameter of its own kind."""
+        if name == "cluster":
+            return replace(self, cluster=_number(name, value))
+        if name == "text" and value:
+            return replace(self, text=value)
+        if name == "folder" and value:
+            return replace(self, folder=value if value.endswith("/") else value + "/")
+        if name in CHANGES and value:
+            return replace(self, changed=(*self.changed, _changed(name, value)))
+        return self
 
     @classmethod
     def of_query(cls, query: str) -> Filter:
@@ -117,6 +145,13 @@ def _range(value: str) -> tuple[str, float, float]:
     if any(map(math.isnan, bounds)):
         raise FilterError(f"score: must be NAME:LOW:HIGH, got {value!r}")
     return name, *bounds
+
+
+def _changed(name: str, value: str) -> Changed:
+    match = _CHANGE.fullmatch(value)
+    if match is None or (match["issue"] and match["issue"] not in ISSUES):
+        raise FilterError(f"{name}: must be RUN, RUN..RUN or RUN/ISSUE, got {value!r}")
+    return Changed(name == "gone", match["since"], match["until"] or "", match["issue"] or "")
 
 
 def _number(name: str, value: str) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from jobs.engines import delta_log
 from jobs.errors import LakeError
 from jobs.serve.columns import META, Columns, Say
+from jobs.serve.facets.arrivals import arrivals
 from jobs.serve.folders import make_whole
 from jobs.tables import OUTLIER_SCORES, SCORES
 from udfs.stores import uris
@@ -20,7 +21,7 @@ from udfs.stores.cache import user_cache
 
 # Tables that the gallery is made of. Without the first there is none; the others may be missing.
 SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "topics", "concepts", "failures")
-LAYOUT = 2  # of the folder: another number makes all anew
+LAYOUT = 3  # of the folder: another number makes all anew
 ALL_SCORES = (*SCORES, *OUTLIER_SCORES, "label_score")
 
 
@@ -53,4 +54,6 @@ def opened(lake: str, at: dict[str, int | None], say: Say = lambda share: None) 
         for old in folder.parent.iterdir():
             if old != folder and not old.name.startswith(".draft-"):
                 shutil.rmtree(old, ignore_errors=True)  # who has it mapped keeps it
-    return Columns(folder)
+    columns = Columns(folder)
+    columns.add("run", arrivals(lake, columns)[0])
+    return columns

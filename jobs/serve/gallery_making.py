@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from jobs.engines.datasets import dataset
 from jobs.serve.columns import BINS, META, NULL, STEPS, Say
+from jobs.serve.facets.uri_order import uri_order
 from jobs.tables import ISSUES, OUTLIER_SCORES, SCORES, WRONG_LABEL
 
 TABLE_SCORES = (*SCORES, *OUTLIER_SCORES)
@@ -37,9 +38,9 @@ class Making:
         """Writes them all; true."""
         self._images()
         for number, work in enumerate(
-            (self._features, self._scores, self._duplicates, self._issues, self._labels, self._others)
+            (self._folders, self._features, self._scores, self._duplicates, self._issues, self._labels, self._others)
         ):
-            self._say((number + 1) / 7)
+            self._say((number + 1) / 8)
             work()
         readable = int(
             np.count_nonzero(np.load(self._folder / "readable.npy", mmap_mode="r" if len(self._ids) else None))
@@ -99,6 +100,15 @@ class Making:
             self._save(f"{name}_ends", np.concatenate(parts))
         for name, column in texts.items():
             self._save_coded(name, column.codes(), column.names)
+
+    def _folders(self) -> None:
+        """The rows in the order of their URIs' bytes, in which each folder is a stretch, the place of each row in it,
+        and where in it pictures begin that lie in another folder than those before."""
+        order, starts = uri_order(self._folder, len(self._ids))
+        place = np.empty(len(order), np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        for name, values in (("uri_order", order), ("uri_place", place), ("folder_starts", starts)):
+            self._save(name, values)
 
     def _features(self) -> None:
         width, height = self._blank(np.int32), self._blank(np.int32)

@@ -9,13 +9,15 @@ from typing import Any
 
 from jobs import __version__
 from jobs.engines import delta_log
-from jobs.engines.datasets import dataset
+from jobs.engines.datasets import Opened, dataset
 from jobs.lakes import existing
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
 from jobs.serve import gallery
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
+from jobs.serve.facets.arrivals import arrivals
+from jobs.serve.facets.states import States
 from jobs.serve.filters import FACETS, SORTS
 from jobs.serve.pictures import Pictures
 from jobs.serve.searching import Searches
@@ -24,7 +26,10 @@ from udfs.stores import fetch, uris
 
 LABELS = 2000  # that are offered for a choice
 RUNS = 20  # of the table that are told
-TITLES = {"image_id": "number", "size_bytes": "bytes", "label_score": "label", "medium": "kind of picture"}
+TITLES = {
+    "image_id": "number", "size_bytes": "bytes", "label_score": "label", "medium": "kind of picture",
+    "suggested": "suggested label", "run": "came in run", "kind": "kind of copy", "relation": "how copies differ",
+}  # fmt: skip
 
 
 class NotReadyError(RuntimeError):
@@ -33,13 +38,16 @@ class NotReadyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Open:
-    """What is there once a lake is open. at: the versions of its tables."""
+    """What is there once a lake is open. at: the versions of the tables of its gallery. tables: these and the
+    neighbours, to be read."""
 
     at: dict[str, int | None]
+    tables: Opened
     columns: Columns
     views: Views
     decisions: Decisions
     searches: Searches
+    states: States
 
 
 class App:
@@ -54,6 +62,11 @@ class App:
         self._lock = threading.Lock()
         self._facts: dict[str, Any] | None = None
         threading.Thread(target=self._begin, name="gallery", daemon=True).start()
+
+    @property
+    def arrivals(self) -> str:
+        """Why it is not known in which run each picture came; "" where it is."""
+        return arrivals(self.uri, self.open.columns)[1]
 
     @property
     def open(self) -> Open:
@@ -105,8 +118,10 @@ class App:
         columns = gallery.opened(self.uri, at, self._says)
         decisions = Decisions(self.uri, columns.images, columns.rows_of_ids)
         searches = Searches(self.uri, at, columns, self._limits, self._max_pixels)
-        views = Views(columns, lambda: (decisions.column(), decisions.revision), searches.find)
-        self._open, self._facts = Open(at, columns, views, decisions, searches), None
+        states = States(self.uri, at["issues"])
+        views = Views(columns, lambda: (decisions.column(), decisions.revision), searches.find, states.changed)
+        tables = Opened(self.uri, {**at, "neighbours": delta_log.version(uris.join(self.uri, "neighbours"))})
+        self._open, self._facts = Open(at, tables, columns, views, decisions, searches, states), None
 
     def _says(self, share: float) -> None:
         self._progress = share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import traceback
@@ -15,11 +16,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
-from jobs.serve import agreement, told
+from jobs.serve import told
+from jobs.serve.columns import Rows
 from jobs.serve.decisions import DecisionError
 from jobs.serve.filters import FACETS, Filter, FilterError
-from jobs.serve.lake_app import App, NotReadyError
+from jobs.serve.lake_app import App, NotReadyError, Open
+from jobs.serve.rules import accepting, agreement
+from jobs.serve.rules.accepting import ACCEPTED
+from jobs.serve.rules.safe_folders import note_of, safe
+from jobs.serve.web.timing import Timed
+from jobs.tables import KEEP
 
 STATIC = Path(__file__).parent / "static"
 FILES = ("app.js", "app.css", "preact-LICENSE.txt")
@@ -42,7 +50,7 @@ class RequestError(ValueError):
 Answer = Callable[[App, Request], Any]
 
 
-def application(app: App) -> Starlette:
+def application(app: App) -> ASGIApp:
     """The routes of one lake; jobs.serve.guard stands before them."""
     routes = [
         Route("/", lambda request: FileResponse(STATIC / "index.html", headers=_FRESH)),
@@ -52,9 +60,11 @@ def application(app: App) -> Starlette:
         Route("/api/picture/{id:int}", _answering(app, _large)),
         Route("/api/picture", _uploading(app), methods=["POST"]),
         Route("/api/decide", _posting(app, _decide), methods=["POST"]),
+        Route("/api/accept", _posting(app, _accept), methods=["POST"]),
+        Route("/api/keep-folder", _posting(app, _keep_folder), methods=["POST"]),
         Route("/api/undo", _posting(app, _undo), methods=["POST"]),
     ]
-    return Starlette(routes=routes)
+    return Timed(Starlette(routes=routes))
 
 
 async def _file(name: str, request: Request) -> Response:
@@ -162,8 +172,14 @@ def _facet(app: App, request: Request) -> Any:
 
 
 def _step(app: App, request: Request) -> Any:
+    """The neighbours in a view of what stands at a position, or of a picture."""
     now, view = app.open, _view(request)
     position = _whole(request, "position", 0, 1 << 40)
+    if "id" in request.query_params:
+        found = now.views.place(view, _row_of_id(app, _whole(request, "id", 0, (1 << 63) - 1)))
+        if found is None:
+            raise RequestError("the view does not hold this image", 404)
+        position = found
     first = max(0, position - 1)
     ids = now.columns.id[now.views.rows(view, first, position + 2 - first)].tolist()
     before, here, after = ([None, *ids] if position == 0 else ids) + [None] * (3 - len(ids) - (position == 0))
@@ -172,8 +188,15 @@ def _step(app: App, request: Request) -> Any:
 
 
 def _image(app: App, request: Request) -> Any:
-    now = app.open
-    return told.image(app.uri, now.at, now.columns, now.decisions, _row_of(app, request))
+    def image() -> Any:
+        now = app.open
+        return told.image(now.tables, now.columns, now.decisions, _row_of(app, request))
+
+    try:
+        return image()
+    except FileNotFoundError:  # the tables have changed, and were vacuumed
+        app.refresh()
+        return image()
 
 
 def _clusters(app: App, request: Request) -> Any:
@@ -201,8 +224,31 @@ def _reviews(app: App, request: Request) -> Any:
         "decided": int(np.count_nonzero(now.decisions.column().codes)),
         "by": now.decisions.by_person(),
         "issues": agreement.by_issue(now.columns, now.decisions),
-        "recent": [told.batch(*each) for each in now.decisions.recent(RECENT)],
+        "recent": [told.step(*each) for each in now.decisions.recent(RECENT)],
+        "folders": [{**each, "at": told.time(each["at"])} for each in safe(now.views.folders, now.decisions)],
     }
+
+
+def _folders(app: App, request: Request) -> Any:
+    level = app.open.views.level(_view(request), request.query_params.get("q", ""))
+    return {**dataclasses.asdict(level), "root": app.open.views.folders.root}
+
+
+def _states(app: App, request: Request) -> Any:
+    app.refresh()
+    now = app.open.states
+    shown = now.shown
+    states = [{"run": state.run_id, "ended_at": told.time(state.ended_at), "shown": state.run_id == shown,
+               "there": state.version is not None} for state in now.known().values()]  # fmt: skip
+    return {"states": states, "unknown": app.arrivals}
+
+
+def _changes(app: App, request: Request) -> Any:
+    """What came and went; since and until are runs, and until may be left out."""
+    since, until = (request.query_params.get(name, "") for name in ("since", "until"))
+    if not since:
+        raise RequestError("since: the run to compare with")
+    return {"issues": app.open.states.compared(since, until)}
 
 
 def _thumb(app: App, request: Request) -> Response:
@@ -227,21 +273,53 @@ def _picture(data: bytes | None) -> Response:
     return Response(data, headers=_KEPT, media_type="image/jpeg")
 
 
-def _decide(app: App, asked: dict[str, Any]) -> Any:
-    now = app.open
+def _chosen(now: Open, asked: dict[str, Any]) -> Rows:
+    """The rows of what is asked for by ids or by a view; of ids those that are there. Raises RequestError."""
     ids, view = asked.get("ids"), asked.get("view")
     if isinstance(view, str) and ids is None:
-        chosen = now.columns.id[now.views.order(Filter.of_query(view))]
-    elif isinstance(ids, list) and ids and all(type(i) is int and 0 <= i < 1 << 63 for i in ids) and view is None:
-        chosen = np.array(ids, np.int64)
-    else:
-        raise RequestError("ids: a list of numbers, or view: the query of a view")
+        return now.views.order(Filter.of_query(view))
+    if isinstance(ids, list) and ids and all(type(i) is int and 0 <= i < 1 << 63 for i in ids) and view is None:
+        rows = now.columns.rows_of_ids(np.unique(np.array(ids, np.int64)))
+        return rows[rows >= 0]
+    raise RequestError("ids: a list of numbers, or view: the query of a view")
+
+
+def _decide(app: App, asked: dict[str, Any]) -> Any:
+    now = app.open
+    chosen = now.columns.id[_chosen(now, asked)]
     texts = {name: asked.get(name) for name in ("decision", "label", "note", "batch")}
     if not all(value is None or isinstance(value, str) for value in texts.values()):
         raise RequestError("decision, label, note, batch: texts")
     batch = now.decisions.decide(
-        chosen, texts["decision"] or "", app.user, texts["label"], texts["note"], (texts["batch"] or "")[:64]
+        chosen, texts["decision"] or "", app.user, texts["label"], texts["note"], (texts["batch"] or "")[:64],
+        by_rule="view" in asked,
+    )  # fmt: skip
+    return {"batch": batch.batch_id, "count": len(batch.ids)}
+
+
+def _accept(app: App, asked: dict[str, Any]) -> Any:
+    """Decides as is suggested; with count_only it only says what that would be."""
+    now = app.open
+    only = asked.get("only", list(ACCEPTED))
+    if not isinstance(only, list) or not only or any(name not in ACCEPTED for name in only):
+        raise RequestError(f"only: a list of {', '.join(ACCEPTED)}")
+    plan = accepting.plan(now.columns, now.decisions, _chosen(now, asked), tuple(only))
+    batches = (
+        [] if asked.get("count_only") else now.decisions.decide_all(plan.decisions(), app.user, by_rule="view" in asked)
     )
+    return {"batch": batches[0].batch_id if batches else None, **plan.counts()}
+
+
+def _keep_folder(app: App, asked: dict[str, Any]) -> Any:
+    """Keeps every undecided picture under a folder; with count_only it only says how many these are."""
+    now, folder = app.open, asked.get("folder")
+    if not isinstance(folder, str):
+        raise RequestError("folder: a text")
+    note = note_of(folder)
+    rows = np.flatnonzero(now.views.folders.holding(folder) & (now.decisions.column().codes == 0))
+    if asked.get("count_only"):
+        return {"batch": None, "count": len(rows)}
+    batch = now.decisions.decide(now.columns.id[rows], KEEP, app.user, note=note, by_rule=True)
     return {"batch": batch.batch_id, "count": len(batch.ids)}
 
 
@@ -250,7 +328,7 @@ def _undo(app: App, asked: dict[str, Any]) -> Any:
     if not isinstance(name, str):
         raise RequestError("batch: a text")
     try:
-        return {"count": len(app.open.decisions.undo(app.user, name).ids)}
+        return {"count": sum(len(batch.ids) for batch in app.open.decisions.undo(app.user, name))}
     except DecisionError as error:
         raise RequestError(str(error), 404) from error
 
@@ -264,7 +342,10 @@ def _view(request: Request) -> Filter:
 
 
 def _row_of(app: App, request: Request) -> int:
-    image_id = request.path_params["id"]
+    return _row_of_id(app, request.path_params["id"])
+
+
+def _row_of_id(app: App, image_id: int) -> int:
     row = app.open.columns.rows_of([image_id]).get(image_id)
     if row is None:
         raise RequestError("no such image", 404)
@@ -273,12 +354,13 @@ def _row_of(app: App, request: Request) -> int:
 
 def _whole(request: Request, name: str, default: int, most: int) -> int:
     given = request.query_params.get(name, str(default))
-    if not given.isascii() or not given.isdigit() or not 0 <= int(given[:16]) <= most or len(given) > 15:
+    if not given.isascii() or not given.isdigit() or len(given) > 19 or int(given) > most:
         raise RequestError(f"{name}: must be a whole number from 0 to {most}")
     return int(given)
 
 
 GETS: dict[str, Answer] = {
     "lake": _lake, "rows": _rows, "facets": _facets, "facet": _facet, "step": _step, "image/{id:int}": _image,
-    "clusters": _clusters, "confusions": _confusions, "reviews": _reviews,
+    "clusters": _clusters, "confusions": _confusions, "reviews": _reviews, "folders": _folders, "states": _states,
+    "changes": _changes,
 }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from jobs.engines.datasets import dataset
+from jobs.engines.datasets import Opened
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Batch, Decisions
@@ -47,23 +47,31 @@ def row(columns: Columns, decisions: Decisions, number: int, score: float | None
     }
 
 
-def image(lake: str, at: dict[str, int | None], columns: Columns, decisions: Decisions, number: int) -> dict[str, Any]:
-    """One image with findings, properties, neighbours, its cluster and its history. at: versions of the tables."""
+def image(tables: Opened, columns: Columns, decisions: Decisions, number: int) -> dict[str, Any]:
+    """One image with findings, properties, neighbours, its cluster and its history. Raises FileNotFoundError where the
+    tables have been vacuumed since they were opened."""
     image_id = int(columns.id[number])
 
-    def rows_of(table: str, names: Iterable[str]) -> list[dict[str, Any]]:
-        if at.get(table) is None:
+    def rows_of(table: str, names: Iterable[str], is_there: bool = True) -> list[dict[str, Any]]:
+        opened = tables.get(table) if is_there else None
+        if opened is None:
             return []
-        found = dataset(lake, table).to_table(columns=list(names), filter=pc.field("image_id") == image_id)
+        # One thread: for so few rows others cost more than they save.
+        found = opened.to_table(columns=list(names), filter=pc.field("image_id") == image_id, use_threads=False)
         rows: list[dict[str, Any]] = found.to_pylist()
         return rows
 
-    findings = rows_of("issues", ("issue", "score", "evidence_id", "cosine", "detail", "suggestion", "suggested_label"))
-    neighbours = sorted(rows_of("neighbours", ("rank", "neighbour_id", "cosine")), key=lambda each: each["rank"])
-    neighbours = neighbours[:NEIGHBOURS]
-    concepts = sorted(rows_of("concepts", ("rank", "concept", "confidence")), key=lambda each: each["rank"])[:CONCEPTS]
-    properties = next(iter(rows_of("features", PROPERTIES)), {})
-    failure = next(iter(rows_of("failures", ("error", "detail"))), None)
+    # The gallery knows already where there is nothing to be read.
+    is_readable = bool(columns.numbers("readable")[number])
+    has_findings, has_failed = (bool(columns.coded(name).of(number)) for name in ("issue", "error"))
+    names = ("issue", "score", "evidence_id", "cosine", "detail", "suggestion", "suggested_label")
+    findings = rows_of("issues", names, has_findings)
+    neighbours = rows_of("neighbours", ("rank", "neighbour_id", "cosine"), is_readable)
+    neighbours = sorted(neighbours, key=lambda each: each["rank"])[:NEIGHBOURS]
+    concepts = rows_of("concepts", ("rank", "concept", "confidence"), is_readable)
+    concepts = sorted(concepts, key=lambda each: each["rank"])[:CONCEPTS]
+    properties = next(iter(rows_of("features", PROPERTIES, is_readable)), {})
+    failure = next(iter(rows_of("failures", ("error", "detail"), has_failed)), None)
     asked = {each["neighbour_id"] for each in neighbours} | {each["evidence_id"] for each in findings}
     others = columns.rows_of(i for i in asked if i is not None)
     short = {i: row(columns, decisions, n) for i, n in others.items()}
@@ -78,7 +86,7 @@ def image(lake: str, at: dict[str, int | None], columns: Columns, decisions: Dec
         "damage": _text(columns, "damage", number),
         "source": _text(columns, "source", number),
         "size_bytes": size if size >= 0 else None,
-        "modified_at": _time(datetime.datetime.fromtimestamp(modified / 1000, datetime.UTC)) if modified >= 0 else None,
+        "modified_at": time(datetime.datetime.fromtimestamp(modified / 1000, datetime.UTC)) if modified >= 0 else None,
         "failure": failure,
         "properties": properties,
         "scores": {name: columns.score(name, number) for name in ALL_SCORES},
@@ -95,22 +103,25 @@ def image(lake: str, at: dict[str, int | None], columns: Columns, decisions: Dec
         ],
         "cluster_members": [row(columns, decisions, member) for member in members],
         "history": [
-            {"id": b.batch_id, "decision": b.decision, "label": b.label, "note": b.note, "by": b.by, "at": _time(b.at),
+            {"id": b.batch_id, "decision": b.decision, "label": b.label, "note": b.note, "by": b.by, "at": time(b.at),
              "undone": undone}
             for b, undone in decisions.history(image_id)
         ],
     }  # fmt: skip
 
 
-def batch(found: Batch, undone: bool) -> dict[str, Any]:
-    """A batch of decisions in short."""
+def step(batches: list[Batch], undone: bool) -> dict[str, Any]:
+    """The batches of a step in short, as one."""
+    first, names = batches[0], sorted({batch.decision for batch in batches})
     return {
-        "batch": found.batch_id, "decision": found.decision, "label": found.label, "count": len(found.ids),
-        "by": found.by, "at": _time(found.at), "undone": undone,
+        "batch": first.batch_id, "decision": ", ".join(names), "label": first.label if len(batches) == 1 else None,
+        "count": sum(len(batch.ids) for batch in batches), "note": first.note, "by": first.by, "at": time(first.at),
+        "undone": undone,
     }  # fmt: skip
 
 
-def _time(at: datetime.datetime) -> str:
+def time(at: datetime.datetime) -> str:
+    """Of UTC, to the second."""
     return at.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -10,22 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.serve.columns import NULL, STEPS, Coded, Columns, Mask, Rows
-from jobs.serve.filters import DECISION, FACETS, Filter
+from jobs.serve.facets.folders import Folders, Level
+from jobs.serve.filters import DECISION, FACETS, Changed, Filter
 from jobs.serve.recent import Recent
 
 VALUES = 50  # of a facet that are told at once
 ORDER_BYTES = 128 << 20  # of all orders that are kept
+PLACE_BYTES = 32 << 20  # of all places of rows in orders that are kept
+SCANNED = 50_000  # rows of an order up to which a place is looked for one by one
 FACETS_KEPT = 64  # counts of so many views
 Search = Callable[[tuple[str, str]], tuple[Rows, NDArray[np.float32]]]
+Change = Callable[[Changed], NDArray[np.int64]]
 
 
 class Views:
     """What is asked of one gallery. decided: what each row's decision is, and a number that changes with them. search:
-    what a search finds, the best first: rows and how alike they are."""
+    what a search finds, the best first: rows and how alike they are. changed: the images whose findings changed."""
 
-    def __init__(self, columns: Columns, decided: Callable[[], tuple[Coded, int]], search: Search) -> None:
-        self.columns, self._decided, self._search = columns, decided, search
+    def __init__(
+        self, columns: Columns, decided: Callable[[], tuple[Coded, int]], search: Search, changed: Change
+    ) -> None:
+        self.columns, self._decided, self._search, self._changed = columns, decided, search, changed
+        self.folders = Folders(columns)
         self._orders: Recent[Rows] = Recent(ORDER_BYTES, lambda rows: rows.nbytes)
+        self._places: Recent[Rows] = Recent(PLACE_BYTES, lambda places: places.nbytes)
         self._facets: Recent[dict[str, list[tuple[str, int]]]] = Recent(FACETS_KEPT, lambda _: 1)
 
     def total(self, view: Filter) -> int:
@@ -43,6 +51,28 @@ class Views:
     def order(self, view: Filter) -> Rows:
         """The rows of all images of a view, in its order. (total,) int32."""
         return self._orders.get(self._key(view), lambda: self._ordered(view))
+
+    def place(self, view: Filter, row: int) -> int | None:
+        """Where a row stands in the view, None where it does not."""
+        if view.is_all and self.columns.by_id is None:
+            return row
+        order = self.columns.by_id if view.is_all else self.order(view)
+        if order is None or len(order) <= SCANNED:
+            found = np.flatnonzero(order == row)
+            return int(found[0]) if len(found) else None
+        place = int(self._places.get(self._key(view), lambda: self._inverse(order))[row])
+        return place if place >= 0 else None
+
+    def _inverse(self, order: Rows) -> Rows:
+        """The place of each row in an order, -1 where it is not in it. (images,) int32."""
+        places = np.full(self.columns.images, -1, np.int32)
+        places[order] = np.arange(len(order), dtype=np.int32)
+        return places
+
+    def level(self, view: Filter, part: str = "") -> Level:
+        """What the folder of a view holds of its pictures. part: a text that names of folders hold."""
+        rest = replace(view, folder="", sort=None, descending=False)
+        return self.folders.level(view.folder, None if rest.is_all else self._unordered(rest), part)
 
     def similarities(self, view: Filter) -> dict[int, float]:
         """Of a search: how alike each row is that it found."""
@@ -121,6 +151,13 @@ class Views:
             masks.append((values >= np.ceil(least - 0.5)) & (values <= np.floor(most + 0.5)) & (values != NULL))
         if view.cluster is not None:
             masks.append(columns.numbers("cluster") == view.cluster)
+        if view.folder:
+            masks.append(self.folders.holding(view.folder))
+        for changed in view.changed:
+            rows = columns.rows_of_ids(self._changed(changed))
+            held = np.zeros(columns.images, np.bool_)
+            held[rows[rows >= 0]] = True
+            masks.append(held)
         if view.text:
             masks.append(columns.containing(view.text))
         holds: Mask | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import subprocess
@@ -12,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx2 as httpx
+import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
+from deltalake import DeltaTable, write_deltalake
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 from pyspark.sql import SparkSession
 
@@ -26,7 +29,7 @@ from tests.e2e.conftest import Labelled
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
-TABS = ("Gallery", "Copies", "Labels", "Progress")
+TABS = ("Gallery", "Copies", "Labels", "Progress", "Runs")
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,16 @@ def app(labelled: Labelled, tmp_path: Path) -> Iterator[Served]:
 
 
 @contextmanager
-def page_of(browser: Browser, app: Served, path: str = "", **settings: Any) -> Iterator[Page]:
-    """A page on which nothing goes wrong, and which asks nobody else."""
+def page_of(browser: Browser, app: Served, path: str = "", allowed: str = "404", **settings: Any) -> Iterator[Page]:
+    """A page on which nothing goes wrong, and which asks nobody else. allowed: an error that may be told: 404 is of
+    images that cannot be read."""
     context = browser.new_context(viewport=settings.pop("viewport", WIDE), **settings)
     page = context.new_page()
     page.set_default_timeout(20_000)
     wrong: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
-        if message.type == "error" and "404" not in message.text:  # of images that cannot be read
+        if message.type == "error" and "404" not in message.text and allowed not in message.text:
             wrong.append(message.text)
 
     def asked(request: Request) -> None:
@@ -117,6 +121,31 @@ def page_of(browser: Browser, app: Served, path: str = "", **settings: Any) -> I
 
 def tiles(page: Page) -> Any:
     return page.get_by_role("grid", name="Pictures").locator("[role=gridcell]:not([aria-busy])")
+
+
+def assert_accessible(page: Page, what: str) -> None:
+    """Nothing serious by axe-core, and nothing that scrolls sideways."""
+    found = Axe().run(page).response["violations"]
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert not serious, (what, [(each["id"], [n["html"][:200] for n in each["nodes"][:2]]) for each in serious])
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), what
+
+
+def another_run(lake: Path) -> tuple[int, int]:
+    """Adds a run that finds one picture to be dark and one near-duplicate to be none. Returns both images."""
+    issues = DeltaTable(str(lake / "issues")).to_pyarrow_table()
+    rows = issues.to_pylist()
+    gone = next(row for row in rows if row["issue"] == "near_duplicate")
+    dark = {row["image_id"] for row in rows if row["issue"] == "dark"}
+    new = next(row for row in rows if row["image_id"] not in {*dark, gone["image_id"]})
+    rows = [row for row in rows if row is not gone] + [{**new, "issue": "dark", "suggestion": "review"}]
+    write_deltalake(str(lake / "issues"), pa.Table.from_pylist(rows, schema=issues.schema), mode="overwrite")
+    runs = DeltaTable(str(lake / "runs")).to_pyarrow_table()
+    last = next(row for row in runs.to_pylist() if row["job"] == "issues")
+    now = datetime.datetime.now(datetime.UTC)
+    again = {**last, "run_id": now.strftime("%Y%m%dT%H%M%SZ-0a1b2c3d"), "started_at": now, "ended_at": now}
+    write_deltalake(str(lake / "runs"), pa.Table.from_pylist([again], schema=runs.schema), mode="append")
+    return new["image_id"], gone["image_id"]
 
 
 def test_filter_reload_and_back(app: Served, browser: Browser) -> None:
@@ -207,6 +236,7 @@ def test_every_page_is_accessible(
 ) -> None:
     """A page with a serious fault by axe-core: contrast, names, roles; one that scrolls sideways."""
     kept = Path(os.environ.get("IMAGESIEVE_SCREENSHOTS") or tmp_path)
+    another_run(app.lake)
     with page_of(browser, app, viewport=viewport, color_scheme=scheme, bypass_csp=True) as page:
         for tab in (*TABS, "detail"):
             if tab == "detail":
@@ -217,7 +247,142 @@ def test_every_page_is_accessible(
                 page.get_by_role("link", name=tab).click()
             page.wait_for_load_state("networkidle")
             page.screenshot(path=kept / f"{tab}-{scheme}-{viewport['width']}.png")
-            found = Axe().run(page).response["violations"]
-            serious = [each for each in found if each["impact"] in ("serious", "critical")]
-            assert not serious, (tab, [(each["id"], [n["html"][:200] for n in each["nodes"][:2]]) for each in serious])
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), tab
+            assert_accessible(page, tab)
+
+
+def test_two_runs_compared(app: Served, browser: Browser) -> None:
+    """A count that leads to other pictures, an address that does not show the same again, and a run whose findings are
+    gone, which leaves the page empty."""
+    came, went = another_run(app.lake)
+    with page_of(browser, app, "&page=runs") as page:
+        page.get_by_role("button", name="Show 1 new: Too dark").click()
+        expect(tiles(page)).to_have_count(1)
+        assert "new=" in page.url
+        page.reload()
+        expect(tiles(page)).to_have_count(1)
+        expect(page.get_by_role("list", name="Filters in force")).to_contain_text("New findings: since")
+        tiles(page).first.press("Enter")
+        page.wait_for_url(f"**open={came}*")
+        page.go_back()
+        page.go_back()
+        page.get_by_role("button", name="Show 1 gone: Near duplicates").click()
+        expect(tiles(page)).to_have_count(1)
+        tiles(page).first.press("Enter")
+        page.wait_for_url(f"**open={went}*")
+    DeltaTable(str(app.lake / "issues")).vacuum(0, enforce_retention_duration=False, dry_run=False)
+    with (
+        served(app.lake, app.lake.parent / "cache") as again,
+        page_of(browser, again, "&page=runs", allowed="400") as page,
+    ):
+        expect(page.get_by_role("alert")).to_contain_text("was vacuumed")
+
+
+def test_folders_and_what_is_fine(app: Served, browser: Browser) -> None:
+    """A way down that shows other pictures, a folder that is kept without a question, what was decided before, and an
+    undo that leaves a part."""
+    level = app.ask("/api/folders")
+    name, images = level["folders"][0]
+    folder = f"{level['folder']}{name}/"
+    with page_of(browser, app, bypass_csp=True) as page:
+        page.get_by_role("button", name="Folder", exact=True).click()
+        page.get_by_role("group", name="Folders").get_by_role("button").filter(has_text=f"{name}/").click()
+        expect(page.get_by_role("status").filter(has_text=f"{images} picture")).to_be_visible()
+        first = app.ask(f"/api/rows?{urlencode({'folder': folder})}&limit=1")["rows"][0]["id"]
+        tiles(page).first.press("r")
+        page.wait_for_function("() => fetch('/api/rows?decision=remove').then(a => a.json()).then(a => a.total == 1)")
+        page.get_by_role("button", name="All of this folder is fine").click()
+        asked = page.get_by_role("dialog")
+        expect(asked).to_contain_text(f"Keep all {images - 1} undecided picture")
+        expect(asked).to_contain_text("Pictures that come later")
+        assert_accessible(page, "a folder that is fine")
+        asked.get_by_role("button", name="Keep").click()
+        expect(page.get_by_role("status").filter(has_text=f"{images - 1} kept")).to_be_visible()
+        assert app.ask("/api/rows?decision=keep")["total"] == images - 1
+        assert app.ask(f"/api/image/{first}")["decision"] == "remove"
+        page.get_by_role("link", name="Progress").click()
+        expect(page.get_by_role("heading", name="Folders marked as fine")).to_be_visible()
+        expect(page.get_by_text("nothing new")).to_be_visible()
+        page.keyboard.press("z")
+        page.wait_for_function("() => fetch('/api/rows?decision=keep').then(a => a.json()).then(a => a.total == 0)")
+        expect(page.get_by_role("heading", name="Folders marked as fine")).to_have_count(0)
+
+
+def suggesting(lake: Path) -> None:
+    """Puts other findings into a lake: 14 pictures are dark, to be looked at, 3 of others have a wrong label, and one
+    is to be removed."""
+    table = DeltaTable(str(lake / "issues")).to_pyarrow_table()
+    ids = sorted(DeltaTable(str(lake / "features")).to_pyarrow_table(columns=["image_id"])["image_id"].to_pylist())
+    blank = {**dict.fromkeys(table.schema.names), "score": 0.1}
+    rows = [{**blank, "image_id": i, "issue": "dark", "suggestion": "review"} for i in ids[:14]]
+    rows += [{**blank, "image_id": i, "issue": "wrong_label", "suggestion": "relabel", "suggested_label": label}
+             for i, label in zip(ids[14:17], ("dog", "cat", "dog"), strict=True)]  # fmt: skip
+    rows.append({**blank, "image_id": ids[17], "issue": "blurry", "suggestion": "remove"})
+    write_deltalake(str(lake / "issues"), pa.Table.from_pylist(rows, schema=table.schema), mode="overwrite")
+
+
+def test_accept_what_is_suggested_and_the_rest_like_those(labelled: Labelled, browser: Browser, tmp_path: Path) -> None:
+    """Suggestions that are taken for pictures to review, a dialog that counts others than are decided, one step that is
+    many to undo, and an offer that does another thing than was done before."""
+    lake = tmp_path / "lake"
+    shutil.copytree(labelled.lake, lake)
+    suggesting(lake)
+    with served(lake, tmp_path / "cache") as app, page_of(browser, app, "&suggestion=relabel", bypass_csp=True) as page:
+
+        def comes_to(query: str, total: int) -> None:
+            page.wait_for_function(
+                f"() => fetch('/api/rows?{query}').then(a => a.json()).then(a => a.total === {total})"
+            )
+
+        tiles(page).first.focus()
+        page.keyboard.press("y")  # one is not asked about
+        comes_to("decision=relabel", 1)
+        page.get_by_role("button", name="Clear all").click()
+        tiles(page).first.focus()
+        page.keyboard.press("Control+a")
+        page.get_by_role("button", name="As suggested").click()
+        asked = page.get_by_role("dialog")
+        for text in ("Remove 1 picture, relabel 2 pictures, each as suggested?", "14 to review", "1 decided already"):
+            expect(asked).to_contain_text(text)
+        assert_accessible(page, "what is suggested")
+        asked.get_by_role("button", name="Accept").click()
+        comes_to("decision=relabel", 3)
+        comes_to("decision=remove", 1)
+        comes_to("suggestion=review&decision=", 14)
+        page.reload()
+        expect(tiles(page).first).to_be_visible()
+        page.keyboard.press("z")  # of the page before, as one step
+        comes_to("decision=relabel", 1)
+        comes_to("decision=remove", 0)
+
+        page.goto(f"{app.base}/?issue=dark")
+        tiles(page).first.focus()
+        for _ in range(10):
+            page.keyboard.press("Shift+ArrowRight")
+        expect(page.get_by_role("region", name="Selection")).to_contain_text("11 pictures")
+        page.keyboard.press("r")
+        comes_to("issue=dark&decision=remove", 11)
+        page.get_by_role("link", name="Progress").click()
+        page.get_by_role("button", name="Remove the other 3").click()
+        expect(asked).to_contain_text("100% of the 11 that were judged were removed (74% to 100%, 95 % interval).")
+        assert_accessible(page, "the rest of them")
+        asked.get_by_role("button", name="Remove").click()
+        comes_to("issue=dark&decision=remove", 14)
+        page.keyboard.press("z")
+        comes_to("issue=dark&decision=remove", 11)
+
+
+def test_an_address_of_a_picture_alone(app: Served, browser: Browser) -> None:
+    """A picture that cannot be stepped from when its address names no place, or names another's."""
+    rows = app.ask("/api/rows?sort=-blur_score&limit=500")["rows"]
+    place = len(rows) * 2 // 3
+    with page_of(browser, app, f"&sort=-blur_score&open={rows[place]['id']}&at=3") as page:
+        dialog = page.get_by_role("dialog")
+        expect(dialog.get_by_role("status").filter(has_text=f"{place + 1} of {len(rows)}")).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url(f"**open={rows[place + 1]['id']}*")
+        page.reload()
+        expect(dialog.get_by_role("status").filter(has_text=f"{place + 2} of {len(rows)}")).to_be_visible()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_url(f"**open={rows[place]['id']}*")
+        page.keyboard.press("?")
+        expect(page.get_by_text("accept what is suggested", exact=True)).to_be_visible()

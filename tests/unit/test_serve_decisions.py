@@ -99,6 +99,53 @@ def test_the_same_batch_twice_is_one(decisions: Decisions) -> None:
     assert told(decisions) == again(decisions) == {1: "keep"}
 
 
+def test_a_step_of_several_decisions_is_taken_back_whole(decisions: Decisions) -> None:
+    """A step of which a part stays, is told as many, or is half written where one of it cannot be."""
+    decisions.decide([9], "keep", "anna")
+    batches = decisions.decide_all(
+        [(np.array([1, 2]), "remove", None), (np.array([3]), "relabel", "dog"), (np.array([4]), "relabel", "cat")],
+        "anna",
+    )
+    assert told(decisions) == again(decisions) == {1: "remove", 2: "remove", 3: "relabel", 4: "relabel", 9: "keep"}
+    ((step, undone), (first, _)) = decisions.recent(9)
+    assert ({batch.batch_id for batch in step}, undone) == ({batch.batch_id for batch in batches}, False)
+    assert [batch.decision for batch in first] == ["keep"]
+    with pytest.raises(DecisionError, match="label"):
+        decisions.decide_all([(np.array([5]), "remove", None), (np.array([6]), "relabel", None)], "anna")
+    other = Decisions(decisions.lake, IMAGES, rows_of)  # a page that was loaded anew knows no batch
+    try:
+        assert sum(len(batch.ids) for batch in other.undo("anna")) == 4
+        assert told(other) == again(decisions) == {9: "keep"}
+    finally:
+        other.close()
+    decisions.refresh()
+    with pytest.raises(DecisionError, match="nothing to undo"):
+        decisions.undo("anna", batches[1].batch_id)
+    assert decisions.decide_all([], "anna") == []
+
+
+def test_what_a_rule_decided_is_not_judged(decisions: Decisions) -> None:
+    """A figure of how often findings are right that counts what nobody has looked at, or forgets what somebody has."""
+
+    def judged(of: Decisions) -> list[int]:
+        return np.flatnonzero(of.judged()).tolist()
+
+    decisions.decide([1, 2, 3], "keep", "anna")
+    first = decisions.decide([3, 4, 5], "remove", "anna", batch_id="mine", by_rule=True)
+    assert decisions.decide([9], "remove", "anna", batch_id="mine", by_rule=True) == first
+    decisions.decide_all([(np.array([6]), "remove", None)], "anna", by_rule=True)
+    decisions.decide([5], "keep", "ben")
+    other = Decisions(decisions.lake, IMAGES, rows_of)
+    try:
+        assert judged(decisions) == judged(other) == [1, 2, 5]
+    finally:
+        other.close()
+    decisions.undo("anna")  # the step
+    decisions.undo("anna")
+    assert told(decisions) == again(decisions) == {1: "keep", 2: "keep", 3: "keep", 5: "keep"}
+    assert judged(decisions) == [1, 2, 3, 5]
+
+
 def test_many_at_once_lose_nothing(decisions: Decisions, monkeypatch: pytest.MonkeyPatch) -> None:
     """Decisions of several people at the same time, and the small files that become one meanwhile."""
     monkeypatch.setattr(decisions_module, "TIDIED", 5)

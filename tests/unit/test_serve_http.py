@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable, write_deltalake
 from PIL import Image
 from starlette.testclient import TestClient
 
+from jobs.engines import datasets
 from jobs.errors import ConfigError, LakeError
 from jobs.serve import command
 from jobs.serve import lake_app as app_module
@@ -128,7 +131,7 @@ def test_no_other_file_is_read(client: TestClient, path: str) -> None:
 @pytest.mark.parametrize(
     "query",
     ["issue=nosuch", "limit=501", "limit=-1", "limit=1e3", "offset=" + "9" * 40, "sort=;", "like=999999",
-     "picture=none", "words=dog", "score=a:b:c", "cluster=x"],
+     "picture=none", "words=dog", "score=a:b:c", "cluster=x", "new=norun", "gone=norun/dark", "new=../..", "gone=%00"],
 )  # fmt: skip
 def test_bad_views_are_one_line(client: TestClient, query: str) -> None:
     """A traceback, or a page of what lies behind."""
@@ -158,14 +161,165 @@ def test_rows_are_what_the_lake_holds(client: TestClient, app: app_module.App) -
     assert client.get("/api/confusions").status_code == client.get("/api/facets").status_code == 200
 
 
+def test_step_by_id(client: TestClient) -> None:
+    """Neighbours of another picture, or of one that the view does not hold."""
+    query = "sort=-blur_score&split=train"
+    seen = [row["id"] for row in client.get(f"/api/rows?{query}&limit=500").json()["rows"]]
+    for place in (0, 7, len(seen) - 1):
+        by_id = client.get(f"/api/step?{query}&id={seen[place]}")
+        assert by_id.json() == client.get(f"/api/step?{query}&position={place}").json()
+        assert by_id.json()["id"] == seen[place]
+    assert client.get("/api/step?id=17").json()["position"] == 17
+    (other, *_) = set(range(IMAGES)) - set(seen)
+    assert client.get(f"/api/step?{query}&id={other}").status_code == 404
+    assert client.get("/api/step?id=99999999").status_code == 404
+    assert client.get("/api/step?id=-1").status_code == client.get("/api/step?id=" + "9" * 19).status_code == 400
+
+
+def test_the_server_tells_its_time(client: TestClient) -> None:
+    """A header that a bench cannot read, or that says more than a time."""
+    for path in ("/api/rows", "/app.css", "/api/nosuch"):
+        match = re.fullmatch(r"app;dur=([0-9]+\.[0-9]{2})", client.get(path).headers["server-timing"])
+        assert match
+        assert 0 < float(match[1]) < 60_000
+
+
+def test_runs_of_a_lake_that_has_none(client: TestClient) -> None:
+    """A server error where there is nothing to compare, and no word of why it is not known which run brought what."""
+    assert client.get("/api/states").json() == {"states": [], "unknown": "this lake has no table of runs"}
+    assert client.get("/api/changes?since=").status_code == 400
+    assert "no run x" in client.get("/api/changes?since=x").json()["detail"]
+
+
+def test_folders(client: TestClient) -> None:
+    """A level that is not that of the view, and a folder that keeps what was decided otherwise, or cannot be undone."""
+    level = client.get("/api/folders?issue=dark").json()
+    assert level["root"] == level["folder"] == "/data/photos/"
+    assert sum(count for _, count in level["folders"]) == client.get("/api/rows?issue=dark").json()["total"]
+    folder = "/data/photos/class 0003/"
+    rows = client.get("/api/rows", params={"folder": folder, "limit": 500}).json()
+    ids = [row["id"] for row in rows["rows"]]
+    assert client.get("/api/folders", params={"folder": folder}).json()["here"] == rows["total"] == len(ids)
+    client.post("/api/decide", json={"ids": ids[:1], "decision": "remove"})
+    asked = {"folder": folder}
+    assert client.post("/api/keep-folder", json={**asked, "count_only": True}).json()["count"] == len(ids) - 1
+    assert client.get("/api/rows?decision=keep").json()["total"] == 0
+    done = client.post("/api/keep-folder", json=asked).json()
+    assert done["count"] == client.get("/api/rows?decision=keep").json()["total"] == len(ids) - 1
+    assert client.get(f"/api/image/{ids[0]}").json()["decision"] == "remove"
+    assert all(each["wrong"] == 0 for each in client.get("/api/reviews").json()["issues"])
+    (marked,) = client.get("/api/reviews").json()["folders"]
+    assert (marked["folder"], marked["kept"], marked["undecided"]) == (folder, len(ids) - 1, 0)
+    assert client.post("/api/keep-folder", json=asked).status_code == 400  # there is nothing left to keep
+    for bad in ({}, {"folder": 5}, {"folder": "no slash"}, {"folder": "/nowhere/"}):
+        assert client.post("/api/keep-folder", json=bad).status_code == 400
+    client.post("/api/undo", json={"batch": done["batch"]})
+    client.post("/api/undo", json={})
+    assert client.get("/api/reviews").json()["folders"] == []
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES
+
+
+def test_accept_what_is_suggested(client: TestClient) -> None:
+    """A picture to review that is decided, one whose suggestion is another, a count that is not what is done, and a
+    step that stays in part when it is undone."""
+    rows = client.get("/api/rows?limit=500").json()["rows"]
+    of = {name: {row["id"] for row in rows if row["suggestion"] == name} for name in ("remove", "relabel", "review")}
+    first = min(of["remove"])
+    client.post("/api/decide", json={"ids": [first], "decision": "keep"})
+    expected = {"remove": len(of["remove"]) - 1, "relabel": len(of["relabel"]), "decided": 1,
+                "review": len(of["review"]), "others": IMAGES - sum(map(len, of.values()))}  # fmt: skip
+    counted = client.post("/api/accept", json={"view": "", "count_only": True}).json()
+    assert counted == {"batch": None, **expected}
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES - 1
+    done = client.post("/api/accept", json={"view": ""}).json()
+    assert done == {"batch": done["batch"], **expected}
+    for row in client.get("/api/rows?limit=500").json()["rows"]:
+        wanted = "keep" if row["id"] == first else {"review": None}.get(row["suggestion"], row["suggestion"])
+        assert row["decision"] == wanted
+        assert row["decided_label"] == (row["suggested_label"] if wanted == "relabel" else None)
+    told = client.get("/api/reviews").json()["recent"][0]
+    assert told["count"] == expected["remove"] + expected["relabel"]
+    again = client.post("/api/accept", json={"view": ""}).json()
+    assert (again["batch"], again["remove"], again["relabel"]) == (None, 0, 0)
+    assert client.post("/api/undo", json={}).json()["count"] == told["count"]
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES - 1
+    some = [*sorted(of["relabel"])[:3], *sorted(of["remove"])[1:3], *sorted(of["review"])[:1]]
+    only = client.post("/api/accept", json={"ids": some, "only": ["relabel"]}).json()
+    assert (only["relabel"], only["remove"], only["review"], only["others"]) == (3, 0, 1, 2)
+    client.post("/api/undo", json={})
+    client.post("/api/undo", json={})
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES
+    for bad in ({}, {"view": "", "only": ["keep"]}, {"view": "", "only": []}, {"ids": ["x"]}, {"view": "issue=x"}):
+        assert client.post("/api/accept", json=bad).status_code == 400
+
+
+def test_the_rest_is_offered_once_enough_were_judged(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An offer after too few, where people differ, or for pictures that are decided."""
+    monkeypatch.setattr("jobs.serve.rules.agreement.ENOUGH", 3)
+
+    def dark() -> dict[str, Any]:
+        return next(each for each in client.get("/api/reviews").json()["issues"] if each["issue"] == "dark")
+
+    ids = [row["id"] for row in client.get("/api/rows?issue=dark&limit=500").json()["rows"]]
+    assert len(ids) > 3
+    client.post("/api/decide", json={"ids": ids[:2], "decision": "remove"})
+    assert dark()["offer"] is None
+    client.post("/api/decide", json={"ids": ids[2:3], "decision": "remove"})
+    told = dark()
+    assert (told["offer"], told["rest"], told["alike"]) == ("remove", len(ids) - 3, 1)
+    assert 0 < told["alike_low"] < 0.5 < told["alike_high"] <= 1
+    client.post("/api/decide", json={"ids": ids[:1], "decision": "keep"})
+    assert dark()["offer"] is None
+    for _ in range(3):
+        client.post("/api/undo", json={})
+    assert client.get("/api/rows?decision=").json()["total"] == IMAGES
+
+
+def test_tables_that_change_while_the_app_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Findings of one version beside properties of another, a table that is opened for every picture, and a server
+    error once the old version was vacuumed."""
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    serve_lake.write(tmp_path / "lake", 50, labels=3)
+    found = opened(tmp_path / "lake")
+    try:
+        client = client_of(found, authorization=f"Bearer {TOKEN}")
+        path = str(tmp_path / "lake" / "issues")
+        rows = DeltaTable(path).to_pyarrow_table()
+        image_id = rows["image_id"][0].as_py()
+        times = datasets.dataset
+        asked: list[str] = []
+
+        def counted(lake: str, table: str, version: int | None = None) -> Any:
+            asked.append(table)
+            return times(lake, table, version)
+
+        monkeypatch.setattr(datasets, "dataset", counted)
+        before = client.get(f"/api/image/{image_id}").json()["findings"]
+        assert before
+        assert client.get(f"/api/image/{image_id}").json()["findings"] == before
+        assert sorted(asked) == ["concepts", "features", "issues"]
+        write_deltalake(path, rows.slice(0, 0), mode="overwrite")
+        assert client.get(f"/api/image/{image_id}").json()["findings"] == before  # as the gallery beside it
+        DeltaTable(path).vacuum(0, enforce_retention_duration=False, dry_run=False)
+        after = client.get(f"/api/image/{image_id}").json()
+        assert (after["findings"], after["issues"]) == ([], [])
+    finally:
+        found.close()
+
+
 def test_decisions(client: TestClient, app: app_module.App) -> None:
     """A decision that a filter does not know, of other images, or that cannot be taken back."""
     dark = client.get("/api/rows?issue=dark&limit=500").json()["total"]
     done = client.post("/api/decide", json={"view": "issue=dark", "decision": "remove"}).json()
     assert done["count"] == dark
     assert client.get("/api/rows?decision=remove").json()["total"] == dark
+    assert client.get("/api/reviews").json()["issues"] == []  # nobody has looked at each of them
+    ids = [row["id"] for row in client.get("/api/rows?issue=dark&limit=500").json()["rows"]]
+    client.post("/api/decide", json={"ids": ids, "decision": "remove"})
     told = {each["issue"]: each for each in client.get("/api/reviews").json()["issues"]}["dark"]
     assert (told["right"], told["wrong"]) == (dark, 0)
+    assert client.post("/api/undo", json={}).json() == {"count": dark}
+    assert client.get("/api/reviews").json()["issues"] == []
     assert client.post("/api/decide", json={"ids": [0], "decision": "relabel", "label": EVIL, "note": EVIL}).is_success
     image = client.get("/api/image/0").json()
     assert (image["decided_label"], image["history"][-1]["note"]) == (EVIL, EVIL)

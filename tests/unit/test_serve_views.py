@@ -47,7 +47,7 @@ def decided() -> Coded:
 @pytest.fixture(scope="module")
 def views(columns: Columns, decided: Coded) -> Views:
     found = np.array([9, 3, 2500, 5], np.int32), np.array([0.9, 0.8, 0.7, 0.6], np.float32)
-    return Views(columns, lambda: (decided, 0), lambda _: found)
+    return Views(columns, lambda: (decided, 0), lambda _: found, lambda _: np.array([4, 8, 77777], np.int64))
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,11 @@ CASES: dict[str, Callable[[Row], bool]] = {
     "text=CLASS+0007/0000": lambda row: "class 0007/0000" in row["uri"].lower(),
     "cluster=3": lambda row: row.get("cluster_id") == 3,
     "topic=7&split=val": lambda row: row["topic_id"] == 7 and row["split"] == "val",
+    "folder=/data/photos/class+0003/": lambda row: row["uri"].startswith("/data/photos/class 0003/"),
+    "folder=/data/photos&label=class+0003": lambda row: row["label"] == "class 0003",
+    "folder=/data/photos/class+000": lambda row: False,
+    "folder=/elsewhere/": lambda row: False,
+    "new=r1": lambda row: row["image_id"] in (4, 8),
     "decision=keep": lambda row: row["image_id"] in (5, 1000),
     "decision=&text=0000": lambda row: row["image_id"] not in (5, 7, 1000) and "0000" in row["uri"],
 }
@@ -135,6 +140,19 @@ def test_orders(views: Views, columns: Columns, rows: list[Row], sort: str) -> N
     assert (steps <= 0).all() if sort.startswith("-") else (steps >= 0).all()
 
 
+@pytest.mark.parametrize("query", ["", "sort=-blur_score", "sort=size_bytes&split=train", "issue=dark"])
+def test_places_in_a_view(views: Views, columns: Columns, query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A picture that is told to stand where another does, or in a view that does not hold it; both ways to find it."""
+    view = Filter.of_query(query)
+    order = views.rows(view, 0, IMAGES).tolist()
+    for scanned in (IMAGES, 0):
+        monkeypatch.setattr("jobs.serve.views.SCANNED", scanned)
+        for place in (0, 1, len(order) // 2, len(order) - 1):
+            assert views.place(view, order[place]) == place
+        for row in set(range(50)) - set(order):
+            assert views.place(view, row) is None
+
+
 def test_a_search_orders_and_filters_cut_it(views: Views, columns: Columns, rows: list[Row]) -> None:
     """A search that loses its order, or ignores the filters."""
     assert views.order(Filter.of_query("like=1")).tolist() == [9, 3, 2500, 5]
@@ -177,7 +195,8 @@ def test_values_come_back(columns: Columns, rows: list[Row]) -> None:
     "query",
     ["issue=nosuch", "sort=uri", "sort=image_id;drop", "score=nosuch:0:1", "score=blur_score:nan:1",
      "cluster=-1", "like=x", "cluster=" + "9" * 30, "label=" + "x" * 501, "&".join(f"label={n}" for n in range(900)),
-     "&".join(f"label={n}" for n in range(201)), "label=%00"],
+     "&".join(f"label={n}" for n in range(201)), "label=%00", "new=a/nosuch", "gone=a/b/c", "new=../x", "new=a..",
+     "new=" + "a" * 101, "folder=" + "x" * 5000],
 )  # fmt: skip
 def test_views_that_cannot_be(query: str) -> None:
     """A query that gets further than its words."""

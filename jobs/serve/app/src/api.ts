@@ -125,24 +125,81 @@ export interface Batch {
   batch: string;
   decision: string;
   count: number;
+  note: string | null;
   by: string;
   at: string;
   undone: boolean;
 }
 
+/** A folder of which somebody has said that all in it is fine. */
+export interface SafeFolder {
+  folder: string;
+  by: string;
+  at: string;
+  kept: number;
+  undecided: number; // that came later, or were left open
+}
+
+/** What a folder holds of the pictures of a view. */
+export interface Level {
+  folder: string;
+  root: string;
+  images: number;
+  here: number;
+  folders: Counted[];
+  more: number;
+  uncounted: boolean;
+}
+
+/** What a run has left. */
+export interface State {
+  run: string;
+  ended_at: string;
+  shown: boolean;
+  there: boolean;
+}
+
+export interface Change {
+  issue: string;
+  title: string;
+  came: number;
+  went: number;
+  stayed: number;
+}
+
+/** What accepting suggestions does, or would do. The last three are left alone. */
+export interface Accepted {
+  batch: string | null;
+  remove: number;
+  relabel: number;
+  decided: number;
+  review: number;
+  others: number;
+}
+
+export type Chosen = { ids: number[] } | { view: string };
+
+export interface Agreement {
+  issue: string;
+  title: string;
+  right: number;
+  wrong: number;
+  precision: number;
+  low: number;
+  high: number;
+  rest: number;
+  offer: "remove" | "relabel" | null;
+  alike: number;
+  alike_low: number;
+  alike_high: number;
+}
+
 export interface Reviews {
   decided: number;
   by: Record<string, number>;
-  issues: {
-    issue: string;
-    title: string;
-    right: number;
-    wrong: number;
-    precision: number | null;
-    low: number | null;
-    high: number | null;
-  }[];
+  issues: Agreement[];
   recent: Batch[];
+  folders: SafeFolder[];
 }
 
 export interface Judgement {
@@ -210,12 +267,22 @@ export const api = {
     get<{ values: Counted[] }>(`facet?${joined(query, { name, q })}`, signal),
   step: (query: string, position: number, signal?: AbortSignal) =>
     get<{ position: number; total: number; id: number | null }>(`step?${joined(query, { position })}`, signal),
+  place: (query: string, id: number, signal?: AbortSignal) =>
+    get<{ position: number; total: number }>(`step?${joined(query, { id })}`, signal),
+  folders: (query: string, q: string, signal?: AbortSignal) => get<Level>(`folders?${joined(query, { q })}`, signal),
+  states: (signal?: AbortSignal) => get<{ states: State[]; unknown: string }>("states", signal),
+  changes: (since: string, until: string, signal?: AbortSignal) =>
+    get<{ issues: Change[] }>(`changes?${joined("", { since, until })}`, signal),
   image: (id: number, signal?: AbortSignal) => get<Picture>(`image/${id}`, signal),
   clusters: (query: string, offset: number, limit: number, signal?: AbortSignal) =>
     get<{ total: number; clusters: Cluster[] }>(`clusters?${joined(query, { offset, limit })}`, signal),
   confusions: (signal?: AbortSignal) => get<{ pairs: Pair[] }>("confusions", signal),
   reviews: (signal?: AbortSignal) => get<Reviews>("reviews", signal),
   decide: (judgement: Judgement) => post<{ batch: string; count: number }>("decide", judgement),
+  accept: (chosen: Chosen, only: string[], count_only: boolean) =>
+    post<Accepted>("accept", { ...chosen, only, count_only }),
+  keepFolder: (folder: string, count_only: boolean) =>
+    post<{ batch: string | null; count: number }>("keep-folder", { folder, count_only }),
   undo: (batch?: string) => post<{ count: number }>("undo", batch ? { batch } : {}),
   upload: (file: Blob) =>
     call<{ key: string }>("api/picture", {

@@ -3,9 +3,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Cluster, Row } from "./api";
 import { api } from "./api";
-import { count, decide, say } from "./decide";
+import { accept, count, decide, say } from "./decide";
 import { common, useKeys } from "./dialogs";
-import { DecisionBadge, Icon, IssueBadges, Thumb, baseName, differences, spoken, whole } from "./parts";
+import { DecisionBadge, Empty, Fault, Icon, IssueBadges, Thumb, baseName, differences, spoken, whole } from "./parts";
 import { changes, filter, go, lake, place, queryOf, useLoad, useStore, words } from "./state";
 
 const PAGE = 20; // groups on one page
@@ -41,6 +41,7 @@ export function Copies({ onHelp }: { onHelp: () => void }) {
     else if (key === "ArrowLeft") move(g, m - 1);
     else if (key === "k" && group && member) void keepOne(group, member);
     else if (key === "a" && group) void keepAll(group);
+    else if (key === "y" && group) void suggested(group);
     else return common(key, onHelp);
     return true;
   });
@@ -76,15 +77,11 @@ export function Copies({ onHelp }: { onHelp: () => void }) {
           )}
         </p>
       </header>
-      {error && (
-        <p class="error" role="alert">
-          {error}
-        </p>
-      )}
+      <Fault error={error} />
       {value && !total && (
-        <div class="empty">
+        <Empty>
           <p>No copies here.</p>
-        </div>
+        </Empty>
       )}
       <div ref={list}>
         {clusters.map((cluster, g) => {
@@ -103,7 +100,12 @@ export function Copies({ onHelp }: { onHelp: () => void }) {
                   In the gallery
                 </button>
                 <span class="space" />
-                {decides && <button onClick={() => void keepAll(cluster)}>Keep all</button>}
+                {decides && (
+                  <>
+                    <button onClick={() => void suggested(cluster)}>As suggested</button>
+                    <button onClick={() => void keepAll(cluster)}>Keep all</button>
+                  </>
+                )}
               </header>
               <ul class="members">
                 {cluster.members.map((member, m) => (
@@ -198,6 +200,8 @@ async function keepOne(cluster: Cluster, member: Row): Promise<void> {
     say(words(error), { bad: true });
   }
 }
+
+const suggested = (cluster: Cluster) => accept({ view: `cluster=${cluster.cluster}` });
 
 async function keepAll(cluster: Cluster): Promise<void> {
   if (lake.value?.read_only) return;

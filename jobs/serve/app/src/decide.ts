@@ -1,6 +1,6 @@
 // Selecting and deciding: what is selected, what is asked before a decision, and the way back.
 
-import type { Decision, Judgement, Row } from "./api";
+import type { Chosen, Decision, Judgement, Row } from "./api";
 import { api } from "./api";
 import { currentRows } from "./rows";
 import { Store, changes, lake, words } from "./state";
@@ -37,7 +37,7 @@ const fail = (error: unknown) => say(words(error), { bad: true });
 
 /** A question that waits for its answer in a dialog. */
 export type Question =
-  | { kind: "confirm"; text: string; yes: string; danger: boolean; answer: (yes: boolean) => void }
+  | { kind: "confirm"; text: string; more: string; yes: string; danger: boolean; answer: (yes: boolean) => void }
   | {
       kind: "label";
       count: number;
@@ -61,8 +61,8 @@ function ask<T>(make: (answer: (value: T) => void) => Question): Promise<T> {
   );
 }
 
-export const confirmed = (text: string, yes: string, danger = false) =>
-  ask<boolean>((answer) => ({ kind: "confirm", text, yes, danger, answer }));
+export const confirmed = (text: string, yes: string, danger = false, more = "") =>
+  ask<boolean>((answer) => ({ kind: "confirm", text, more, yes, danger, answer }));
 
 export type Target = { rows: Row[] } | { view: string; count: number };
 
@@ -117,6 +117,76 @@ function eachItsOwn(rows: Row[]): Judgement[] {
     if (label !== null) groups.set(label, [...(groups.get(label) ?? []), id]);
   }
   return [...groups].map(([label, ids]) => ({ ids, decision: "relabel", label }));
+}
+
+const listed = (parts: (string | false)[]) => parts.filter(Boolean).join(", ");
+
+/** Decides as is suggested. one: a single picture, which is not asked about. */
+export async function accept(
+  chosen: Chosen,
+  { only = ["remove", "relabel"], one = false, why = "" }: { only?: string[]; one?: boolean; why?: string } = {},
+): Promise<boolean> {
+  if (lake.value?.read_only || question.value) return false;
+  try {
+    await queue;
+    const plan = await api.accept(chosen, only, true);
+    const n = plan.remove + plan.relabel;
+    const left = listed([
+      !!plan.review && `${plan.review.toLocaleString("en")} to review`,
+      !!plan.decided && `${plan.decided.toLocaleString("en")} decided already`,
+      !!plan.others && `${plan.others.toLocaleString("en")} ${only.length > 1 ? "without a suggestion" : "others"}`,
+    ]);
+    if (!n) {
+      say(`Nothing to accept${left ? `: ${left}` : ""}.`);
+      return false;
+    }
+    const does = listed([
+      !!plan.remove && `remove ${count(plan.remove)}`,
+      !!plan.relabel && `relabel ${count(plan.relabel)}, each as suggested`,
+    ]);
+    const more = [why, left ? `Left alone: ${left}.` : ""].filter(Boolean).join(" ");
+    const text = `${does.charAt(0).toUpperCase()}${does.slice(1)}?`;
+    if (!one && !(await confirmed(text, "Accept", plan.remove > 0, more))) return false;
+    const done = await api.accept(chosen, only, false);
+    if (done.batch === null) return false;
+    finished(
+      [done.batch],
+      listed([!!done.remove && `${done.remove.toLocaleString("en")} removed`, !!done.relabel && `${done.relabel.toLocaleString("en")} relabelled`]),
+    );
+    return true;
+  } catch (error) {
+    fail(error);
+    return false;
+  }
+}
+
+/** Keeps all undecided pictures under a folder, those of today. */
+export async function keepFolder(folder: string): Promise<boolean> {
+  if (lake.value?.read_only || question.value) return false;
+  try {
+    await queue;
+    const { count: n } = await api.keepFolder(folder, true);
+    if (!n) {
+      say("Every picture of this folder is decided already.");
+      return false;
+    }
+    const more = "Decisions that were made before stay. Pictures that come later are not kept by this; Progress counts them.";
+    if (!(await confirmed(`Keep all ${count(n, "undecided picture")} under ${folder}?`, "Keep", false, more))) return false;
+    const done = await api.keepFolder(folder, false);
+    if (done.batch !== null) finished([done.batch], `${done.count.toLocaleString("en")} kept`);
+    return true;
+  } catch (error) {
+    fail(error);
+    return false;
+  }
+}
+
+/** Tells of a step that can be undone, and has all asked for again that it changed. */
+function finished(batches: string[], text: string): void {
+  made.push(batches);
+  say(text, { undo: () => void undo(batches) });
+  currentRows().reload();
+  changes.set(changes.value + 1);
 }
 
 const made: string[][] = []; // the batches of this visit, the last one last

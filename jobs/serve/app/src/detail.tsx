@@ -4,16 +4,19 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Decision, Picture, Row } from "./api";
 import { api, pictureUrl } from "./api";
-import { act, decide, focus, say } from "./decide";
+import { accept, act, decide, focus, say } from "./decide";
 import { Dialog, common, useKeys } from "./dialogs";
 import {
+  Bar,
   DecisionBadge,
   DecisionButtons,
+  Fault,
   Icon,
   KEY_OF,
   Thumb,
   baseName,
   bytes,
+  capital,
   issueTitle,
   markOf,
   percent,
@@ -48,6 +51,21 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
     if (next?.readable) new Image().src = pictureUrl(next.id);
   }, [id, rows, rows.total === null]);
 
+  // An address may name the picture alone: where it stands in the view is asked for once.
+  useEffect(() => {
+    if (!walks || rows.get(here.at)?.id === id) return;
+    const asking = new AbortController();
+    api.place(rows.query, id, asking.signal).then(
+      ({ position }) => {
+        if (place.value.open !== id) return;
+        focus.set(position);
+        if (position !== place.value.at) go({ at: position }, true);
+      },
+      () => undefined, // the view does not hold it, and it is shown all the same
+    );
+    return () => asking.abort();
+  }, []);
+
   /** Shows what stands at a place of the view. */
   const show = async (index: number) => {
     if (!walks) return;
@@ -70,6 +88,10 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
     const gone = rows.get(at)?.id !== id; // the view does not hold decided pictures
     await show(gone ? at : at + 1);
   };
+  const suggested = async () => {
+    if (!row || !(await accept({ ids: [id] }, { one: true })) || place.value.open !== id) return;
+    await show(new URLSearchParams(rows.query).has("decision") ? at : at + 1);
+  };
   const close = () => leave({ open: null, beside: null });
   const beside = (other: number) => go({ beside: other });
   const like = () => filter({ like: [String(id)] }, { page: "gallery", sort: "" });
@@ -81,6 +103,7 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
   useKeys(1, (key) => {
     const decision = KEY_OF.get(key);
     if (decision) void judge(decision);
+    else if (key === "y") void suggested();
     else if (key === "ArrowRight") void show(at + 1);
     else if (key === "ArrowLeft") void show(at - 1);
     else if (key === "+" || key === "=") zoom.current?.by(1.5);
@@ -157,6 +180,11 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
                 </span>
               )}
             </p>
+            {!lake.value?.read_only && !row.decision && (row.suggestion === "remove" || row.suggestion === "relabel") && (
+              <button onClick={() => void suggested()} aria-keyshortcuts="Y">
+                <Icon name="check" /> {row.suggestion === "remove" ? "Remove" : "Relabel"} as suggested <kbd>Y</kbd>
+              </button>
+            )}
             {canLike && row.readable && (
               <button onClick={like}>
                 <Icon name="search" /> More like this <kbd>M</kbd>
@@ -164,7 +192,7 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
             )}
           </div>
         )}
-        {error && row && <p class="error">{error}</p>}
+        {row && <Fault error={error} />}
         {value?.id === id && <Facts value={value} beside={beside} />}
       </div>
     </Dialog>
@@ -274,7 +302,7 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
                 <button onClick={() => go({ open: near.id }, true)} title={near.name}>
                   <Thumb row={near} />
                   <small>
-                    {near.label ?? "–"} {near.cosine.toFixed(2)}
+                    {near.cosine.toFixed(2)} {near.label ?? "–"}
                   </small>
                   <span class="sr">{near.name}</span>
                 </button>
@@ -289,7 +317,7 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
             {scores.map(([name, score]) => {
               const known = info?.scores.find((one) => one.name === name);
               const share = known ? (score - known.low) / (known.high - known.low || 1) : score;
-              return <Bar key={name} name={known?.title ?? plain(name)} share={share} says={short(score)} />;
+              return <Bar key={name} name={capital(known?.title ?? plain(name))} share={share} says={short(score)} />;
             })}
           </ul>
         </Part>
@@ -340,18 +368,6 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
       )}
       {!info?.read_only && <Note key={value.id} id={value.id} />}
     </>
-  );
-}
-
-function Bar({ name, share, says }: { name: string; share: number; says: string }) {
-  return (
-    <li>
-      <span>{name}</span>
-      <span class="bar-line">
-        <span style={{ transform: `scaleX(${Math.max(0, Math.min(1, share))})` }} />
-      </span>
-      <span class="n">{says}</span>
-    </li>
   );
 }
 

@@ -129,6 +129,7 @@ function Confirm({ asked }: { asked: Extract<Question, { kind: "confirm" }> }) {
   useKeys(3, () => false);
   return (
     <Dialog title={asked.text} onClose={() => asked.answer(false)}>
+      {asked.more && <p class="dim">{asked.more}</p>}
       <div class="actions">
         <button onClick={() => asked.answer(false)}>Cancel</button>
         <button class={asked.danger ? "primary danger" : "primary"} autofocus onClick={() => asked.answer(true)}>
@@ -217,6 +218,7 @@ const KEYS: [string, [string, string][]][] = [
       ["R", "remove"],
       ["L", "relabel; Enter takes the suggested label"],
       ["S", "skip"],
+      ["Y", "accept what is suggested"],
       ["Z or Ctrl+Z", "undo the last step"],
     ],
   ],
@@ -228,7 +230,7 @@ const KEYS: [string, [string, string][]][] = [
       ["Enter", "open the picture"],
       ["Space or X", "select"],
       ["Shift+arrows or Shift+click", "select a range"],
-      ["Ctrl+A", "select all that the filter holds"],
+      ["Ctrl+A", "select all that the filter holds; then a decision, or Y, is for all"],
       ["Esc", "select nothing"],
       ["/", "search"],
       ["?", "this help"],
@@ -258,6 +260,7 @@ const KEYS: [string, [string, string][]][] = [
       ["← →", "another member"],
       ["K", "keep this one, remove the others"],
       ["A", "keep all"],
+      ["Y", "accept what is suggested for the group"],
     ],
   ],
 ];

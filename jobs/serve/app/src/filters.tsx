@@ -3,7 +3,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Counted, Named, Score } from "./api";
 import { api } from "./api";
-import { Icon, capital, issueTitle, markOf, plain, short, whole } from "./parts";
+import { Folders } from "./folders";
+import { Fault, Icon, capital, issueTitle, markOf, plain, runName, short, tail, whole } from "./parts";
 import { Store, changes, filter, lake, place, queryOf, toggle, useLoad, useStore } from "./state";
 
 const FEW = 6; // values that a facet shows at first
@@ -34,16 +35,17 @@ export function Filters() {
             <Icon name="close" />
           </button>
         </div>
-        {error && <p class="error">{error}</p>}
-        {info?.facets.map((facet) => (
+        <Fault error={error} />
+        {info?.facets.map((facet) => [
           <Facet
             key={facet.name}
             facet={facet}
             query={query}
             chosen={here.filters[facet.name] ?? []}
             values={value?.facets[facet.name] ?? null}
-          />
-        ))}
+          />,
+          facet.name === "source" && <Folders key="folders" query={query} chosen={here.filters.folder?.[0] ?? ""} />,
+        ])}
         {!!info?.scores.length && <Scores scores={info.scores} chosen={here.filters.score ?? []} />}
       </aside>
     </>
@@ -54,6 +56,8 @@ function says(facet: string, value: string) {
   if (facet === "decision" && value === "") return "undecided";
   if (value === "") return <i>none</i>;
   if (facet === "issue") return issueTitle(value);
+  if (facet === "run") return runName(value);
+  if (facet === "source") return tail(value);
   if (facet === "relation") return lake.value?.relations[value] ?? plain(value);
   return value;
 }
@@ -80,7 +84,8 @@ function Facet({
   if (values && !values.length && !chosen.length) return null;
   if (values?.length === 1 && values[0]?.[0] === "" && !chosen.length) return null; // there is nothing to choose
 
-  const all = found.value?.values ?? values ?? [];
+  const told = found.value?.values ?? values ?? [];
+  const all = [...told.filter(([value]) => value !== ""), ...told.filter(([value]) => value === "")]; // none last
   let listed = more ? all : all.slice(0, FEW);
   const absent = text.trim() && more ? [] : chosen.filter((value) => !listed.some(([other]) => other === value));
   listed = [

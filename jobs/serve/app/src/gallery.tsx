@@ -3,12 +3,25 @@
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import type { Row } from "./api";
 import type { Target } from "./decide";
-import { NOTHING, act, count, focus, say, selection } from "./decide";
+import { NOTHING, accept, act, count, focus, say, selection } from "./decide";
 import { common, useKeys } from "./dialogs";
 import { Filters, drawer } from "./filters";
 import type { GridControl } from "./grid";
 import { Grid } from "./grid";
-import { DecisionButtons, Icon, KEY_OF, capital, issueTitle, plain, short } from "./parts";
+import {
+  DecisionButtons,
+  Empty,
+  Fault,
+  Icon,
+  KEY_OF,
+  capital,
+  changeWords,
+  issueTitle,
+  plain,
+  runName,
+  short,
+  tail,
+} from "./parts";
 import { rowsOf } from "./rows";
 import { filter, go, kept, lake, place, queryOf, useStore } from "./state";
 
@@ -90,9 +103,14 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
     const row = rows.get(focus.value);
     return { rows: picked.size ? [...picked.values()] : row ? [row] : [] };
   };
-  const decide = async (decision: Parameters<typeof act>[0]) => {
+  const suggested = () => {
+    const to = target();
+    if ("view" in to) return accept({ view: to.view });
+    return to.rows.length ? accept({ ids: to.rows.map((row) => row.id) }, { one: to.rows.length === 1 }) : false;
+  };
+  const decide = async (work: () => boolean | Promise<boolean>) => {
     const took = document.activeElement?.closest("[role=gridcell]");
-    if (!(await act(decision, target()))) return;
+    if (!(await work())) return;
     selection.set(NOTHING);
     if (took || document.activeElement === document.body)
       control.current?.reveal(Math.min(focus.value, Math.max(0, (rows.total ?? 1) - 1)), true);
@@ -120,7 +138,8 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
       if (Math.abs(step) === columns && (to < 0 || to >= total) && columns > 1)
         control.current?.reveal(focus.value, true);
       else move(to, extend);
-    } else if (decision) void decide(decision);
+    } else if (decision) void decide(() => act(decision, target()));
+    else if (key === "y") void decide(suggested);
     else if (key === " " || key === "x") flip(focus.value);
     else if (key === "Mod+a") all();
     else if (key === "Enter") open(focus.value);
@@ -196,16 +215,14 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
           )}
         </div>
         <Chips />
-        {rows.error && (
-          <p class="error" role="alert">
-            {rows.error} <button onClick={() => rows.reload()}>Try again</button>
-          </p>
-        )}
+        <Fault error={rows.error}>
+          <button onClick={() => rows.reload()}>Try again</button>
+        </Fault>
         {rows.total === 0 && (
-          <div class="empty">
+          <Empty>
             <p>No pictures match.</p>
             <button onClick={clear}>Clear all filters</button>
-          </div>
+          </Empty>
         )}
         <Grid
           key={query}
@@ -228,7 +245,12 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
                 All {short(total)}
               </button>
             )}
-            <DecisionButtons onAct={(decision) => void decide(decision)} />
+            <DecisionButtons onAct={(decision) => void decide(() => act(decision, target()))} />
+            {!info?.read_only && (
+              <button class="suggested" aria-keyshortcuts="Y" onClick={() => void decide(suggested)}>
+                As suggested <kbd>Y</kbd>
+              </button>
+            )}
             <button class="plain icon" aria-label="Select nothing" onClick={() => selection.set(NOTHING)}>
               <Icon name="close" />
             </button>
@@ -280,6 +302,9 @@ function Chips() {
     like: "More like",
     picture: "More like",
     words: "Search",
+    folder: "Folder",
+    new: "New findings",
+    gone: "Gone findings",
   };
   for (const { name, title } of info?.facets ?? []) titles[name] = title;
   const says = (name: string, value: string) => {
@@ -288,7 +313,9 @@ function Chips() {
     if (name === "relation") return info?.relations[value] ?? plain(value);
     if (name === "like") return `picture ${value}`;
     if (name === "picture") return "your picture";
-    if (name === "cluster") return value;
+    if (name === "folder") return tail(value);
+    if (name === "run" && value) return runName(value);
+    if (name === "new" || name === "gone") return changeWords(value);
     return value === "" ? "none" : value;
   };
   const chips = Object.entries(filters).flatMap(([name, values]) =>
@@ -303,7 +330,7 @@ function Chips() {
       }
       return (
         <li key={`${name}=${value}`} class="chip">
-          <span>
+          <span title={value}>
             <span class="dim">{capital(title)}:</span> {text}
           </span>
           <button

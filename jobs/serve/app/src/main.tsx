@@ -9,9 +9,10 @@ import { say } from "./decide";
 import { Detail } from "./detail";
 import { Help, Questions, Toasts } from "./dialogs";
 import { Gallery } from "./gallery";
-import { Icon, percent } from "./parts";
+import { Fault, Icon, percent } from "./parts";
 import type { Page } from "./state";
 import { PAGES, Store, filter, go, lake, place, useStore, words } from "./state";
+import { Runs } from "./runs";
 import { Labels, Progress } from "./tables";
 import { Compare } from "./zoom";
 
@@ -45,7 +46,7 @@ function App() {
   }, [here.page, info?.name]);
   if (!info || !info.ready) return <Waiting problem={problem} />;
   const onHelp = () => setHelp(true);
-  const Content = { gallery: Gallery, copies: Copies, labels: Labels, progress: Progress }[here.page];
+  const Content = { gallery: Gallery, copies: Copies, labels: Labels, progress: Progress, runs: Runs }[here.page];
   return (
     <div class={`app at-${here.page}`}>
       <Head onHelp={onHelp} />
@@ -67,11 +68,8 @@ function Waiting({ problem }: { problem: string | null }) {
     <main class="waiting">
       <Logo />
       <h1>imagesieve</h1>
-      {fault ? (
-        <p class="error" role="alert">
-          {fault}
-        </p>
-      ) : (
+      <Fault error={fault ?? null} />
+      {!fault && (
         <>
           <p role="status">{info ? `Making the gallery of ${info.name} ready` : "Connecting"}</p>
           <div

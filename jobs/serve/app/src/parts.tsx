@@ -1,5 +1,6 @@
 // Small parts that all pages use: icons, pictures, badges, numbers and words.
 
+import type { ComponentChildren } from "preact";
 import { Component } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Decision, Row } from "./api";
@@ -42,6 +43,33 @@ export const DECISIONS: { decision: Decision; key: string; icon: keyof typeof IC
   { decision: "skip", key: "S", icon: "skip" },
 ];
 export const KEY_OF = new Map(DECISIONS.map(({ decision, key }) => [key.toLowerCase(), decision]));
+
+/** What has gone wrong, in a line. */
+export function Fault({ error, children }: { error: string | null; children?: ComponentChildren }) {
+  return error === null ? null : (
+    <p class="error" role="alert">
+      {error} {children}
+    </p>
+  );
+}
+
+/** A line of a list of shares. share: 0..1. */
+export function Bar({ name, share, says }: { name: string; share: number; says: string }) {
+  return (
+    <li>
+      <span>{name}</span>
+      <span class="bar-line">
+        <span style={{ transform: `scaleX(${Math.max(0, Math.min(1, share))})` }} />
+      </span>
+      <span class="n">{says}</span>
+    </li>
+  );
+}
+
+/** What is said where there is nothing to show. */
+export function Empty({ children }: { children: ComponentChildren }) {
+  return <div class="empty">{children}</div>;
+}
 
 /** The four buttons; without the right to decide there are none. */
 export function DecisionButtons({ onAct, now }: { onAct: (decision: Decision) => void; now?: Decision | null }) {
@@ -177,6 +205,29 @@ export function when(time: string): string {
   const date = new Date(time);
   return Number.isNaN(date.getTime()) ? time : date.toLocaleString("en", { dateStyle: "medium", timeStyle: "short" });
 }
+
+/** When a run began, which its name tells. */
+export function runName(run: string): string {
+  const [, year, month, day, hour, minute, second] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-/.exec(run) ?? [];
+  return year ? when(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`) : run;
+}
+
+/** The values of the filters `new` and `gone`: a run, or two, and an issue. */
+export const changeOf = (since: string, until: string, issue = "") =>
+  since + (until ? `..${until}` : "") + (issue ? `/${issue}` : "");
+
+export function changeWords(value: string): string {
+  const [runs = "", issue = ""] = value.split("/");
+  const [since = "", until = ""] = runs.split("..");
+  const what = issue ? `: ${issueTitle(issue)}` : "";
+  return (until ? `${runName(since)} to ${runName(until)}` : `since ${runName(since)}`) + what;
+}
+
+/** The last parts of a path. */
+export const tail = (path: string, parts = 2) => {
+  const all = path.replace(/\/$/, "").split("/");
+  return all.length > parts + 1 ? `…/${all.slice(-parts).join("/")}` : path;
+};
 
 /** How a copy stands to the one that is kept, in words. */
 export function relationWords(relation: string | null): string[] {

@@ -89,7 +89,7 @@ export const lake = new Store<Lake | null>(null);
 /** Goes up with every decision and undo, so that counts are asked for again. */
 export const changes = new Store(0);
 
-export const PAGES = { gallery: "Gallery", copies: "Copies", labels: "Labels", progress: "Progress" } as const;
+export const PAGES = { gallery: "Gallery", copies: "Copies", labels: "Labels", progress: "Progress", runs: "Runs" } as const;
 export type Page = keyof typeof PAGES;
 
 export const FACETS = [
@@ -98,6 +98,7 @@ export const FACETS = [
   "suggested",
   "split",
   "source",
+  "run",
   "concept",
   "topic",
   "kind",
@@ -108,7 +109,7 @@ export const FACETS = [
   "decision",
 ];
 const SEARCHES = ["like", "picture", "words"];
-const FILTERS = [...FACETS, "score", "text", "cluster", ...SEARCHES];
+const FILTERS = [...FACETS, "score", "text", "cluster", "folder", "new", "gone", ...SEARCHES];
 
 export type Filters = Record<string, string[]>;
 
@@ -120,6 +121,8 @@ export interface Place {
   at: number; // the first row in sight, or the row of the open picture
   open: number | null;
   beside: number | null; // the picture that is compared with the open one
+  since: string; // the runs that are compared; "" for the last but one, and for what is shown
+  until: string;
 }
 
 function read(): Place {
@@ -138,6 +141,8 @@ function read(): Place {
     at: number("at") ?? 0,
     open: number("open"),
     beside: number("beside"),
+    since: params.get("since") ?? "",
+    until: params.get("until") ?? "",
   };
 }
 
@@ -155,6 +160,7 @@ function addressOf(to: Place): string {
   if (to.at) params.set("at", String(to.at));
   if (to.open !== null) params.set("open", String(to.open));
   if (to.beside !== null) params.set("beside", String(to.beside));
+  for (const name of ["since", "until"] as const) if (to.page === "runs" && to[name]) params.set(name, to[name]);
   const query = params.toString();
   return location.pathname + (query ? `?${query}` : "");
 }

@@ -1,11 +1,11 @@
 // The two pages that are tables: wrong labels by pairs of classes, and the progress of the review.
 
 import { useState } from "preact/hooks";
-import type { Batch, Pair, Reviews } from "./api";
+import type { Agreement, Batch, Pair, SafeFolder } from "./api";
 import { api } from "./api";
-import { confirmed, count, decide, undo } from "./decide";
+import { accept, confirmed, count, decide, keepFolder, undo } from "./decide";
 import { common, useKeys } from "./dialogs";
-import { Thumb, percent, plain, short, useSeen, when, whole } from "./parts";
+import { Empty, Fault, Thumb, percent, plain, tail, useSeen, when, whole } from "./parts";
 import { changes, filter, go, lake, queryOf, useLoad, useStore } from "./state";
 
 const SHOWN = 50; // pairs at first
@@ -60,15 +60,11 @@ export function Labels({ onHelp }: { onHelp: () => void }) {
           </button>
         )}
       </header>
-      {error && (
-        <p class="error" role="alert">
-          {error}
-        </p>
-      )}
+      <Fault error={error} />
       {value && !pairs.length && (
-        <div class="empty">
+        <Empty>
           <p>No wrong labels were found.</p>
-        </div>
+        </Empty>
       )}
       {pairs.length > 0 && (
         <div class="panel">
@@ -191,11 +187,7 @@ export function Progress({ onHelp }: { onHelp: () => void }) {
           {value ? `${whole(value.decided)} of ${count(images)} decided` : "Looking…"}
         </p>
       </header>
-      {error && (
-        <p class="error" role="alert">
-          {error}
-        </p>
-      )}
+      <Fault error={error} />
       {value && (
         <>
           <div
@@ -213,56 +205,16 @@ export function Progress({ onHelp }: { onHelp: () => void }) {
             <People by={value.by} />
             <Recent batches={value.recent} />
           </div>
+          <Safe folders={value.folders} />
         </>
-      )}
-      {!!info?.runs.length && (
-        <section class="panel">
-          <h2>Runs</h2>
-          <div class="wide-table" tabIndex={0} role="region" aria-label="Runs">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Job</th>
-                  <th scope="col">Ended</th>
-                  <th scope="col" class="num">
-                    Seconds
-                  </th>
-                  <th scope="col">Status</th>
-                  <th scope="col">Counts</th>
-                </tr>
-              </thead>
-              <tbody>
-                {info.runs.map((run, i) => (
-                  <tr key={i}>
-                    <th scope="row">{run.job}</th>
-                    <td class="time">{run.ended_at ? when(run.ended_at) : "–"}</td>
-                    <td class="num">{run.seconds === null ? "–" : short(run.seconds)}</td>
-                    <td>
-                      <span class={run.status === "done" ? "state ok" : "state"}>{run.status}</span>
-                    </td>
-                    <td>
-                      {Object.entries(run.counts)
-                        .map(([name, n]) => `${plain(name)} ${whole(n)}`)
-                        .join(", ")}
-                      {run.notes.map((note, j) => (
-                        <small key={j} class="dim block">
-                          {note}
-                        </small>
-                      ))}
-                    </td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        </section>
       )}
     </main>
   );
 }
 
-function Precision({ issues }: { issues: Reviews["issues"] }) {
+function Precision({ issues }: { issues: Agreement[] }) {
   if (!issues.length) return null;
+  const offers = !lake.value?.read_only && issues.some((one) => one.offer);
   return (
     <section class="panel">
       <h2>How often the findings are right</h2>
@@ -277,6 +229,7 @@ function Precision({ issues }: { issues: Reviews["issues"] }) {
               Wrong
             </th>
             <th scope="col">Precision, with its interval</th>
+            {offers && <th scope="col">The rest of them</th>}
           </tr>
         </thead>
         <tbody>
@@ -293,30 +246,85 @@ function Precision({ issues }: { issues: Reviews["issues"] }) {
               <td class="num">{whole(one.right)}</td>
               <td class="num">{whole(one.wrong)}</td>
               <td>
-                {one.precision === null || one.low === null || one.high === null ? (
-                  <span class="dim">not decided yet</span>
-                ) : (
-                  <span class="interval">
-                    <span class="axis" aria-hidden="true">
-                      <span
-                        class="span"
-                        style={{ left: `${one.low * 100}%`, width: `${(one.high - one.low) * 100}%` }}
-                      />
-                      <span class="point" style={{ left: `${one.precision * 100}%` }} />
-                    </span>
-                    <span>
-                      <b>{percent(one.precision)}</b>{" "}
-                      <span class="dim">
-                        {percent(one.low)} to {percent(one.high)}
-                      </span>
-                    </span>
-                  </span>
-                )}
+                <Interval share={one.precision} low={one.low} high={one.high} />
               </td>
+              {offers && (
+                <td>
+                  {one.offer ? (
+                    <button onClick={() => void rest(one)}>
+                      {one.offer === "remove" ? "Remove" : "Relabel"} the other {whole(one.rest)}
+                    </button>
+                  ) : (
+                    <span class="dim">–</span>
+                  )}
+                </td>
+              )}
             </tr>
           ))}
         </tbody>
       </table>
+    </section>
+  );
+}
+
+function Interval({ share, low, high }: { share: number; low: number; high: number }) {
+  return (
+    <span class="interval">
+      <span class="axis" aria-hidden="true">
+        <span class="span" style={{ left: `${low * 100}%`, width: `${(high - low) * 100}%` }} />
+        <span class="point" style={{ left: `${share * 100}%` }} />
+      </span>
+      <span>
+        <b>{percent(share)}</b>{" "}
+        <span class="dim">
+          {percent(low)} to {percent(high)}
+        </span>
+      </span>
+    </span>
+  );
+}
+
+/** Does with the undecided pictures of an issue what was done with those that were judged. */
+async function rest({ issue, title, offer, rest: n, right, wrong, alike, alike_low, alike_high }: Agreement) {
+  const view = queryOf({ issue: [issue], decision: [""] });
+  const why = `${percent(alike)} of the ${whole(right + wrong)} that were judged were ${offer === "remove" ? "removed" : "relabelled"} (${percent(alike_low)} to ${percent(alike_high)}, 95 % interval).`;
+  if (offer === "relabel") await accept({ view }, { only: ["relabel"], why });
+  else if (await confirmed(`Remove the other ${count(n)} with “${title}”?`, "Remove", true, why))
+    await decide([{ view, decision: "remove" }]);
+}
+
+/** Folders that were marked as fine, and what has come into them since. */
+function Safe({ folders }: { folders: SafeFolder[] }) {
+  if (!folders.length) return null;
+  return (
+    <section class="panel">
+      <h2>Folders marked as fine</h2>
+      <ul class="batches">
+        {folders.map((one) => (
+          <li key={one.folder}>
+            <span class="what">
+              <button
+                class="plain link"
+                title={one.folder}
+                onClick={() => filter({ folder: [one.folder] }, { page: "gallery", filters: { folder: [one.folder] } })}
+              >
+                {tail(one.folder, 3)}
+              </button>{" "}
+              {count(one.kept)} kept{" "}
+              <span class="dim">
+                {one.by}, {when(one.at)}
+              </span>
+            </span>
+            {!one.undecided ? (
+              <span class="dim">nothing new</span>
+            ) : lake.value?.read_only ? (
+              <span>{count(one.undecided)} undecided</span>
+            ) : (
+              <button onClick={() => void keepFolder(one.folder)}>Keep {whole(one.undecided)} undecided too</button>
+            )}
+          </li>
+        ))}
+      </ul>
     </section>
   );
 }
@@ -355,7 +363,8 @@ function Recent({ batches }: { batches: Batch[] }) {
           {batches.map((batch) => (
             <li key={batch.batch} class={batch.undone ? "undone" : ""}>
               <span class="what">
-                <b>{batch.decision}</b> {count(batch.count)}{" "}
+                <b>{batch.decision}</b> {count(batch.count)}
+                {batch.note && `, ${batch.note}`}{" "}
                 <span class="dim">
                   {batch.by}, {when(batch.at)}
                 </span>
