@@ -15,8 +15,9 @@ from udfs.vectors.recall import wilson
 
 def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
     """For each issue of decided images: how many were kept as they are, which says that it was wrong, and how many were
-    removed or relabelled. Skipped ones say nothing. precision: the share of the latter, low and high its interval."""
-    codes = decisions.column().codes
+    removed or relabelled. Skipped ones say nothing, and what agents decided does not count. precision: the share of
+    the latter, low and high its interval."""
+    codes = decisions.by_people()
     issue = columns.coded("issue")
     told: dict[str, list[int]] = {}
     for place, name in enumerate(DECISIONS, start=1):

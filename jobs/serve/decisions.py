@@ -22,21 +22,17 @@ from numpy.typing import NDArray
 
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
+from jobs.engines.sail_types import arrow_schema
 from jobs.serve.columns import Coded
 from jobs.tables import DECISIONS, NOTE, RELABEL, REMARKS, TABLES, UNDO
 from udfs.stores import uris
 
 TABLE = "reviews"
 TIDIED = 500  # commits after which small files become one
-SCHEMA = pa.schema(
-    [
-        ("review_id", pa.string()), ("batch_id", pa.string()), ("image_id", pa.int64()), ("decision", pa.string()),
-        ("label", pa.string()), ("note", pa.string()), ("undoes", pa.string()), ("by", pa.string()),
-        ("at", pa.timestamp("us", "UTC")),
-    ]
-)  # fmt: skip
+SCHEMA = arrow_schema(TABLES[TABLE].schema)
 MOST_NOTE = 2000  # characters of a note
 MOST_LABEL = 500
+_AGENT = "agent:"  # how the names of those begin that are no people
 
 
 class DecisionError(ValueError):
@@ -72,6 +68,7 @@ class _State:
     """All batches in their order, and the effective decision of each row of the gallery."""
 
     codes: NDArray[np.uint8]
+    by_agent: NDArray[np.bool_]  # whether the effective decision is that of an agent
     labels: dict[int, str] = field(default_factory=dict)  # by row
     batches: dict[str, Batch] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
@@ -86,7 +83,7 @@ class Decisions:
         self.lake, self._path = lake, uris.join(lake, TABLE)
         self._images, self._rows_of = images, rows_of
         self._lock = threading.RLock()
-        self._state = _State(np.zeros(images, np.uint8))
+        self._state = _blank(images)
         self._version: int | None = None
         self._commits = 0
         self._asked: queue.SimpleQueue[tuple[Batch, threading.Event, list[Exception]] | None] = queue.SimpleQueue()
@@ -108,6 +105,10 @@ class Decisions:
     def column(self) -> Coded:
         """The decision of each row of the gallery."""
         return Coded(self._state.codes, [(), *((name,) for name in DECISIONS)])
+
+    def by_people(self) -> NDArray[np.uint8]:
+        """As the codes of column(), without what agents have decided."""
+        return np.where(self._state.by_agent, 0, self._state.codes).astype(np.uint8)
 
     def label(self, row: int) -> str | None:
         """Which label a row is to have, where that was decided."""
@@ -142,8 +143,9 @@ class Decisions:
         name = batch_id or secrets.token_hex(12)
         return self._written(Batch(name, known, decision, label, note, "", by, self._now()))
 
-    def undo(self, by: str, batch_id: str = "") -> Batch:
-        """Takes a batch back, or the last one of this person. Raises DecisionError where there is none."""
+    def undo(self, by: str, batch_id: str = "", only_own: bool = False) -> Batch:
+        """Takes a batch back, or the last one of this person. only_own: no batch of another. Raises DecisionError where
+        there is none."""
         with self._lock:
             state = self._state
             if not batch_id:
@@ -151,7 +153,7 @@ class Decisions:
                 last = next(own, None)
             else:
                 last = state.batches.get(batch_id) if batch_id not in state.undone else None
-        if last is None:
+        if last is None or (only_own and last.by != by):
             raise DecisionError("nothing to undo")
         self._written(Batch(secrets.token_hex(12), last.ids[:1], UNDO, None, None, last.batch_id, by, self._now()))
         return last
@@ -185,7 +187,7 @@ class Decisions:
         with self._lock:
             if version is None or version == self._version:
                 return
-            state = _State(np.zeros(self._images, np.uint8), revision=self._state.revision + 1)
+            state = replace(_blank(self._images), revision=self._state.revision + 1)
             for batch in _batches(dataset(self.lake, TABLE).to_table()):
                 _add(state, batch)
             _apply_all(state, self._rows_of)
@@ -260,12 +262,21 @@ class Decisions:
             self._version = delta_log.version(self._path)
 
 
+def agent(name: str) -> str:
+    """By whom decisions are that a program of this name has made."""
+    return _AGENT + name
+
+
 def account() -> str:
     """Whose decisions these are where nobody says: the account's name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
+
+
+def _blank(images: int) -> _State:
+    return _State(np.zeros(images, np.uint8), np.zeros(images, np.bool_))
 
 
 _LISTED = 1000  # images of a batch up to which each knows it
@@ -304,6 +315,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
     rows = rows_of(batch.ids)
     rows = rows[rows >= 0]
     state.codes[rows] = 1 + DECISIONS.index(batch.decision)
+    state.by_agent[rows] = batch.by.startswith(_AGENT)
     if batch.label is None:
         for row in rows.tolist() if state.labels else ():
             state.labels.pop(row, None)
@@ -312,7 +324,7 @@ def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], N
 
 
 def _apply_all(state: _State, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
-    state.codes = np.zeros_like(state.codes)
+    state.codes, state.by_agent = np.zeros_like(state.codes), np.zeros_like(state.by_agent)
     state.labels = {}
     for batch in state.batches.values():
         _apply(state, batch, rows_of)
