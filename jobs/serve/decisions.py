@@ -11,7 +11,7 @@ import queue
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,6 +63,16 @@ class Batch:
         return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be decided of some images."""
+
+    ids: Iterable[int] | NDArray[np.int64]
+    decision: str
+    label: str | None = None
+    note: str | None = None
+
+
 @dataclass
 class _State:
     """All batches in their order, and the effective decision of each row of the gallery."""
@@ -86,7 +96,9 @@ class Decisions:
         self._state = _blank(images)
         self._version: int | None = None
         self._commits = 0
-        self._asked: queue.SimpleQueue[tuple[Batch, threading.Event, list[Exception]] | None] = queue.SimpleQueue()
+        self._asked: queue.SimpleQueue[tuple[list[Batch], threading.Event, list[Exception]] | None] = (
+            queue.SimpleQueue()
+        )
         self._last = datetime.datetime.fromtimestamp(0, datetime.UTC)
         self.refresh()
         self._writer = threading.Thread(target=self._write_until_closed, name="reviews", daemon=True)
@@ -110,6 +122,16 @@ class Decisions:
         """As the codes of column(), without what agents have decided."""
         return np.where(self._state.by_agent, 0, self._state.codes).astype(np.uint8)
 
+    def effective(self) -> tuple[NDArray[np.int32], list[Batch]]:
+        """For each row of the gallery which of the batches counts for it, (images,), -1 where none does."""
+        found = np.full(self._images, -1, np.int32)
+        with self._lock:
+            batches = [b for b in self._state.batches.values() if _counts(self._state, b)]
+        for place, batch in enumerate(batches):
+            rows = self._rows_of(batch.ids)
+            found[rows[rows >= 0]] = place
+        return found, batches
+
     def label(self, row: int) -> str | None:
         """Which label a row is to have, where that was decided."""
         return self._state.labels.get(row)
@@ -125,6 +147,28 @@ class Decisions:
     ) -> Batch:
         """Writes one decision of some images and returns it once it is committed. batch_id: of the asker; a batch of
         that name that is there is returned, and nothing is written twice. Raises DecisionError."""
+        known = self._checked(Wanted(ids, decision, label, note))
+        with self._lock:
+            if batch_id in self._state.batches:
+                return self._state.batches[batch_id]
+        name = batch_id or secrets.token_hex(12)
+        return self._written(Batch(name, known, decision, label, note, "", by, self._now()))
+
+    def decide_all(self, wanted: Sequence[Wanted], by: str) -> None:
+        """Writes several decisions in one commit, or none where one cannot be. Raises DecisionError."""
+        checked = [(each, self._checked(each)) for each in wanted]
+        if not checked:
+            return
+        self._write(
+            [
+                Batch(secrets.token_hex(12), ids, each.decision, each.label, each.note, "", by, self._now())
+                for each, ids in checked
+            ]
+        )
+
+    def _checked(self, wanted: Wanted) -> NDArray[np.int64]:
+        """The ids of the images that are there, each once. Raises DecisionError."""
+        ids, decision, label, note = wanted.ids, wanted.decision, wanted.label, wanted.note
         if decision not in (*DECISIONS, NOTE):
             raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, NOTE))}")
         if (decision == RELABEL) != bool(label):
@@ -137,11 +181,7 @@ class Decisions:
         known = known[self._rows_of(known) >= 0]
         if not len(known):
             raise DecisionError("no such image")
-        with self._lock:
-            if batch_id in self._state.batches:
-                return self._state.batches[batch_id]
-        name = batch_id or secrets.token_hex(12)
-        return self._written(Batch(name, known, decision, label, note, "", by, self._now()))
+        return known
 
     def undo(self, by: str, batch_id: str = "", only_own: bool = False) -> Batch:
         """Takes a batch back, or the last one of this person. only_own: no batch of another. Raises DecisionError where
@@ -201,12 +241,15 @@ class Decisions:
             return self._last
 
     def _written(self, batch: Batch) -> Batch:
+        self._write([batch])
+        return batch
+
+    def _write(self, batches: list[Batch]) -> None:
         done, failed = threading.Event(), list[Exception]()
-        self._asked.put((batch, done, failed))
+        self._asked.put((batches, done, failed))
         done.wait()
         if failed:
             raise failed[0]
-        return batch
 
     def _write_until_closed(self) -> None:
         while (first := self._asked.get()) is not None:
@@ -218,7 +261,7 @@ class Decisions:
                     break
                 group.append(more)
             try:
-                self._commit([batch for batch, _, _ in group])
+                self._commit([batch for batches, _, _ in group for batch in batches])
             except Exception as error:
                 for _, _, failed in group:
                     failed.append(error)
@@ -309,8 +352,12 @@ def _add(state: _State, batch: Batch) -> None:
             state.of_image[image_id].append(batch.batch_id)
 
 
+def _counts(state: _State, batch: Batch) -> bool:
+    return batch.decision not in REMARKS and batch.batch_id not in state.undone
+
+
 def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
-    if batch.decision in REMARKS or batch.batch_id in state.undone:
+    if not _counts(state, batch):
         return
     rows = rows_of(batch.ids)
     rows = rows[rows >= 0]
