@@ -15,6 +15,7 @@ CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so 
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
+MCP = ["mcp>=2.3,<3"]
 NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
 SERVE = ["httptools>=0.6", "numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30", "uvloop>=0.20"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
@@ -91,15 +92,16 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
+        "mcp": [*SERVE, *MCP],
         "notebook": NOTEBOOK,
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *SERVE, *TEST, "matplotlib>=3.9"],
+        "test": [*DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

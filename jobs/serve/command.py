@@ -8,10 +8,17 @@ import os
 import secrets
 import socket
 import sys
+import threading
 import webbrowser
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from jobs.errors import ConfigError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from jobs.serve.guard import Embedding
 
 PORT = 8765
 MOST_AT_ONCE = 128  # requests; more are told to come again
@@ -33,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--allow-remote", action="store_true", help="other hosts than this one may ask; needs TLS files"
     )
+    options.add_argument(
+        "--embed", action="append", default=[], metavar="ORIGIN",
+        help="a page of this origin may show the app inside it, such as http://localhost:8888; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--until-stdin-ends", action="store_true", help="end when who has started it does")
     options.add_argument("--tls-certificate", metavar="FILE")
     options.add_argument("--tls-key", metavar="FILE")
     return options
@@ -55,9 +67,9 @@ def main(argv: Sequence[str]) -> int:
     from jobs.serve.lake_app import App
     from jobs.serve.searching import MAX_PIXELS
     from jobs.serve.server import application
-    from udfs.children import pool
     from udfs.stores import fetch
 
+    embedding = _embedding(given.embed)
     lake = named(given.lake)
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
@@ -68,18 +80,14 @@ def main(argv: Sequence[str]) -> int:
     except BaseException:
         listening.close()
         raise
-    for name, value in pool.MALLOC.items():  # of the children
-        os.environ.setdefault(name, value)
     _fork_children()  # not before: it holds for the whole process
-    shown = "127.0.0.1" if given.host == "0.0.0.0" else given.host  # noqa: S104 (compared, not bound)
-    hosts = {
-        f"{name}:{port}"
-        for name in ("127.0.0.1", "localhost", "[::1]", _bracketed(shown), socket.gethostname().lower())
-    }
-    scheme = "https" if all(tls) else "http"
-    guarded = Guard(application(app), frozenset(hosts), token, port, secure=all(tls))
-    address = f"{scheme}://{_bracketed(shown)}:{port}/?token={token}"
-    sys.stdout.write(f"{lake}\n{address}\nCtrl-C ends it.\n")
+    shown = _bracketed("127.0.0.1" if given.host == "0.0.0.0" else given.host)  # noqa: S104 (compared, not bound)
+    hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, socket.gethostname().lower())}
+    guarded = Guard(application(app), frozenset(hosts), token, port, all(tls), embedding)
+    base = f"{'https' if all(tls) else 'http'}://{shown}:{port}"
+    address = f"{base}/?token={token}"
+    inside = f"inside another page: {base}{embedding.path}\n" if embedding else ""
+    sys.stdout.write(f"{lake}\n{address}\n{inside}Ctrl-C ends it.\n")
     sys.stdout.flush()
     if not given.no_browser:
         webbrowser.open(address)
@@ -88,8 +96,11 @@ def main(argv: Sequence[str]) -> int:
         date_header=False, lifespan="off", limit_concurrency=MOST_AT_ONCE, timeout_keep_alive=30,
         ssl_certfile=tls[0], ssl_keyfile=tls[1], timeout_graceful_shutdown=3,
     )  # fmt: skip
+    server = uvicorn.Server(settings)
+    if given.until_stdin_ends:
+        threading.Thread(target=_end_with_stdin, args=[server], name="stdin", daemon=True).start()
     try:
-        uvicorn.Server(settings).run(sockets=[listening])
+        server.run(sockets=[listening])
     except KeyboardInterrupt:
         pass
     finally:
@@ -125,10 +136,27 @@ def _listening(host: str, port: int | None) -> socket.socket:
     raise ConfigError(f"--port: cannot listen at {host}:{port}: {fault}")
 
 
+def _embedding(given: Sequence[str]) -> Embedding | None:
+    from jobs.serve.guard import Embedding, origins
+
+    try:
+        return Embedding(secrets.token_urlsafe(24), origins(given)) if given else None
+    except ValueError as error:
+        raise ConfigError(f"--embed: {error}") from error
+
+
+def _end_with_stdin(server: uvicorn.Server) -> None:
+    while os.read(0, 4096):
+        pass
+    server.should_exit = True
+
+
 def _fork_children() -> None:
     """Children of the decoder start in hundredths of a second."""
     from udfs.children import forks, pool
 
+    for name, value in pool.MALLOC.items():  # of the children
+        os.environ.setdefault(name, value)
     if forks.can_fork():
         pool.start_by(forks.ForkServer())
 

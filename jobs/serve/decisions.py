@@ -23,26 +23,20 @@ from numpy.typing import NDArray
 
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
+from jobs.engines.sail_types import arrow_schema
 from jobs.serve.columns import Coded
 from jobs.tables import DECISIONS, NOTE, RELABEL, REMARKS, TABLES, UNDO
 from udfs.stores import uris
 
 TABLE = "reviews"
 TIDIED = 500  # commits after which small files become one
-SCHEMA = pa.schema(
-    [
-        ("review_id", pa.string()), ("batch_id", pa.string()), ("image_id", pa.int64()), ("decision", pa.string()),
-        ("label", pa.string()), ("note", pa.string()), ("undoes", pa.string()), ("by", pa.string()),
-        ("at", pa.timestamp("us", "UTC")),
-    ]
-)  # fmt: skip
+SCHEMA = arrow_schema(TABLES[TABLE].schema)
 MOST_NOTE = 2000  # characters of a note
 MOST_LABEL = 500
-
-
+AGENT = "agent:"  # how the names of those begin that are no people
 RULE = "rule-"  # begins the names of batches that decide pictures which nobody has looked at one by one
 # Of a batch that is one of several of a step: the step's name, and its number in it.
-_STEP = re.compile(rf"^((?:{RULE})?[0-9a-f]{{24}})\.[0-9]{{1,6}}$")
+_STEP = re.compile(rf"^((?:{RULE})?[0-9a-f]{{24}})\.[0-9]{{1,9}}$")
 
 
 class DecisionError(ValueError):
@@ -64,8 +58,8 @@ class Batch:
 
     @property
     def is_judged(self) -> bool:
-        """Whether somebody has looked at each of the pictures, as far as is known."""
-        return not self.batch_id.startswith(RULE)
+        """Whether a person has looked at each of the pictures, as far as is known."""
+        return not self.batch_id.startswith(RULE) and not self.by.startswith(AGENT)
 
     @property
     def step(self) -> str:
@@ -86,12 +80,22 @@ class Batch:
 _Asked = tuple[list[Batch], threading.Event, list[Exception]]
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be decided of some images."""
+
+    ids: Iterable[int] | NDArray[np.int64]
+    decision: str
+    label: str | None = None
+    note: str | None = None
+
+
 @dataclass
 class _State:
     """All batches in their order, and the effective decision of each row of the gallery."""
 
     codes: NDArray[np.uint8]
-    judged: NDArray[np.bool_]
+    judged: NDArray[np.bool_]  # whether a person has looked at it for its decision, as far as is known
     labels: dict[int, str] = field(default_factory=dict)  # by row
     batches: dict[str, Batch] = field(default_factory=dict)
     undone: set[str] = field(default_factory=set)
@@ -107,7 +111,7 @@ class Decisions:
         self.lake, self._path = lake, uris.join(lake, TABLE)
         self._images, self._rows_of = images, rows_of
         self._lock = threading.RLock()
-        self._state = _State(np.zeros(images, np.uint8), np.zeros(images, np.bool_))
+        self._state = _blank(images)
         self._version: int | None = None
         self._commits = 0
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
@@ -131,8 +135,18 @@ class Decisions:
         return Coded(self._state.codes, [(), *((name,) for name in DECISIONS)])
 
     def judged(self) -> NDArray[np.bool_]:
-        """(images,): whether a row is decided and somebody has looked at it for that, as far as is known."""
+        """(images,): whether a row is decided and a person has looked at it for that, as far as is known."""
         return self._state.judged
+
+    def effective(self) -> tuple[NDArray[np.int32], list[Batch]]:
+        """For each row of the gallery which of the batches counts for it, (images,), -1 where none does."""
+        found = np.full(self._images, -1, np.int32)
+        with self._lock:
+            batches = [b for b in self._state.batches.values() if _counts(self._state, b)]
+        for place, batch in enumerate(batches):
+            rows = self._rows_of(batch.ids)
+            found[rows[rows >= 0]] = place
+        return found, batches
 
     def label(self, row: int) -> str | None:
         """Which label a row is to have, where that was decided."""
@@ -152,29 +166,26 @@ class Decisions:
         that name that is there is returned, and nothing is written twice. by_rule: nobody has looked at each of them.
         Raises DecisionError."""
         name = (RULE if by_rule else "") + (batch_id or secrets.token_hex(12))
-        known = self._checked(ids, decision, label, note)
+        known = self._checked(Wanted(ids, decision, label, note))
         with self._lock:
             if name in self._state.batches:
                 return self._state.batches[name]
         (batch,) = self._written([Batch(name, known, decision, label, note, "", by, self._now())])
         return batch
 
-    def decide_all(
-        self, decided: Iterable[tuple[NDArray[np.int64], str, str | None]], by: str, by_rule: bool = False
-    ) -> list[Batch]:
-        """Writes several decisions in one commit, as one step that undo() takes back whole. decided: ids, decision and
-        label of each. Raises DecisionError, and writes nothing then."""
+    def decide_all(self, wanted: Iterable[Wanted], by: str, by_rule: bool = False) -> list[Batch]:
+        """Writes several decisions in one commit, as one step that undo() takes back whole. Raises DecisionError, and
+        writes nothing then."""
         step, at = (RULE if by_rule else "") + secrets.token_hex(12), self._now()
         batches = [
-            Batch(f"{step}.{number}", self._checked(ids, decision, label, None), decision, label, None, "", by, at)
-            for number, (ids, decision, label) in enumerate(decided)
+            Batch(f"{step}.{n}", self._checked(each), each.decision, each.label, each.note, "", by, at)
+            for n, each in enumerate(wanted)
         ]
         return self._written(batches) if batches else []
 
-    def _checked(
-        self, ids: Iterable[int] | NDArray[np.int64], decision: str, label: str | None, note: str | None
-    ) -> NDArray[np.int64]:
-        """The ids that are there, each once. Raises DecisionError."""
+    def _checked(self, wanted: Wanted) -> NDArray[np.int64]:
+        """The ids of the images that are there, each once. Raises DecisionError."""
+        ids, decision, label, note = wanted.ids, wanted.decision, wanted.label, wanted.note
         if decision not in (*DECISIONS, NOTE):
             raise DecisionError(f"decision: must be one of {', '.join((*DECISIONS, NOTE))}")
         if (decision == RELABEL) != bool(label):
@@ -189,9 +200,9 @@ class Decisions:
             raise DecisionError("no such image")
         return known
 
-    def undo(self, by: str, batch_id: str = "") -> list[Batch]:
-        """Takes a batch back with all of its step, or the last one of this person. Raises DecisionError where there is
-        none."""
+    def undo(self, by: str, batch_id: str = "", only_own: bool = False) -> list[Batch]:
+        """Takes a batch back with all of its step, or the last one of this person. only_own: no batch of another.
+        Raises DecisionError where there is none."""
         with self._lock:
             state = self._state
             if not batch_id:
@@ -199,7 +210,7 @@ class Decisions:
                 batch_id = next((b.batch_id for b in own), "")
             step = state.of_step.get(_STEP.sub(r"\1", batch_id), [batch_id])
             last = [state.batches[name] for name in step if name in state.batches and name not in state.undone]
-        if not last:
+        if not last or (only_own and any(each.by != by for each in last)):
             raise DecisionError("nothing to undo")
         at = self._now()
         self._written(
@@ -245,8 +256,7 @@ class Decisions:
         with self._lock:
             if version is None or version == self._version:
                 return
-            blank = np.zeros(self._images, np.uint8), np.zeros(self._images, np.bool_)
-            state = _State(*blank, revision=self._state.revision + 1)
+            state = replace(_blank(self._images), revision=self._state.revision + 1)
             for batch in _batches(dataset(self.lake, TABLE).to_table()):
                 _add(state, batch)
             _apply_all(state, self._rows_of)
@@ -322,12 +332,21 @@ class Decisions:
             self._version = delta_log.version(self._path)
 
 
+def agent(name: str) -> str:
+    """By whom decisions are that a program of this name has made."""
+    return AGENT + name
+
+
 def account() -> str:
     """Whose decisions these are where nobody says: the account's name."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):
         return "unknown"
+
+
+def _blank(images: int) -> _State:
+    return _State(np.zeros(images, np.uint8), np.zeros(images, np.bool_))
 
 
 _LISTED = 1000  # images of a batch up to which each knows it
@@ -362,8 +381,12 @@ def _add(state: _State, batch: Batch) -> None:
             state.of_image[image_id].append(batch.batch_id)
 
 
+def _counts(state: _State, batch: Batch) -> bool:
+    return batch.decision not in REMARKS and batch.batch_id not in state.undone
+
+
 def _apply(state: _State, batch: Batch, rows_of: Callable[[NDArray[np.int64]], NDArray[np.int32]]) -> None:
-    if batch.decision in REMARKS or batch.batch_id in state.undone:
+    if not _counts(state, batch):
         return
     rows = rows_of(batch.ids)
     rows = rows[rows >= 0]

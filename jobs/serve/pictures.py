@@ -15,7 +15,7 @@ from udfs import arrow
 from udfs.images.rows import REFERENCE
 from udfs.stores import fetch
 
-THUMBNAIL_SIDE, LARGE_SIDE = 320, 2048  # pixels at most
+THUMBNAIL_SIDE, MEDIUM_SIDE, LARGE_SIDE = 320, 768, 2048  # pixels at most
 KEPT_BYTES = 96 << 20  # of small pictures
 TOGETHER = 16  # that a child gets at once
 WORKERS = 2
@@ -46,6 +46,10 @@ class Pictures:
     def kept(self, reference: Reference) -> bytes | None:
         """As small(), but None too where it is not made yet; never waits."""
         return self._kept.kept(reference)
+
+    def medium(self, reference: Reference) -> bytes | None:
+        """A JPEG of at most MEDIUM_SIDE pixels; None where the image cannot be read."""
+        return self._asked_for(reference, MEDIUM_SIDE).result()
 
     def large(self, reference: Reference) -> bytes | None:
         """A JPEG of at most LARGE_SIDE pixels; None where the image cannot be read."""

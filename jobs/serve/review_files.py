@@ -1,88 +1,100 @@
-"""Review files: decisions out of a lake and into one, as CSV, Parquet or JSON lines: `imagesieve review`."""
+"""Review files: decisions out of a lake and into one: `imagesieve review`."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
-import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
+from jobs.engines import delta_log
 from jobs.errors import ConfigError, InputError
 from jobs.lakes import existing, named
+from jobs.reviews import formats
+from jobs.reviews.matching import Images
+from jobs.reviews.rows import Decided, FormatError, Given
 from jobs.serve import gallery
-from jobs.serve.columns import Columns
-from jobs.serve.decisions import DecisionError, Decisions, account
-from jobs.tables import DECISIONS, RELABEL
+from jobs.serve.columns import Coded, Columns
+from jobs.serve.decisions import Batch, DecisionError, Decisions, Wanted, account
+from jobs.serve.facets.states import States
+from jobs.serve.filters import Filter, FilterError
+from jobs.serve.views import Views
+from jobs.tables import DECISIONS, KEEP, RELABEL
+from udfs.stores import uris
 
-ENDINGS = (".csv", ".parquet", ".jsonl")
-SCHEMA = pa.schema(
-    [("uri", pa.string()), ("image_id", pa.int64()), ("decision", pa.string()), ("label", pa.string()),
-     ("note", pa.string()), ("by", pa.string()), ("at", pa.string())]
-)  # fmt: skip
-MOST_BYTES = 1 << 30  # of a file to import
 FAULTS_SHOWN = 3
 
 
-def exported(lake: str, file: Path) -> int:
-    """Writes what is decided now, a row an image, and returns how many. Raises RunError."""
+def exported(lake: str, file: Path, form: str | None = None, where: str | None = None) -> int:
+    """Writes a row an image and returns how many: of what is decided now, or of all images of a view, and for Label
+    Studio also of those with a finding. form: one of formats.NAMES, else by the file's ending. where: filters as the
+    app has them in its address. Raises RunError."""
+    write = formats.to_write(file, form)
     columns, decisions = _opened(lake)
+    draft = file.with_name(f".{file.name}.draft")
     try:
-        codes = decisions.column().codes
-        rows = []
-        for row in np.flatnonzero(codes).tolist():
-            image_id = int(columns.id[row])
-            last = [b for b, undone in decisions.history(image_id) if not undone and b.decision in DECISIONS][-1]
-            at = last.at.astimezone(datetime.UTC).isoformat()
-            rows.append({"uri": columns.uri(row), "image_id": image_id, "decision": last.decision, "label": last.label,
-                         "note": last.note, "by": last.by, "at": at})  # fmt: skip
+        effective, batches = decisions.effective()
+        if where is None:
+            chosen = effective >= 0
+            if form == "label-studio":
+                chosen = chosen | (columns.coded("issue").codes > 0)
+            rows: NDArray[Any] = np.flatnonzero(chosen)
+        else:
+            rows = _view(lake, columns, decisions, where)
+        count = write(draft, lambda: _decided(columns, rows.tolist(), effective, batches))
+        os.replace(draft, file)  # noqa: PTH105 (in one step)
     finally:
+        draft.unlink(missing_ok=True)
         decisions.close()
-    table = pa.Table.from_pylist(rows, schema=SCHEMA)
-    if file.suffix == ".parquet":
-        pq.write_table(table, file)
-    elif file.suffix == ".csv":
-        pacsv.write_csv(table, file)
-    else:
-        file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return len(rows)
+    return count
 
 
-def imported(lake: str, file: Path, by: str) -> int:
-    """Adds the decisions of a file to the lake's, and returns how many. The file has uri or image_id, decision, and
-    optionally label and note. All faults are told before anything is written. Raises RunError."""
-    rows = _read(file)
+def imported(lake: str, file: Path, by: str, form: str | None = None) -> int:
+    """Adds the decisions of a file to the lake's, in one commit, and returns how many. form: one of formats.NAMES, else
+    by the file. All faults are told before anything is written. Raises RunError."""
+    try:
+        given = formats.read(file, form)
+    except FormatError as error:
+        raise InputError(f"{file}: {error}") from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
     columns, decisions = _opened(lake)
     try:
+        images = Images(columns, given)
         wanted: dict[tuple[str, str | None, str | None], list[int]] = {}
         faults = []
-        by_uri = _ids_by_uri(columns, {row["uri"] for row in rows if row.get("uri") and row.get("image_id") is None})
-        for number, row in enumerate(rows, start=1):
-            image_id = row.get("image_id") if row.get("image_id") is not None else by_uri.get(str(row.get("uri")))
-            decision, label, note = row.get("decision"), row.get("label") or None, row.get("note") or None
-            if not isinstance(image_id, int) or image_id not in columns.rows_of([image_id]):
-                faults.append(f"row {number}: no such image ({row.get('uri') or row.get('image_id')})")
-            elif decision not in DECISIONS or (decision == RELABEL) != bool(label):
-                faults.append(f"row {number}: decision {decision!r}, label {label!r}")
+        for each in given:
+            row = images.row(each)
+            if isinstance(row, str):
+                faults.append(f"{each.place}: {row}")
+                continue
+            decision, label = _meant(each, "".join(columns.coded("label").of(row)))
+            if decision not in DECISIONS or (decision == RELABEL) != bool(label):
+                faults.append(f"{each.place}: decision {decision[:100]!r}, label {(label or '')[:100]!r}")
             else:
-                wanted.setdefault((decision, label, note), []).append(image_id)
+                wanted.setdefault((decision, label, each.note or None), []).append(int(columns.id[row]))
         if faults:
             more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
             raise InputError(f"{file}: {'; '.join(faults[:FAULTS_SHOWN])}{more}; nothing was written")
-        for (decision, label, note), ids in wanted.items():
-            decisions.decide(ids, decision, by, label, note)
+        decisions.decide_all([Wanted(ids, *what) for what, ids in wanted.items()], by)
     except DecisionError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"{file}: {error}; nothing was written") from error
     finally:
         decisions.close()
-    return len(rows)
+    return len(given)
+
+
+def _meant(given: Given, own: str) -> tuple[str, str | None]:
+    """Decision and label. own: the label that the image has."""
+    if given.decision is not None:
+        return given.decision, given.label or None
+    return (KEEP, None) if given.label == own else (RELABEL, given.label)
 
 
 def _opened(lake: str) -> tuple[Columns, Decisions]:
@@ -90,34 +102,35 @@ def _opened(lake: str) -> tuple[Columns, Decisions]:
     return columns, Decisions(lake, columns.images, columns.rows_of_ids)
 
 
-def _ids_by_uri(columns: Columns, wanted: set[str]) -> dict[str, int]:
-    if not wanted:
-        return {}
-    return {uri: int(columns.id[row]) for row in range(columns.images) if (uri := columns.uri(row)) in wanted}
+def _view(lake: str, columns: Columns, decisions: Decisions, where: str) -> NDArray[Any]:
+    def search(wanted: tuple[str, str]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        raise FilterError(f"{wanted[0]}: review takes no searches")
 
-
-def _read(file: Path) -> list[dict[str, Any]]:
-    """Raises InputError."""
+    decided: Coded = decisions.column()
     try:
-        if file.stat().st_size > MOST_BYTES:
-            raise InputError(f"{file}: more than {MOST_BYTES} bytes")
-        if file.suffix == ".parquet":
-            table = pq.read_table(file)
-        elif file.suffix == ".csv":
-            kinds = {name: pa.string() for name in SCHEMA.names if name != "image_id"} | {"image_id": pa.int64()}
-            options = pacsv.ConvertOptions(column_types=kinds, strings_can_be_null=True)
-            table = pacsv.read_csv(
-                file, convert_options=options, parse_options=pacsv.ParseOptions(newlines_in_values=True)
-            )
-        else:
-            lines = file.read_text(encoding="utf-8").splitlines()
-            table = pa.Table.from_pylist([json.loads(line) for line in lines if line.strip()])
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:300]}") from error
-    if "decision" not in table.column_names or not {"uri", "image_id"} & set(table.column_names):
-        raise InputError(f"{file}: needs the columns uri or image_id, and decision")
-    rows: list[dict[str, Any]] = table.select([n for n in SCHEMA.names if n in table.column_names]).to_pylist()
-    return rows
+        changed = States(lake, delta_log.version(uris.join(lake, "issues"))).changed
+        return Views(columns, lambda: (decided, 0), search, changed).order(Filter.of_query(where))
+    except FilterError as error:
+        raise InputError(f"--where: {error}") from error
+
+
+def _decided(
+    columns: Columns, rows: list[int], effective: NDArray[np.int32], batches: list[Batch]
+) -> Iterator[Decided]:
+    for row in rows:
+        place = int(effective[row])
+        last = batches[place] if place >= 0 else None
+        yield Decided(
+            columns.uri(row), int(columns.id[row]), int(columns.numbers("width")[row]),
+            int(columns.numbers("height")[row]), _text(columns, "label", row), columns.coded("issue").of(row),
+            _text(columns, "suggestion", row), _text(columns, "suggested", row),
+            *((last.decision, last.label, last.note, last.by, last.at.astimezone(datetime.UTC).isoformat())
+              if last else ()),
+        )  # fmt: skip
+
+
+def _text(columns: Columns, name: str, row: int) -> str | None:
+    return "".join(columns.coded(name).of(row)) or None
 
 
 def parser() -> argparse.ArgumentParser:
@@ -125,8 +138,16 @@ def parser() -> argparse.ArgumentParser:
         prog="imagesieve review", allow_abbrev=False, description="Decisions of people, out of a lake and into one."
     )
     options.add_argument("what", choices=("export", "import"))
-    options.add_argument("file", metavar="FILE", help=f"one of {', '.join(ENDINGS)}")
+    options.add_argument("file", metavar="FILE")
     options.add_argument("--lake", required=True, metavar="URI", help="where the tables lie")
+    options.add_argument(
+        "--format", choices=formats.NAMES,
+        help="of the file (default: by its ending; of JSON files that are imported by what they hold)",
+    )  # fmt: skip
+    options.add_argument(
+        "--where", metavar="QUERY",
+        help="export the pictures of a view, decided or not: filters, as the app has them in its address",
+    )  # fmt: skip
     options.add_argument("--user", help="whose decisions imported ones are (default: the name of this account)")
     return options
 
@@ -135,16 +156,16 @@ def main(argv: Sequence[str]) -> int:
     """Raises RunError."""
     given = parser().parse_args(argv)
     file = Path(given.file)
-    if file.suffix not in ENDINGS:
-        raise ConfigError(f"FILE: must end in {', '.join(ENDINGS)}, got {given.file!r}")
     lake = named(given.lake)
     if given.what == "export":
         try:
-            count = exported(lake, file)
+            count = exported(lake, file, given.format, given.where)
         except OSError as error:
-            raise InputError(f"{file}: {error.strerror}") from error
-        sys.stdout.write(f"{count:,} decisions: {file}\n")
+            raise InputError(f"{file}: {error.strerror or error}") from error
+        sys.stdout.write(f"{count:,} images: {file}\n")
     else:
-        count = imported(lake, file, given.user or account())
+        if given.where is not None:
+            raise ConfigError("--where: goes with export")
+        count = imported(lake, file, given.user or account(), given.format)
         sys.stdout.write(f"{count:,} decisions: {lake}\n")
     return 0

@@ -56,9 +56,14 @@ class Searches:
     def has_words(self) -> bool:
         return self.index is not None and self.index.has_classes
 
-    def wait(self) -> None:
-        """Until the index is there, or cannot be."""
-        self._thread.join()
+    @property
+    def model(self) -> str:
+        """The key of the network whose vectors are searched."""
+        return self._model.key
+
+    def wait(self, most_s: float | None = None) -> None:
+        """Until the index is there, or cannot be, or so many seconds are over."""
+        self._thread.join(most_s)
 
     def find(self, wanted: tuple[str, str]) -> Found:
         """Rows, the best first, and how alike they are (a cosine), or how sure the network is. wanted: one of

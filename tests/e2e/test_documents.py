@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
+from jobs.agents import command as agents
 from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
@@ -38,7 +39,7 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
-BESIDE = {"demo": demo, "review": review_files, "search": asking, "serve": serve, "unapply": applying}
+BESIDE = {"demo": demo, "mcp": agents, "review": review_files, "search": asking, "serve": serve, "unapply": applying}
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 

@@ -18,7 +18,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from jobs.serve import decisions as decisions_module
-from jobs.serve.decisions import DecisionError, Decisions
+from jobs.serve.decisions import DecisionError, Decisions, Wanted
 from udfs.vectors.recall import wilson
 
 IMAGES = 1000
@@ -103,7 +103,7 @@ def test_a_step_of_several_decisions_is_taken_back_whole(decisions: Decisions) -
     """A step of which a part stays, is told as many, or is half written where one of it cannot be."""
     decisions.decide([9], "keep", "anna")
     batches = decisions.decide_all(
-        [(np.array([1, 2]), "remove", None), (np.array([3]), "relabel", "dog"), (np.array([4]), "relabel", "cat")],
+        [Wanted([1, 2], "remove"), Wanted([3], "relabel", "dog"), Wanted([4], "relabel", "cat")],
         "anna",
     )
     assert told(decisions) == again(decisions) == {1: "remove", 2: "remove", 3: "relabel", 4: "relabel", 9: "keep"}
@@ -111,7 +111,7 @@ def test_a_step_of_several_decisions_is_taken_back_whole(decisions: Decisions) -
     assert ({batch.batch_id for batch in step}, undone) == ({batch.batch_id for batch in batches}, False)
     assert [batch.decision for batch in first] == ["keep"]
     with pytest.raises(DecisionError, match="label"):
-        decisions.decide_all([(np.array([5]), "remove", None), (np.array([6]), "relabel", None)], "anna")
+        decisions.decide_all([Wanted([5], "remove"), Wanted([6], "relabel")], "anna")
     other = Decisions(decisions.lake, IMAGES, rows_of)  # a page that was loaded anew knows no batch
     try:
         assert sum(len(batch.ids) for batch in other.undo("anna")) == 4
@@ -133,7 +133,7 @@ def test_what_a_rule_decided_is_not_judged(decisions: Decisions) -> None:
     decisions.decide([1, 2, 3], "keep", "anna")
     first = decisions.decide([3, 4, 5], "remove", "anna", batch_id="mine", by_rule=True)
     assert decisions.decide([9], "remove", "anna", batch_id="mine", by_rule=True) == first
-    decisions.decide_all([(np.array([6]), "remove", None)], "anna", by_rule=True)
+    decisions.decide_all([Wanted([6], "remove")], "anna", by_rule=True)
     decisions.decide([5], "keep", "ben")
     other = Decisions(decisions.lake, IMAGES, rows_of)
     try:

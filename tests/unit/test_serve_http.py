@@ -20,7 +20,7 @@ from jobs.engines import datasets
 from jobs.errors import ConfigError, LakeError
 from jobs.serve import command
 from jobs.serve import lake_app as app_module
-from jobs.serve.guard import Guard
+from jobs.serve.guard import Embedding, Guard, origins
 from jobs.serve.server import application
 from tests.bench import serve_lake
 from udfs.children import pool
@@ -115,6 +115,80 @@ def test_another_page_cannot_post(app: app_module.App) -> None:
     answer = client_of(app).post("/api/decide", content=body, headers=cookie)
     assert answer.status_code == 403
     assert not app.open.decisions.recent(9)
+
+
+INSIDE = Embedding("a-token-of-frames", ("http://localhost:8888", "https://notebooks.example"))
+FRAMED = INSIDE.path
+
+
+def embedded_client(app: app_module.App) -> TestClient:
+    guarded = Guard(application(app), frozenset({HOST}), TOKEN, PORT, secure=False, embedding=INSIDE)
+    return TestClient(guarded, base_url=f"http://{HOST}", raise_server_exceptions=False)
+
+
+def test_only_named_pages_frame_the_app(app: app_module.App) -> None:
+    """A page of any origin that frames it, a cookie or a token that goes from one way in to the other."""
+    client = embedded_client(app)
+    page = client.get(FRAMED, headers={"sec-fetch-site": "cross-site", "sec-fetch-dest": "iframe"})
+    assert page.status_code == 200
+    assert page.headers["content-security-policy"].endswith(
+        "frame-ancestors http://localhost:8888 https://notebooks.example"
+    )
+    assert "set-cookie" not in page.headers
+    assert client.get(f"{FRAMED}api/lake", headers={"sec-fetch-site": "same-origin"}).json()["images"] == IMAGES
+    own = {"authorization": f"Bearer {TOKEN}"}
+    policy = client.get("/", headers=own).headers["content-security-policy"]
+    assert policy.endswith("frame-ancestors 'none'")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/embedded/wrong/", {}, 401),
+        ("/embedded/wrong/api/lake", {"authorization": f"Bearer {TOKEN}", "cookie": f"imagesieve-{PORT}={TOKEN}"}, 401),
+        (f"/embedded/{TOKEN}/", {}, 401),
+        (FRAMED.rstrip("/"), {}, 401),
+        ("/embedded/", {}, 401),
+        ("/api/lake", {"authorization": f"Bearer {INSIDE.token}"}, 401),
+        ("/api/lake", {"cookie": f"imagesieve-{PORT}={INSIDE.token}"}, 401),
+        (f"/?token={INSIDE.token}", {}, 401),
+        (f"{FRAMED}api/lake", {"host": "evil.example"}, 403),
+        (f"{FRAMED}api/lake", {"origin": "http://localhost:8888"}, 403),
+        (f"{FRAMED}api/lake", {"origin": "null"}, 403),
+        (f"{FRAMED}api/lake", {"sec-fetch-site": "cross-site"}, 403),
+        (f"{FRAMED}app.js", {"sec-fetch-site": "same-site"}, 403),
+        (f"{FRAMED}../../etc/passwd", {}, 404),
+    ],
+)
+def test_who_may_ask_inside_a_page(app: app_module.App, path: str, headers: dict[str, Any], status: int) -> None:
+    """The page around it, which may frame but not ask; another host; one token in the place of the other."""
+    if ".." in path:
+        path = path.replace("..", "%2e%2e")
+    assert embedded_client(app).get(path, headers=headers, follow_redirects=False).status_code == status
+
+
+def test_no_page_posts_into_the_frame(app: app_module.App) -> None:
+    """A form of the page around it."""
+    client, body = embedded_client(app), {"ids": [1], "decision": "remove"}
+    assert client.post(f"{FRAMED}api/decide", json=body).status_code == 403
+    assert client.post(f"{FRAMED}api/decide", json=body, headers={"origin": "http://localhost:8888"}).status_code == 403
+    assert not app.open.decisions.recent(9)
+    done = client.post(f"{FRAMED}api/decide", json=body, headers={"x-imagesieve": "1", "origin": f"http://{HOST}"})
+    assert done.json()["count"] == 1
+    client.post(f"{FRAMED}api/undo", json={}, headers={"x-imagesieve": "1"})
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "localhost:8888", "http://*", "http://a b", "http://a;script-src *", "http://a/path", "javascript:alert(1)",
+     "http://a' 'unsafe-inline", "http://", "file://", "http://a:999999", "http://a\nx", "http://-a"],
+)  # fmt: skip
+def test_origins_that_are_none(lake: Path, origin: str) -> None:
+    """A policy that lets everybody in, or that ends before its end."""
+    with pytest.raises(ValueError, match="must be the origin"):
+        origins([origin])
+    with pytest.raises(ConfigError, match="--embed: must be the origin"):
+        command.main(["--lake", str(lake), "--no-browser", "--embed", origin])
 
 
 @pytest.mark.parametrize(

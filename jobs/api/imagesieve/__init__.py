@@ -10,9 +10,10 @@
 `open` takes a lake that is there, wherever it was made. `group` needs no lake: vectors in memory."""
 
 from imagesieve.running import run
+from imagesieve.showing import Shown
 from imagesieve.tables import CleanSet, Lake, Report, open
 from jobs import __version__
 from jobs.errors import RunError
 from udfs.vectors.similarity import Groups, group
 
-__all__ = ["CleanSet", "Groups", "Lake", "Report", "RunError", "__version__", "group", "open", "run"]
+__all__ = ["CleanSet", "Groups", "Lake", "Report", "RunError", "Shown", "__version__", "group", "open", "run"]

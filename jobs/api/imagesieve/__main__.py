@@ -30,6 +30,12 @@ def _serve(argv: list[str]) -> int:
     return serve.main(argv)
 
 
+def _mcp(argv: list[str]) -> int:
+    from jobs.agents import command as agents
+
+    return agents.main(argv)
+
+
 def _search(argv: list[str]) -> int:
     from jobs.serve import asking
 
@@ -48,11 +54,12 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-LIGHT = ("review", "search", "serve", "unapply")  # which need no stage
+LIGHT = ("mcp", "review", "search", "serve", "unapply")  # which need no stage
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
+    "mcp": ("let an agent look into a lake, and decide where that is allowed", _mcp),
     "review": ("decisions of people, out of a lake and into one", _review),
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),

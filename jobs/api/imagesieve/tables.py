@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.dataset as ds
 
+    from imagesieve.showing import Shown
+
 
 class CleanSet(NamedTuple):
     """Files that `clean` wrote: images to keep, images to leave out and why, and corrected labels."""
@@ -139,6 +141,28 @@ class Lake:
         wanted = None if given is None else os.fspath(given)
         hits = search(self.uri, wanted, text, where, count)
         return pd.DataFrame([vars(hit) for hit in hits], columns=["image_id", "uri", "label", "score"])
+
+    def show(
+        self,
+        where: str = "",
+        height: int = 720,
+        origin: str | list[str] | None = None,
+        read_only: bool = False,
+        **filters: Any,
+    ) -> Shown:
+        """The app inside a notebook; its decisions are this account's, as those of `imagesieve serve`.
+
+        filters: such as issue="near_duplicate" or label=["cat", "dog"]. where: the same as the app has it in its
+        address. height: pixels. origin: of the page that shows the notebook, such as "http://localhost:8889", where it
+        is not that of the Jupyter server that runs it. The server listens on 127.0.0.1: the browser must be on this
+        machine. It ends with the kernel, or by close(). It needs the extra `[serve]`. Raises RunError.
+
+        >>> lake.show(issue="near_duplicate")  # doctest: +SKIP
+        """
+        from imagesieve.showing import query_of, show
+
+        origins = [origin] if isinstance(origin, str) else origin or []
+        return show(self.uri, query_of(where, filters), height, origins, read_only)
 
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
         """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.serve.columns import Columns, Rows
-from jobs.serve.decisions import MOST_LABEL, Decisions
+from jobs.serve.decisions import MOST_LABEL, Decisions, Wanted
 from jobs.tables import RELABEL, REMOVE
 
 ACCEPTED = (REMOVE, RELABEL)
@@ -31,12 +31,12 @@ class Plan:
         return {"remove": len(self.remove), "relabel": relabelled, "decided": self.decided, "review": self.review,
                 "others": self.others}  # fmt: skip
 
-    def decisions(self) -> Iterator[tuple[NDArray[np.int64], str, str | None]]:
+    def decisions(self) -> Iterator[Wanted]:
         """As Decisions.decide_all takes them."""
         if len(self.remove):
-            yield self.remove, REMOVE, None
+            yield Wanted(self.remove, REMOVE)
         for label, ids in self.relabel.items():
-            yield ids, RELABEL, label
+            yield Wanted(ids, RELABEL, label)
 
 
 def plan(columns: Columns, decisions: Decisions, rows: Rows, only: tuple[str, ...] = ACCEPTED) -> Plan:

@@ -19,8 +19,8 @@ LIKELY = 0.9  # share of the judged of which one thing was decided, from which o
 
 def by_issue(columns: Columns, decisions: Decisions) -> list[dict[str, Any]]:
     """For each issue of judged images: how many were kept as they are, which says that it was wrong, and how many were
-    removed or relabelled. Skipped ones say nothing, nor do those that were decided by a rule, which nobody has looked
-    at. precision: the share of the latter, low and high its interval.
+    removed or relabelled. Skipped ones say nothing, nor do those that an agent decided, or a rule, which nobody has
+    looked at. precision: the share of the latter, low and high its interval.
 
     rest: how many images of the issue are undecided, and offer: what may be done with them as with those that were
     judged, remove or relabel, None where fewer than ENOUGH were judged or less than LIKELY of them had the same done;
