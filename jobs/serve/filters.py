@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from urllib.parse import parse_qsl
@@ -20,6 +21,10 @@ SEARCHES = ("like", "picture", "words")
 NONE = ""  # the value that stands for "has none"
 MOST_VALUES = 200  # of all facets together
 MOST_TEXT = 500  # characters of a text
+LEAST_CORNERS, MOST_CORNERS = 3, 64  # of a lasso
+MOST_LASSO = 2000  # characters of one
+
+_COORDINATE = re.compile(r"[01]?\.[0-9]{1,12}|[01]", re.ASCII)
 
 
 class FilterError(ValueError):
@@ -29,11 +34,12 @@ class FilterError(ValueError):
 @dataclass(frozen=True)
 class Filter:
     """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. search:
-    one of SEARCHES and what is looked for, or None. sort: one of SORTS, or None for that of the search or image_id."""
+    one of SEARCHES and what is looked for, or None. lasso: the corners of a polygon on the map, in its units of 0..1. sort: one of SORTS, or None for that of the search or image_id."""
 
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scores: tuple[tuple[str, float, float], ...] = ()
     text: str = ""
+    lasso: tuple[tuple[float, float], ...] = ()
     cluster: int | None = None
     search: tuple[str, str] | None = None
     sort: str | None = None
@@ -46,8 +52,9 @@ class Filter:
         scores: list[tuple[str, float, float]] = []
         found = cls()
         for name, value in pairs:
-            if len(value) > MOST_TEXT or "\0" in value:
-                raise FilterError(f"{name}: at most {MOST_TEXT} characters")
+            most = MOST_LASSO if name == "lasso" else MOST_TEXT
+            if len(value) > most or "\0" in value:
+                raise FilterError(f"{name}: at most {most} characters")
             if name in FACETS:
                 _check(name, value)
                 chosen.setdefault(name, []).append(value)
@@ -55,6 +62,8 @@ class Filter:
                 scores.append(_range(value))
             elif name == "text" and value:
                 found = replace(found, text=value)
+            elif name == "lasso" and value:
+                found = replace(found, lasso=_polygon(value))
             elif name == "cluster":
                 found = replace(found, cluster=_number(name, value))
             elif name in SEARCHES and value:
@@ -95,6 +104,11 @@ class Filter:
         """Whether it holds all images, in the order of their ids."""
         return self in (Filter(), Filter(sort="image_id"))
 
+    @property
+    def unsorted(self) -> Filter:
+        """The same rows in whatever order."""
+        return replace(self, sort=None, descending=False)
+
     def but(self, facet: str) -> Filter:
         """The same without what was chosen in a facet."""
         return replace(self, chosen=tuple(each for each in self.chosen if each[0] != facet))
@@ -117,6 +131,19 @@ def _range(value: str) -> tuple[str, float, float]:
     if any(map(math.isnan, bounds)):
         raise FilterError(f"score: must be NAME:LOW:HIGH, got {value!r}")
     return name, *bounds
+
+
+def _polygon(value: str) -> tuple[tuple[float, float], ...]:
+    parts = value.split(",")
+    corners = len(parts) // 2
+    if len(parts) % 2 or not LEAST_CORNERS <= corners <= MOST_CORNERS or not all(map(_COORDINATE.fullmatch, parts)):
+        raise FilterError(
+            f"lasso: must be x,y,x,y,… with {LEAST_CORNERS} to {MOST_CORNERS} corners, each number from 0 to 1"
+        )
+    numbers = [float(part) for part in parts]
+    if max(numbers) > 1:
+        raise FilterError("lasso: each number must be from 0 to 1")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _number(name: str, value: str) -> int:

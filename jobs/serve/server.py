@@ -18,8 +18,9 @@ from starlette.routing import Route
 
 from jobs.serve import agreement, told
 from jobs.serve.decisions import DecisionError
-from jobs.serve.filters import FACETS, Filter, FilterError
+from jobs.serve.filters import DECISION, FACETS, Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError
+from jobs.serve.maps import answers
 
 STATIC = Path(__file__).parent / "static"
 FILES = ("app.js", "app.css", "preact-LICENSE.txt")
@@ -200,6 +201,36 @@ def _reviews(app: App, request: Request) -> Any:
     }
 
 
+def _map(app: App, request: Request) -> Response:
+    if not app.open.columns.mapped:
+        raise RequestError("this lake has no map yet: run `imagesieve map`", 404)
+    return _bytes(answers.positions(app.open.columns))
+
+
+def _map_colours(app: App, request: Request) -> Response:
+    name = request.query_params.get("facet", "")
+    if name not in FACETS:
+        raise RequestError(f"facet: must be one of {', '.join(FACETS)}")
+    now = app.open
+    return _bytes(answers.colours(now.decisions.column() if name == DECISION else now.columns.coded(name)))
+
+
+def _map_view(app: App, request: Request) -> Response:
+    now, view = app.open, _view(request).unsorted
+    return _bytes(answers.holds(now.columns, None if view.is_all else now.views.unordered(view)))
+
+
+def _map_row(app: App, request: Request) -> Any:
+    now, number = app.open, _whole(request, "row", 0, 1 << 40)
+    if number >= now.columns.images:
+        raise RequestError("no such row", 404)
+    return told.row(now.columns, now.decisions, number)
+
+
+def _bytes(data: bytes) -> Response:
+    return Response(data, headers=_FRESH, media_type="application/octet-stream")
+
+
 def _thumb(app: App, request: Request) -> Response:
     return _picture(app.pictures.small(app.open.columns.reference(_row_of(app, request))))
 
@@ -268,4 +299,5 @@ def _whole(request: Request, name: str, default: int, most: int) -> int:
 GETS: dict[str, Answer] = {
     "lake": _lake, "rows": _rows, "facets": _facets, "facet": _facet, "step": _step, "image/{id:int}": _image,
     "clusters": _clusters, "confusions": _confusions, "reviews": _reviews,
+    "map": _map, "map/colours": _map_colours, "map/view": _map_view, "map/row": _map_row,
 }  # fmt: skip

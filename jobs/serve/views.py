@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from jobs.serve.columns import NULL, STEPS, Coded, Columns, Mask, Rows
 from jobs.serve.filters import DECISION, FACETS, Filter
+from jobs.serve.maps.lasso import inside
 from jobs.serve.recent import Recent
 
 VALUES = 50  # of a facet that are told at once
@@ -57,8 +57,8 @@ class Views:
 
     def facet(self, view: Filter, name: str, part: str = "") -> list[tuple[str, int]]:
         """The VALUES most common values of one facet. part: a text that they hold, in any case of letters."""
-        rest = replace(view.but(name), sort=None, descending=False)
-        rows = None if rest.is_all else self._unordered(rest)
+        rest = view.but(name).unsorted
+        rows = None if rest.is_all else self.unordered(rest)
         column = self._decided()[0] if name == DECISION else self.columns.coded(name)
         found = [each for each in column.counts(rows).items() if part.lower() in each[0].lower()]
         return sorted(found, key=lambda each: (-each[1], each[0]))[:VALUES]
@@ -90,8 +90,9 @@ class Views:
     def _key(self, view: Filter) -> Any:
         return view, self._decided()[1] if view.depends_on_decisions else 0
 
-    def _unordered(self, view: Filter) -> Rows:
-        """The rows of a view, in the order of their numbers or of the search."""
+    def unordered(self, view: Filter) -> Rows:
+        """The rows of a view, in the order of their numbers or of the search, whatever its sort."""
+        view = view.unsorted
         key = ("unordered", *self._key(view))
         return self._orders.get(key, lambda: self._selected(view))
 
@@ -121,6 +122,9 @@ class Views:
             masks.append((values >= np.ceil(least - 0.5)) & (values <= np.floor(most + 0.5)) & (values != NULL))
         if view.cluster is not None:
             masks.append(columns.numbers("cluster") == view.cluster)
+        if view.lasso:
+            corners = tuple((x * STEPS, y * STEPS) for x, y in view.lasso)
+            masks.append(inside(columns.numbers("map_x"), columns.numbers("map_y"), corners, STEPS))
         if view.text:
             masks.append(columns.containing(view.text))
         holds: Mask | None = None

@@ -271,12 +271,13 @@ function Sort({ sort, sorts }: { sort: string; sorts: { name: string; title: str
 const clear = () => go({ filters: {}, at: 0, open: null });
 
 /** The filters in force; each can be taken away. */
-function Chips() {
+export function Chips() {
   const { filters } = useStore(place);
   const info = lake.value;
   const titles: Record<string, string> = {
     text: "Name holds",
     cluster: "Copies of group",
+    lasso: "Lasso",
     like: "More like",
     picture: "More like",
     words: "Search",
@@ -289,6 +290,7 @@ function Chips() {
     if (name === "like") return `picture ${value}`;
     if (name === "picture") return "your picture";
     if (name === "cluster") return value;
+    if (name === "lasso") return "drawn on the map";
     return value === "" ? "none" : value;
   };
   const chips = Object.entries(filters).flatMap(([name, values]) =>

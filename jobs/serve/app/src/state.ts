@@ -89,7 +89,7 @@ export const lake = new Store<Lake | null>(null);
 /** Goes up with every decision and undo, so that counts are asked for again. */
 export const changes = new Store(0);
 
-export const PAGES = { gallery: "Gallery", copies: "Copies", labels: "Labels", progress: "Progress" } as const;
+export const PAGES = { gallery: "Gallery", map: "Map", copies: "Copies", labels: "Labels", progress: "Progress" } as const;
 export type Page = keyof typeof PAGES;
 
 export const FACETS = [
@@ -108,7 +108,7 @@ export const FACETS = [
   "decision",
 ];
 const SEARCHES = ["like", "picture", "words"];
-const FILTERS = [...FACETS, "score", "text", "cluster", ...SEARCHES];
+const FILTERS = [...FACETS, "score", "text", "lasso", "cluster", ...SEARCHES];
 
 export type Filters = Record<string, string[]>;
 
