@@ -4,7 +4,8 @@
 
 - rows: a lake of made-up rows. start_s until the page is there, with the gallery made (first_ready_s: the first time,
   until it is); first_page_ms; filter_ms (three filters with all facets), jump_ms (200 rows at any place of a sorted
-  list), step_ms (previous and next, as the server answers; rtt_ms is an answer without work), all the 95th percentile;
+  list), map_ms (where all lie, all labels and what a filter holds), lasso_ms (what of all is in a lasso of 64 corners
+  around a third of the map), step_ms (previous and next, as the server answers; rtt_ms is an answer without work), all the 95th percentile;
   peak_mb of the server and its children, which share pages.
 - decisions: DECISIONS by four clients at once: how many are there, twice, and after a restart; a second.
 - search: vectors of 256 numbers; search_ms, the 95th percentile, recall_at_10 against all, index_cpu_ms and
@@ -135,6 +136,16 @@ def rows(work: Path, images: int) -> dict[str, Any]:
             if number % 10 == 0:
                 peaks.append(server.memory())
 
+        def mapped(number: int) -> None:
+            for path in ("map", "map/colours?facet=label", f"map/view?score=blur_score:{number / 1000}:0.9"):
+                server.get(f"/api/{path}")
+
+        def lassoed(number: int) -> None:
+            turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+            away = (0.33 + number / 1000) * (1 + 0.1 * np.sin(7 * turn))
+            corners = 0.5 + away[:, np.newaxis] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+            server.get(f"/api/map/view?lasso={','.join(f'{one:.5f}' for one in corners.ravel())}")
+
         begun = time.perf_counter()
         server.get("/api/rows?limit=200")
         server.get("/api/facets")
@@ -149,6 +160,8 @@ def rows(work: Path, images: int) -> dict[str, Any]:
             "jump_ms": timed(
                 lambda _: server.get(f"/api/rows?sort=-blur_score&limit=200&offset={draw.integers(0, images)}")
             ),
+            "map_ms": timed(mapped, 20),
+            "lasso_ms": timed(lassoed, 20),
             "step_ms": timed(
                 lambda _: server.get(f"/api/step?sort=-blur_score&position={draw.integers(0, images)}"), 500
             ),

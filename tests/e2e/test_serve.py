@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from tests.e2e.conftest import Labelled
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
-TABS = ("Gallery", "Copies", "Labels", "Progress")
+TABS = ("Gallery", "Map", "Copies", "Labels", "Progress")
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,64 @@ def test_search_by_words_and_by_picture(app: Served, browser: Browser, labelled:
         page.get_by_label("Picture to search with").set_input_files(one["uri"])
         page.wait_for_url("**picture=**")
         expect(tiles(page).first).to_contain_text(one["uri"].rsplit("/", 1)[1])
+
+
+def test_a_lasso_is_a_filter(app: Served, browser: Browser) -> None:
+    """A lasso that holds other pictures than those that lie in it, that the address loses, or whose decision goes
+    further; a point that opens another picture; keys that do nothing."""
+    everything = app.ask("/api/lake")["mapped"]
+    with page_of(browser, app, "&page=map") as page:
+        canvas = page.get_by_role("img", name=re.compile("^Map of"))
+        expect(page.get_by_role("status").filter(has_text=f"{everything} pictures")).to_be_visible()
+        area = canvas.bounding_box()
+        assert area is not None
+        left, top = area["x"] + 5, area["y"] + 5
+        half = area["y"] + area["height"] / 2
+        page.keyboard.down("Shift")
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for x, y in ((area["x"] + area["width"] - 5, top), (area["x"] + area["width"] - 5, half), (left, half)):
+            page.mouse.move(x, y, steps=8)
+        page.mouse.up()
+        page.keyboard.up("Shift")
+        page.wait_for_url("**lasso=**")
+        query = parse_qs(urlsplit(page.url).query)
+        assert query["page"] == ["map"]
+        lasso = query["lasso"][0]
+        held = app.ask(f"/api/rows?lasso={lasso}&limit=500")
+        assert 0 < held["total"] < everything
+        expect(page.get_by_role("region", name="Lasso")).to_contain_text(f"{held['total']} picture")
+        page.keyboard.press("s")
+        page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+        page.wait_for_function("() => fetch('/api/rows?decision=skip').then(a => a.json()).then(a => a.total > 0)")
+        skipped = app.ask("/api/rows?decision=skip&limit=500")["rows"]
+        assert {row["id"] for row in skipped} == {row["id"] for row in held["rows"]}
+        page.get_by_role("button", name="In the gallery").click()
+        expect(tiles(page).first).to_be_visible()
+        assert parse_qs(urlsplit(page.url).query)["lasso"] == [lasso]
+        page.go_back()
+        expect(page.get_by_role("region", name="Lasso")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("region", name="Lasso")).to_have_count(0)
+        page.keyboard.press("+")
+        page.keyboard.press("v")
+        page.wait_for_url("**lasso=**")
+        page.keyboard.press("Escape")
+        page.keyboard.press("0")
+        page.get_by_label("Colour by").select_option("issue")
+        expect(page.get_by_role("region", name="Colours: issue")).to_contain_text("none")
+        page.wait_for_timeout(300)
+        page.mouse.move(left, top)
+        for step in range(1, 400):  # along a line, until a point is under the pointer
+            page.mouse.move(left + (area["width"] - 300) * step / 400, top + (area["height"] - 10) * step / 400)
+            if page.locator(".card b").count():
+                break
+        name = page.locator(".card b").filter(has_not_text="…").text_content()
+        page.mouse.down()
+        page.mouse.up()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        opened = app.ask(f"/api/image/{parse_qs(urlsplit(page.url).query)['open'][0]}")
+        assert opened["name"].endswith(str(name))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -97,6 +97,8 @@ def _framed(points: Single) -> Single:
     apart = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
     _, axes = np.linalg.eigh(apart.T @ apart)
     turned = apart @ axes[:, ::-1]
+    if np.ptp(turned[:, 1]) > np.ptp(turned[:, 0]):
+        turned = turned[:, ::-1]
     low, high = turned.min(axis=0), turned.max(axis=0)
     side = (high - low).max()
     framed = (turned - (low + high) / 2) / side + 0.5 if side > 0 else np.full_like(turned, 0.5)
