@@ -33,8 +33,9 @@ class FilterError(ValueError):
 
 @dataclass(frozen=True)
 class Filter:
-    """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. search:
-    one of SEARCHES and what is looked for, or None. lasso: the corners of a polygon on the map, in its units of 0..1. sort: one of SORTS, or None for that of the search or image_id."""
+    """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. lasso:
+    the corners of a polygon on the map, in its units of 0..1. search: one of SEARCHES and what is looked for, or None.
+    sort: one of SORTS, or None for that of the search or image_id."""
 
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scores: tuple[tuple[str, float, float], ...] = ()

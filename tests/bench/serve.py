@@ -4,9 +4,9 @@
 
 - rows: a lake of made-up rows. start_s until the page is there, with the gallery made (first_ready_s: the first time,
   until it is); first_page_ms; filter_ms (three filters with all facets), jump_ms (200 rows at any place of a sorted
-  list), map_ms (where all lie, all labels and what a filter holds), lasso_ms (what of all is in a lasso of 64 corners
-  around a third of the map), step_ms (previous and next, as the server answers; rtt_ms is an answer without work), all the 95th percentile;
-  peak_mb of the server and its children, which share pages.
+  list), map_ms (where all lie, the labels of all and what a filter holds), lasso_ms (what a lasso of 64 corners around
+  a third of the map holds), step_ms (previous and next, as the server answers; rtt_ms is an answer without work), all
+  the 95th percentile; peak_mb of the server and its children, which share pages.
 - decisions: DECISIONS by four clients at once: how many are there, twice, and after a restart; a second.
 - search: vectors of 256 numbers; search_ms, the 95th percentile, recall_at_10 against all, index_cpu_ms and
   index_bytes an image.

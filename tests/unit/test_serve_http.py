@@ -259,7 +259,7 @@ def test_facts_say_what_there_is(client: TestClient) -> None:
 
 
 def test_the_map_is_that_of_the_lake(client: TestClient, app: app_module.App, lake: Path) -> None:
-    """Places, colours or a view of other rows than the gallery's; a lasso that the list and the map read differently."""
+    """Places, colours or a view of other rows than the gallery's; a lasso that list and map read differently."""
     columns = app.open.columns
     places = np.frombuffer(client.get("/api/map").content, "<u2").reshape(-1, 2)
     table = DeltaTable(str(lake / "map")).to_pyarrow_table().to_pylist()
@@ -276,7 +276,8 @@ def test_the_map_is_that_of_the_lake(client: TestClient, app: app_module.App, la
     assert len(codes) == IMAGES
     names = ["", *(name for name, _ in told["names"])]
     rows = client.get("/api/rows?limit=500").json()["rows"]
-    assert {row["id"]: row["label"] for row in rows} == {int(i): names[c] for i, c in zip(columns.id, codes, strict=True)}
+    coloured = {int(i): names[code] for i, code in zip(columns.id, codes, strict=True)}
+    assert {row["id"]: row["label"] for row in rows} == coloured
     assert sum(count for _, count in told["names"]) + told["none"] + told["others"] == IMAGES
 
     query = "lasso=0.1,0.1,0.9,0.1,0.9,0.6,0.1,0.6&split=train"

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from udfs.maps.reduction import Reduction, Single, nearest
 from udfs.vectors.cell_packs import vectors_of
+from udfs.vectors.cosine import Values
 
 NEIGHBOURS = 15
 ROUNDS = 10  # of Weiszfeld's algorithm
@@ -50,8 +51,10 @@ class Anchors:
         return np.clip(found, 0, 1).astype(np.float32)
 
 
-def _mean(points: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    return (points * weights[:, :, np.newaxis]).sum(axis=1) / weights.sum(axis=1)[:, np.newaxis]
+def _mean(points: Values, weights: Values) -> Values:
+    """(n, 2), from (n, k, 2) and (n, k)."""
+    weighted: Values = (points * weights[:, :, np.newaxis]).sum(axis=1)
+    return weighted / weights.sum(axis=1)[:, np.newaxis]
 
 
 def place(anchors: Anchors) -> Callable[[Batches], Batches]:

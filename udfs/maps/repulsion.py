@@ -1,4 +1,4 @@
-"""Repulsion between all points of a plane at once: of many by a grid and a Fourier transform (Linderman et al. 2019)."""
+"""Repulsion between all points of a plane, of many by a grid and a Fourier transform (Linderman et al. 2019)."""
 
 from __future__ import annotations
 
