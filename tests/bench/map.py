@@ -8,7 +8,7 @@ DIR: a folder of images for each class. A run of it, then:
   them: laid_out_on_map.
 - map_cpu_s of the command `map` alone and run_cpu_s of the whole run, start of the engine included in both; share: what
   laying out and placing take of the run, in the process that does it.
-- place_cpu_ms: an image, by a sample of jobs.mapping.map.SAMPLE."""
+- cpu_ms: an image, the slope of `map --new-map` between SIZES images, which are those of DIR with noise."""
 
 from __future__ import annotations
 
@@ -21,18 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from deltalake import DeltaTable
+import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 from numpy.typing import NDArray
 from sklearn.manifold import trustworthiness
 
-from jobs.mapping.map import SAMPLE
+from jobs import __version__
+from jobs.lakes import LAKE_FORMAT, MARKER
 from tests.bench import engine_runs, process_tree
 from udfs.maps import reduction
 from udfs.maps.layout import lay_out
-from udfs.maps.placing import BLOCK, Anchors
+from udfs.maps.placing import Anchors
+from udfs.networks import models
 from udfs.vectors.cell_packs import vectors_of
 
 AT = 10
+SIZES = (20_000, 50_000)  # more than are laid out
+TOGETHER = 5000
 Single = NDArray[np.float32]
 
 
@@ -48,11 +53,37 @@ def agreement(points: Single, labels: NDArray[np.int64], rows: NDArray[np.int64]
     return round(float((labels[near] == labels[asked][:, np.newaxis]).mean()), 4)
 
 
+def new_map(lake: Path) -> float:
+    """CPU seconds of the command."""
+    command = [sys.executable, "-W", "ignore", "-m", "imagesieve", "map", "--new-map", "--lake", str(lake)]
+    return engine_runs.ended(command).cpu_s
+
+
+def made(lake: Path, vectors: Single, count: int) -> Path:
+    """A lake of vectors alone."""
+    lake.mkdir()
+    (lake / MARKER).write_text(json.dumps({"format": LAKE_FORMAT, "version": __version__}), encoding="utf-8")
+    draw = np.random.default_rng(0)
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False))
+    for first in range(0, count, TOGETHER):
+        ids = np.arange(first, min(first + TOGETHER, count))
+        rows = vectors[ids % len(vectors)] + draw.normal(scale=0.005, size=(len(ids), vectors.shape[1]))
+        rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+        ends = pa.array(np.arange(len(ids) + 1) * rows.shape[1], pa.int32())
+        lists = pa.ListArray.from_arrays(ends, pa.array(rows.ravel()), type=kind)
+        one = pa.array(np.ones(len(ids), np.float32))
+        embeddings = {"image_id": ids, "model": [models.DEFAULT] * len(ids), "vector": lists, "norm": one}
+        keys = draw.integers(0, 1 << 60, len(ids))
+        copies = {"image_id": ids, "representative_id": ids, "content_key": keys}
+        for name, columns in (("embeddings", embeddings), ("copies", copies)):
+            write_deltalake(str(lake / name), pa.table(columns), mode="append")
+    return lake
+
+
 def measure(labelled: Path, work: Path) -> dict[str, Any]:
     lake = work / "lake"
     run = engine_runs.measured(labelled, lake, "--layout", "{label}/*")
-    again = [sys.executable, "-W", "ignore", "-m", "imagesieve", "map", "--new-map", "--lake", str(lake)]
-    alone = engine_runs.ended(again)
+    alone = new_map(lake)
 
     def table(name: str, *columns: str) -> Any:
         return DeltaTable(str(lake / name)).to_pyarrow_table(columns=["image_id", *columns]).sort_by("image_id")
@@ -75,10 +106,7 @@ def measure(labelled: Path, work: Path) -> dict[str, Any]:
     placed[first] = lay_out(rows)
     placed[rest] = Anchors(part, rows, placed[first]).place(vectors[rest])
 
-    many = Anchors(learnt, np.resize(learnt.of(vectors), (SAMPLE, learnt.axes.shape[1])), np.resize(whole, (SAMPLE, 2)))
-    begun = time.process_time()
-    for at in range(0, 8 * BLOCK, BLOCK):
-        many.place(np.resize(vectors[at:], (BLOCK, vectors.shape[1])))
+    small, large = (new_map(made(work / str(size), vectors, size)) for size in SIZES)
     return {
         "images": len(vectors),
         "agreement": {"in_vectors": agreement(vectors, labels), "on_map": agreement(points, labels)},
@@ -86,10 +114,10 @@ def measure(labelled: Path, work: Path) -> dict[str, Any]:
         "placed_on_map": agreement(placed, labels, rest),
         "laid_out_on_map": agreement(whole, labels, rest),
         "run_cpu_s": round(run.cpu_s, 1),
-        "map_cpu_s": round(alone.cpu_s, 1),
+        "map_cpu_s": round(alone, 1),
         "lay_out_cpu_s": round(took, 2),
         "share": round(took / run.cpu_s, 4),
-        "place_cpu_ms": round((time.process_time() - begun) / (8 * BLOCK) * 1000, 3),
+        "cpu_ms": round((large - small) / (SIZES[1] - SIZES[0]) * 1000, 3),
     }
 
 

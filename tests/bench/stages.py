@@ -2,8 +2,8 @@
 
     python -m tests.bench.stages --photos DIR --others DIR [--small N] [--large N] [--work DIR]
 
-prints one JSON line. The lakes are those of tests.bench.neighbours; `clusters`, `map` and `issues` run on them as a
-user runs them, after `neighbours`, which is not counted. No image is there to be read.
+prints one JSON line. The lakes are those of tests.bench.neighbours; `clusters` and `issues` run on them as a user runs
+them, after `neighbours`, which is not counted. No image is there to be read.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from tests.bench import many_vectors, peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.neighbours import ROOT, TIMEOUT_S, real_vectors, stage
 
-JOBS = ("clusters", "map", "issues")
+JOBS = ("clusters", "issues")
 
 
 def measured(job: str, lake: Path) -> process_tree.Measured:
