@@ -9,6 +9,7 @@ import time
 from pyspark.sql import functions as F
 
 from jobs import catalog, clean, clusters, content, embed, issues, labels, neighbours, report
+from jobs.mapping import map as image_map
 from jobs.pages import place, render
 from jobs.progress import say
 from jobs.stage import Context, StageResult, submitted
@@ -25,6 +26,7 @@ STAGES = (
     clusters.STAGE,
     labels.STAGE,
     content.STAGE,
+    image_map.STAGE,
     issues.STAGE,
     report.STAGE,
 )

@@ -239,6 +239,12 @@ TABLES: dict[str, Table] = {
             ("topic_id",),
         ),
         Table(
+            "map",
+            _schema(image_id=_LONG, x=FloatType(), y=FloatType(), is_anchor=_BOOL, content_key=_LONG),
+            ("image_id",),
+            _unit("x", "y"),
+        ),
+        Table(
             "leaks",
             _schema(
                 image_id=_LONG, between=_TEXT, here=_TEXT, there=_TEXT, other_id=_LONG, kind=_TEXT, cosine=_DOUBLE

@@ -15,7 +15,7 @@ from jobs.agents.looking import Condition, look
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
 from jobs.serve import told
-from jobs.serve.decisions import Batch
+from jobs.serve.batches import Batch
 from jobs.serve.filters import Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError, Open
 from jobs.serve.rules import agreement

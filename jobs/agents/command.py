@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     from jobs.agents.asked import Asked
     from jobs.agents.tools import server
     from jobs.lakes import named
-    from jobs.serve.decisions import agent
+    from jobs.serve.batches import agent
     from jobs.serve.lake_app import App
     from jobs.serve.searching import MAX_PIXELS
     from udfs.children import pool

@@ -17,7 +17,7 @@ from jobs.agents.bounds import told
 from jobs.agents.folders import FileRefusedError
 from jobs.agents.looking import MOST_ROWS, Condition, LookError
 from jobs.errors import RunError
-from jobs.serve.decisions import DecisionError
+from jobs.serve.batches import DecisionError
 from jobs.serve.filters import FACETS, SORTS, FilterError
 from jobs.serve.lake_app import NotReadyError
 

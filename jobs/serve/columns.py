@@ -71,6 +71,7 @@ class Columns:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         self.images: int = meta["images"]
         self.readable: int = meta["readable"]
+        self.mapped: int = meta["mapped"]  # images that have a place on the map
         self._names: dict[str, list[list[str]]] = meta["names"]
         self._totals: dict[str, list[int]] = meta["totals"]
         self.bins: dict[str, list[int]] = meta["bins"]  # of each score, of BINS equal bins of 0..1

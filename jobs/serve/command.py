@@ -18,7 +18,7 @@ from jobs.errors import ConfigError
 if TYPE_CHECKING:
     import uvicorn
 
-    from jobs.serve.guard import Embedding
+    from jobs.serve.web.guard import Embedding
 
 PORT = 8765
 MOST_AT_ONCE = 128  # requests; more are told to come again
@@ -61,12 +61,12 @@ def main(argv: Sequence[str]) -> int:
     except ImportError:
         raise ConfigError('serve needs more packages: pip install "imagesieve[serve]"') from None
     from jobs.lakes import named
-    from jobs.serve.connections import Connection
-    from jobs.serve.decisions import account
-    from jobs.serve.guard import Guard
+    from jobs.serve.batches import account
     from jobs.serve.lake_app import App
     from jobs.serve.searching import MAX_PIXELS
     from jobs.serve.server import application
+    from jobs.serve.web.connections import Connection
+    from jobs.serve.web.guard import Guard
     from udfs.stores import fetch
 
     embedding = _embedding(given.embed)
@@ -137,7 +137,7 @@ def _listening(host: str, port: int | None) -> socket.socket:
 
 
 def _embedding(given: Sequence[str]) -> Embedding | None:
-    from jobs.serve.guard import Embedding, origins
+    from jobs.serve.web.guard import Embedding, origins
 
     try:
         return Embedding(secrets.token_urlsafe(24), origins(given)) if given else None

@@ -24,6 +24,10 @@ NONE = ""  # the value that stands for "has none"
 MOST_VALUES = 200  # of all facets together
 MOST_TEXT = 500  # characters of a text
 MOST_FOLDER = 4096
+LEAST_CORNERS, MOST_CORNERS = 3, 64  # of a lasso
+MOST_LASSO = 2000  # characters of one
+
+_COORDINATE = re.compile(r"[01]?\.[0-9]{1,12}|[01]", re.ASCII)
 
 
 class FilterError(ValueError):
@@ -43,13 +47,15 @@ class Changed:
 
 @dataclass(frozen=True)
 class Filter:
-    """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. search:
-    one of SEARCHES and what is looked for, or None. sort: one of SORTS, or None for that of the search or image_id.
-    folder: the beginning of URIs, with a slash at its end, or ""."""
+    """What a view holds. chosen: values by facet, any of them. scores: (name, low, high), infinite where open. lasso:
+    the corners of a polygon on the map, in its units of 0..1. search: one of SEARCHES and what is looked for, or None.
+    sort: one of SORTS, or None for that of the search or image_id. folder: the beginning of URIs, with a slash at its
+    end, or ""."""
 
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
     scores: tuple[tuple[str, float, float], ...] = ()
     text: str = ""
+    lasso: tuple[tuple[float, float], ...] = ()
     cluster: int | None = None
     folder: str = ""
     changed: tuple[Changed, ...] = ()
@@ -64,8 +70,9 @@ class Filter:
         scores: list[tuple[str, float, float]] = []
         found = cls()
         for name, value in pairs:
-            if len(value) > (MOST_FOLDER if name == "folder" else MOST_TEXT) or "\0" in value:
-                raise FilterError(f"{name}: at most {MOST_FOLDER if name == 'folder' else MOST_TEXT} characters")
+            most = {"folder": MOST_FOLDER, "lasso": MOST_LASSO}.get(name, MOST_TEXT)
+            if len(value) > most or "\0" in value:
+                raise FilterError(f"{name}: at most {most} characters")
             if name in FACETS:
                 _check(name, value)
                 chosen.setdefault(name, []).append(value)
@@ -93,6 +100,8 @@ class Filter:
             return replace(self, cluster=_number(name, value))
         if name == "text" and value:
             return replace(self, text=value)
+        if name == "lasso" and value:
+            return replace(self, lasso=_polygon(value))
         if name == "folder" and value:
             return replace(self, folder=value if value.endswith("/") else value + "/")
         if name in CHANGES and value:
@@ -123,6 +132,16 @@ class Filter:
         """Whether it holds all images, in the order of their ids."""
         return self in (Filter(), Filter(sort="image_id"))
 
+    @property
+    def anywhere(self) -> Filter:
+        """The same of all folders."""
+        return replace(self, folder="")
+
+    @property
+    def unsorted(self) -> Filter:
+        """The same rows in whatever order."""
+        return replace(self, sort=None, descending=False)
+
     def but(self, facet: str) -> Filter:
         """The same without what was chosen in a facet."""
         return replace(self, chosen=tuple(each for each in self.chosen if each[0] != facet))
@@ -152,6 +171,19 @@ def _changed(name: str, value: str) -> Changed:
     if match is None or (match["issue"] and match["issue"] not in ISSUES):
         raise FilterError(f"{name}: must be RUN, RUN..RUN or RUN/ISSUE, got {value!r}")
     return Changed(name == "gone", match["since"], match["until"] or "", match["issue"] or "")
+
+
+def _polygon(value: str) -> tuple[tuple[float, float], ...]:
+    parts = value.split(",")
+    corners = len(parts) // 2
+    if len(parts) % 2 or not LEAST_CORNERS <= corners <= MOST_CORNERS or not all(map(_COORDINATE.fullmatch, parts)):
+        raise FilterError(
+            f"lasso: must be x,y,x,y,… with {LEAST_CORNERS} to {MOST_CORNERS} corners, each number from 0 to 1"
+        )
+    numbers = [float(part) for part in parts]
+    if max(numbers) > 1:
+        raise FilterError("lasso: each number must be from 0 to 1")
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def _number(name: str, value: str) -> int:

@@ -20,8 +20,9 @@ from udfs.stores import uris
 from udfs.stores.cache import user_cache
 
 # Tables that the gallery is made of. Without the first there is none; the others may be missing.
-SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "topics", "concepts", "failures")
-LAYOUT = 3  # of the folder: another number makes all anew
+SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "topics", "concepts", "failures",
+           "map")  # fmt: skip
+LAYOUT = 4  # of the folder: another number makes all anew
 ALL_SCORES = (*SCORES, *OUTLIER_SCORES, "label_score")
 
 

@@ -32,21 +32,22 @@ class Making:
         self._totals: dict[str, list[int]] = {}
         self._bins: dict[str, list[int]] = {}
         self._ids: NDArray[np.int64] = np.empty(0, np.int64)
+        self._mapped = 0
         self._sorter: NDArray[np.int64] | None = None
 
     def all(self) -> bool:
         """Writes them all; true."""
         self._images()
-        for number, work in enumerate(
-            (self._folders, self._features, self._scores, self._duplicates, self._issues, self._labels, self._others)
-        ):
-            self._say((number + 1) / 8)
+        works = (self._folders, self._features, self._scores, self._duplicates, self._issues, self._labels, self._map,
+                 self._others)  # fmt: skip
+        for number, work in enumerate(works):
+            self._say((number + 1) / (len(works) + 1))
             work()
         readable = int(
             np.count_nonzero(np.load(self._folder / "readable.npy", mmap_mode="r" if len(self._ids) else None))
         )
         meta = {"images": len(self._ids), "readable": readable, "names": self._names, "totals": self._totals,
-                "bins": self._bins}  # fmt: skip
+                "bins": self._bins, "mapped": self._mapped}  # fmt: skip
         (self._folder / META).write_text(json.dumps(meta), encoding="utf-8")
         self._say(1.0)
         return True
@@ -181,6 +182,15 @@ class Making:
             rows, there = self._placed(batch)
             score[rows] = _stepped(batch.column("score"))[there]
         self._save_score("label_score", score)
+
+    def _map(self) -> None:
+        x, y = self._blank(np.uint16, NULL), self._blank(np.uint16, NULL)
+        for batch in self._read("map", "image_id", "x", "y"):
+            rows, there = self._placed(batch)
+            x[rows], y[rows] = _stepped(batch.column("x"))[there], _stepped(batch.column("y"))[there]
+        self._mapped = int(np.count_nonzero(x != NULL))
+        self._save("map_x", x)
+        self._save("map_y", y)
 
     def _others(self) -> None:
         topic, concept = _Placed(self._blank(np.uint32)), _Placed(self._blank(np.uint32))

@@ -135,6 +135,7 @@ class App:
         return {
             "images": now.columns.images,
             "embedded": now.columns.readable,
+            "mapped": now.columns.mapped,
             "facets": [{"name": name, "title": _title(name)} for name in FACETS],
             "scores": [score for score in scores if sum(score["bins"])],
             "sorts": [{"name": name, "title": _title(name)} for name in SORTS],

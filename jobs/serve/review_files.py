@@ -20,8 +20,9 @@ from jobs.reviews import formats
 from jobs.reviews.matching import Images
 from jobs.reviews.rows import Decided, FormatError, Given
 from jobs.serve import gallery
+from jobs.serve.batches import Batch, DecisionError, Wanted, account
 from jobs.serve.columns import Coded, Columns
-from jobs.serve.decisions import Batch, DecisionError, Decisions, Wanted, account
+from jobs.serve.decisions import Decisions
 from jobs.serve.facets.states import States
 from jobs.serve.filters import Filter, FilterError
 from jobs.serve.views import Views

@@ -19,10 +19,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jobs.serve import told
+from jobs.serve.batches import DecisionError
 from jobs.serve.columns import Rows
-from jobs.serve.decisions import DecisionError
-from jobs.serve.filters import FACETS, Filter, FilterError
+from jobs.serve.filters import DECISION, FACETS, Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError, Open
+from jobs.serve.maps import answers
 from jobs.serve.rules import accepting, agreement
 from jobs.serve.rules.accepting import ACCEPTED
 from jobs.serve.rules.safe_folders import note_of, safe
@@ -51,7 +52,7 @@ Answer = Callable[[App, Request], Any]
 
 
 def application(app: App) -> ASGIApp:
-    """The routes of one lake; jobs.serve.guard stands before them."""
+    """The routes of one lake; jobs.serve.web.guard stands before them."""
     routes = [
         Route("/", lambda request: FileResponse(STATIC / "index.html", headers=_FRESH)),
         *(Route(f"/{name}", functools.partial(_file, name)) for name in FILES),
@@ -251,6 +252,36 @@ def _changes(app: App, request: Request) -> Any:
     return {"issues": app.open.states.compared(since, until)}
 
 
+def _map(app: App, request: Request) -> Response:
+    if not app.open.columns.mapped:
+        raise RequestError("this lake has no map yet: run `imagesieve map`", 404)
+    return _bytes(answers.positions(app.open.columns))
+
+
+def _map_colours(app: App, request: Request) -> Response:
+    name = request.query_params.get("facet", "")
+    if name not in FACETS:
+        raise RequestError(f"facet: must be one of {', '.join(FACETS)}")
+    now = app.open
+    return _bytes(answers.colours(now.decisions.column() if name == DECISION else now.columns.coded(name)))
+
+
+def _map_view(app: App, request: Request) -> Response:
+    now, view = app.open, _view(request).unsorted
+    return _bytes(answers.holds(now.columns, None if view.is_all else now.views.unordered(view)))
+
+
+def _map_row(app: App, request: Request) -> Any:
+    now, number = app.open, _whole(request, "row", 0, 1 << 40)
+    if number >= now.columns.images:
+        raise RequestError("no such row", 404)
+    return told.row(now.columns, now.decisions, number)
+
+
+def _bytes(data: bytes) -> Response:
+    return Response(data, headers=_FRESH, media_type="application/octet-stream")
+
+
 def _thumb(app: App, request: Request) -> Response:
     return _picture(app.pictures.small(app.open.columns.reference(_row_of(app, request))))
 
@@ -362,5 +393,5 @@ def _whole(request: Request, name: str, default: int, most: int) -> int:
 GETS: dict[str, Answer] = {
     "lake": _lake, "rows": _rows, "facets": _facets, "facet": _facet, "step": _step, "image/{id:int}": _image,
     "clusters": _clusters, "confusions": _confusions, "reviews": _reviews, "folders": _folders, "states": _states,
-    "changes": _changes,
+    "changes": _changes, "map": _map, "map/colours": _map_colours, "map/view": _map_view, "map/row": _map_row,
 }  # fmt: skip

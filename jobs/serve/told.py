@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from jobs.engines.datasets import Opened
 from jobs.pages.texts import ISSUES as TEXTS
+from jobs.serve.batches import Batch
 from jobs.serve.columns import Columns
-from jobs.serve.decisions import Batch, Decisions
+from jobs.serve.decisions import Decisions
 from jobs.serve.gallery import ALL_SCORES
 from udfs.images.rows import PROPERTIES
 

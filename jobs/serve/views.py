@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from jobs.serve.columns import NULL, STEPS, Coded, Columns, Mask, Rows
 from jobs.serve.facets.folders import Folders, Level
 from jobs.serve.filters import DECISION, FACETS, Changed, Filter
+from jobs.serve.maps.lasso import inside
 from jobs.serve.recent import Recent
 
 VALUES = 50  # of a facet that are told at once
@@ -71,8 +71,8 @@ class Views:
 
     def level(self, view: Filter, part: str = "") -> Level:
         """What the folder of a view holds of its pictures. part: a text that names of folders hold."""
-        rest = replace(view, folder="", sort=None, descending=False)
-        return self.folders.level(view.folder, None if rest.is_all else self._unordered(rest), part)
+        rest = view.unsorted.anywhere
+        return self.folders.level(view.folder, None if rest.is_all else self.unordered(rest), part)
 
     def similarities(self, view: Filter) -> dict[int, float]:
         """Of a search: how alike each row is that it found."""
@@ -87,8 +87,8 @@ class Views:
 
     def facet(self, view: Filter, name: str, part: str = "") -> list[tuple[str, int]]:
         """The VALUES most common values of one facet. part: a text that they hold, in any case of letters."""
-        rest = replace(view.but(name), sort=None, descending=False)
-        rows = None if rest.is_all else self._unordered(rest)
+        rest = view.but(name).unsorted
+        rows = None if rest.is_all else self.unordered(rest)
         column = self._decided()[0] if name == DECISION else self.columns.coded(name)
         found = [each for each in column.counts(rows).items() if part.lower() in each[0].lower()]
         return sorted(found, key=lambda each: (-each[1], each[0]))[:VALUES]
@@ -120,8 +120,9 @@ class Views:
     def _key(self, view: Filter) -> Any:
         return view, self._decided()[1] if view.depends_on_decisions else 0
 
-    def _unordered(self, view: Filter) -> Rows:
-        """The rows of a view, in the order of their numbers or of the search."""
+    def unordered(self, view: Filter) -> Rows:
+        """The rows of a view, in the order of their numbers or of the search, whatever its sort."""
+        view = view.unsorted
         key = ("unordered", *self._key(view))
         return self._orders.get(key, lambda: self._selected(view))
 
@@ -158,6 +159,9 @@ class Views:
             held = np.zeros(columns.images, np.bool_)
             held[rows[rows >= 0]] = True
             masks.append(held)
+        if view.lasso:
+            corners = tuple((x * STEPS, y * STEPS) for x, y in view.lasso)
+            masks.append(inside(columns.numbers("map_x"), columns.numbers("map_y"), corners, STEPS))
         if view.text:
             masks.append(columns.containing(view.text))
         holds: Mask | None = None

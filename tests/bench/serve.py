@@ -4,10 +4,12 @@
 
 - rows: a lake of made-up rows. start_s until the page is there, with the gallery made (first_ready_s: the first time,
   until it is); first_page_ms; filter_ms (three filters with all facets), jump_ms (200 rows at any place of a sorted
-  list), step_ms (previous and next of a picture, as the server itself tells its time in Server-Timing; bar 1 ms),
-  step_http_ms (the same as the client sees it, and rtt_ms an answer without work), folders_ms (the folders of a level
-  under a filter), image_ms and image_cpu_ms (all of one picture, as the server tells, and CPU of the server), all the
-  95th percentile but image_cpu_ms, a mean; peak_mb of the server and its children, which share pages.
+  list), map_ms (where all lie, the labels of all and what a filter holds), lasso_ms (what a lasso of 64 corners around
+  a third of the map holds), step_ms (previous and next of a picture, as the server itself tells its time in
+  Server-Timing; bar 1 ms), step_http_ms (the same as the client sees it, and rtt_ms an answer without work), folders_ms
+  (the folders of a level under a filter), image_ms and image_cpu_ms (all of one picture, as the server tells, and CPU
+  of the server), all the 95th percentile but image_cpu_ms, a mean; peak_mb of the server and its children, which share
+  pages.
 - decisions: DECISIONS by four clients at once: how many are there, twice, and after a restart; a second.
 - search: vectors of 256 numbers; search_ms, the 95th percentile, recall_at_10 against all, index_cpu_ms and
   index_bytes an image.
@@ -155,6 +157,16 @@ def rows(work: Path, images: int) -> dict[str, Any]:
         def step() -> str:
             return f"/api/step?sort=-blur_score&id={draw.integers(0, images)}"
 
+        def mapped(number: int) -> None:
+            for path in ("map", "map/colours?facet=label", f"map/view?score=blur_score:{number / 1000}:0.9"):
+                server.get(f"/api/{path}")
+
+        def lassoed(number: int) -> None:
+            turn = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+            away = (0.33 + number / 1000) * (1 + 0.1 * np.sin(7 * turn))
+            corners = 0.5 + away[:, np.newaxis] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+            server.get(f"/api/map/view?lasso={','.join(f'{one:.5f}' for one in corners.ravel())}")
+
         begun = time.perf_counter()
         server.get("/api/rows?limit=200")
         server.get("/api/facets")
@@ -171,6 +183,8 @@ def rows(work: Path, images: int) -> dict[str, Any]:
             ),
             "step_ms": quantile([server.own_ms(step()) for _ in range(500)], 2),
             "step_http_ms": timed(lambda _: server.get(step()), 500),
+            "map_ms": timed(mapped, 20),
+            "lasso_ms": timed(lassoed, 20),
             "rtt_ms": timed(lambda _: server.get("/app.css"), 500),
             "text_filter_ms": timed(lambda n: server.get(f"/api/rows?text={n:04}"), 20),
             "folders_ms": timed(lambda n: server.get(f"/api/folders?split={('train', 'val', 'test')[n % 3]}"), 20),

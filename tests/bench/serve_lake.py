@@ -26,7 +26,7 @@ MEDIA = np.array(["photograph", "document", "drawing", "icon"])
 
 def write(lake: Path, images: int, labels: int = 1000, seed: int = 0) -> None:
     """Makes the lake: every third image has an issue, every fifth is in a cluster of four, one in a hundred has another
-    label suggested."""
+    label suggested. On the map each label is a cloud of its own; one image in fifty has no place."""
     lake.mkdir(parents=True)
     (lake / MARKER).write_text(json.dumps({"format": LAKE_FORMAT, "version": __version__}), encoding="utf-8")
     draw = np.random.default_rng(seed)
@@ -90,6 +90,14 @@ def _tables(ids: NDArray[np.int64], names: NDArray[np.str_], draw: np.random.Gen
             "image_id": ids, "label": labels, "score": draw.random(count), "suggested_label": labels,
             "flagged": pa.array(np.isin(ids, wrong)), "evidence_id": pa.nulls(count),
         },
+        "map": _places(ids[ids % 50 != 49], labels[ids % 50 != 49], draw),
         "topics": {"image_id": ids, "topic_id": draw.integers(0, 64, count)},
         "concepts": {"image_id": ids, "rank": np.ones(count), "concept": names[draw.integers(0, len(names), count)]},
     }  # fmt: skip
+
+
+def _places(ids: NDArray[np.int64], labels: NDArray[np.str_], draw: np.random.Generator) -> dict[str, Any]:
+    number = np.char.rpartition(labels, " ")[:, 2].astype(int)
+    middles = np.random.default_rng(0).random((number.max() + 1, 2))[number]
+    places = np.clip(middles + draw.normal(scale=0.02, size=(len(ids), 2)), 0, 1)
+    return {"image_id": ids, "x": places[:, 0], "y": places[:, 1], "is_anchor": pa.array(ids % 100 == 0)}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from tests.e2e.conftest import Labelled
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH")
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
-TABS = ("Gallery", "Copies", "Labels", "Progress", "Runs")
+TABS = ("Gallery", "Map", "Copies", "Labels", "Progress", "Runs")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,13 @@ class Served:
         answer = httpx.get(self.base + path, headers={"authorization": f"Bearer {token}"}, timeout=60)
         answer.raise_for_status()
         return answer.json()
+
+    def until(self, path: str, holds: Callable[[Any], bool], seconds: float = 20) -> None:
+        """Asks until an answer is as it must be: a page shows a decision before it is committed."""
+        end = time.monotonic() + seconds
+        while not holds(told := self.ask(path)):
+            assert time.monotonic() < end, told
+            time.sleep(0.1)
 
 
 @contextmanager
@@ -178,17 +186,13 @@ def test_decide_and_undo_by_keys_and_clean_obeys(
         expect(page.get_by_role("button", name="Undo")).to_be_visible()
         assert app.ask(f"/api/image/{first['id']}")["decision"] == "keep"
         page.keyboard.press("z")
-        page.wait_for_function(
-            f"() => fetch('/api/image/{first['id']}').then(a => a.json()).then(a => a.decision === null)"
-        )
+        app.until(f"/api/image/{first['id']}", lambda told: told["decision"] is None)
         tiles(page).first.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog")).to_be_visible()
         assert "open=" in page.url
         page.keyboard.press("k")
-        page.wait_for_function(
-            f"() => fetch('/api/image/{first['id']}').then(a => a.json()).then(a => a.decision === 'keep')"
-        )
+        app.until(f"/api/image/{first['id']}", lambda told: told["decision"] == "keep")
         page.keyboard.press("Escape")
         expect(page.get_by_role("dialog")).to_have_count(0)
     history = app.ask(f"/api/image/{first['id']}")["history"]
@@ -214,7 +218,7 @@ def test_all_that_the_filter_holds(app: Served, browser: Browser) -> None:
         asked = page.get_by_role("dialog")
         expect(asked).to_contain_text(str(expected))
         asked.get_by_role("button").filter(has_text="Skip").or_(asked.get_by_role("button", name="Yes")).first.click()
-        page.wait_for_function("() => fetch('/api/rows?decision=skip').then(a => a.json()).then(a => a.total > 0)")
+        app.until("/api/rows?decision=skip", lambda told: told["total"] > 0)
     assert app.ask("/api/rows?decision=skip")["total"] == expected
 
 
@@ -227,6 +231,64 @@ def test_search_by_words_and_by_picture(app: Served, browser: Browser, labelled:
         page.get_by_label("Picture to search with").set_input_files(one["uri"])
         page.wait_for_url("**picture=**")
         expect(tiles(page).first).to_contain_text(one["uri"].rsplit("/", 1)[1])
+
+
+def test_a_lasso_is_a_filter(app: Served, browser: Browser) -> None:
+    """A lasso that holds other pictures than those that lie in it, that the address loses, or whose decision goes
+    further; a point that opens another picture; keys that do nothing."""
+    everything = app.ask("/api/lake")["mapped"]
+    with page_of(browser, app, "&page=map") as page:
+        canvas = page.get_by_role("img", name=re.compile("^Map of"))
+        expect(page.get_by_role("status").filter(has_text=f"{everything} pictures")).to_be_visible()
+        area = canvas.bounding_box()
+        assert area is not None
+        left, top = area["x"] + 5, area["y"] + 5
+        half = area["y"] + area["height"] / 2
+        page.keyboard.down("Shift")
+        page.mouse.move(left, top)
+        page.mouse.down()
+        for x, y in ((area["x"] + area["width"] - 5, top), (area["x"] + area["width"] - 5, half), (left, half)):
+            page.mouse.move(x, y, steps=8)
+        page.mouse.up()
+        page.keyboard.up("Shift")
+        page.wait_for_url("**lasso=**")
+        query = parse_qs(urlsplit(page.url).query)
+        assert query["page"] == ["map"]
+        lasso = query["lasso"][0]
+        held = app.ask(f"/api/rows?lasso={lasso}&limit=500")
+        assert 0 < held["total"] < everything
+        expect(page.get_by_role("region", name="Lasso")).to_contain_text(f"{held['total']} picture")
+        page.keyboard.press("s")
+        page.get_by_role("dialog").get_by_role("button", name="Skip").click()
+        app.until("/api/rows?decision=skip", lambda told: told["total"] > 0)
+        skipped = app.ask("/api/rows?decision=skip&limit=500")["rows"]
+        assert {row["id"] for row in skipped} == {row["id"] for row in held["rows"]}
+        page.get_by_role("button", name="In the gallery").click()
+        expect(tiles(page).first).to_be_visible()
+        assert parse_qs(urlsplit(page.url).query)["lasso"] == [lasso]
+        page.go_back()
+        expect(page.get_by_role("region", name="Lasso")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("region", name="Lasso")).to_have_count(0)
+        page.keyboard.press("+")
+        page.keyboard.press("v")
+        page.wait_for_url("**lasso=**")
+        page.keyboard.press("Escape")
+        page.keyboard.press("0")
+        page.get_by_label("Colour by").select_option("issue")
+        expect(page.get_by_role("region", name="Colours: issue")).to_contain_text("none")
+        page.wait_for_timeout(300)
+        page.mouse.move(left, top)
+        for step in range(1, 400):  # along a line, until a point is under the pointer
+            page.mouse.move(left + (area["width"] - 300) * step / 400, top + (area["height"] - 10) * step / 400)
+            if page.locator(".card b").count():
+                break
+        name = page.locator(".card b").filter(has_not_text="…").text_content()
+        page.mouse.down()
+        page.mouse.up()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        opened = app.ask(f"/api/image/{parse_qs(urlsplit(page.url).query)['open'][0]}")
+        assert opened["name"].endswith(str(name))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -289,7 +351,7 @@ def test_folders_and_what_is_fine(app: Served, browser: Browser) -> None:
         expect(page.get_by_role("status").filter(has_text=f"{images} picture")).to_be_visible()
         first = app.ask(f"/api/rows?{urlencode({'folder': folder})}&limit=1")["rows"][0]["id"]
         tiles(page).first.press("r")
-        page.wait_for_function("() => fetch('/api/rows?decision=remove').then(a => a.json()).then(a => a.total == 1)")
+        app.until("/api/rows?decision=remove", lambda told: told["total"] == 1)
         page.get_by_role("button", name="All of this folder is fine").click()
         asked = page.get_by_role("dialog")
         expect(asked).to_contain_text(f"Keep all {images - 1} undecided picture")
@@ -303,7 +365,7 @@ def test_folders_and_what_is_fine(app: Served, browser: Browser) -> None:
         expect(page.get_by_role("heading", name="Folders marked as fine")).to_be_visible()
         expect(page.get_by_text("nothing new")).to_be_visible()
         page.keyboard.press("z")
-        page.wait_for_function("() => fetch('/api/rows?decision=keep').then(a => a.json()).then(a => a.total == 0)")
+        app.until("/api/rows?decision=keep", lambda told: told["total"] == 0)
         expect(page.get_by_role("heading", name="Folders marked as fine")).to_have_count(0)
 
 
@@ -329,9 +391,7 @@ def test_accept_what_is_suggested_and_the_rest_like_those(labelled: Labelled, br
     with served(lake, tmp_path / "cache") as app, page_of(browser, app, "&suggestion=relabel", bypass_csp=True) as page:
 
         def comes_to(query: str, total: int) -> None:
-            page.wait_for_function(
-                f"() => fetch('/api/rows?{query}').then(a => a.json()).then(a => a.total === {total})"
-            )
+            app.until(f"/api/rows?{query}", lambda told: told["total"] == total)
 
         tiles(page).first.focus()
         page.keyboard.press("y")  # one is not asked about

@@ -10,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.serve import command, connections
+from jobs.serve import command
+from jobs.serve.web import connections
 from tests.bench import serve_lake
 from tests.e2e import apps
 from tests.e2e.apps import AppProcess

@@ -10,6 +10,7 @@ from imagesieve.__main__ import main
 from emr import watch
 from emr.errors import AwsError
 from emr.watch import Step
+from jobs import pipeline
 from jobs.cleaning import prices
 from tests.emr.account import BUCKET, INPUT, LAKE, Account
 from tests.emr.proxy import Proxy, Request, Response
@@ -46,7 +47,7 @@ def test_status_where_the_server_errs(cluster: str, proxy: Proxy, capsys: pytest
     text = capsys.readouterr().out
     assert "note: the fleets could not be asked: the server answered with an error of its own (500)" in text
     assert "note: the cost is what the plan said of an hour, times the hours: no instances are known" in text
-    assert "0 of 8 stages done" in text
+    assert f"0 of {len(pipeline.NAMES)} stages done" in text
     assert text.index("catalog ") < text.index("embed ") < text.index("report ")
     assert "ListInstanceFleets" in proxy.seen
 
@@ -223,7 +224,7 @@ def test_cancel_the_stages_alone(cluster: str, account: Account, proxy: Proxy) -
 
     proxy.rules.append(rule)
     assert main(["emr", "cancel", cluster, "--keep-cluster", "--yes"]) == 0
-    assert len(json.loads(asked[0])["StepIds"]) == 8
+    assert len(json.loads(asked[0])["StepIds"]) == len(pipeline.NAMES)
     assert account.alive()
 
 

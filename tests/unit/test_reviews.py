@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 from jobs.errors import ConfigError, InputError
 from jobs.reviews import formats, rows
 from jobs.serve import gallery, review_files
-from jobs.serve.decisions import Batch
+from jobs.serve.batches import Batch
 from tests.bench import serve_lake
 
 IMAGES = 200

@@ -18,7 +18,8 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from jobs.serve import decisions as decisions_module
-from jobs.serve.decisions import DecisionError, Decisions, Wanted
+from jobs.serve.batches import DecisionError, Wanted
+from jobs.serve.decisions import Decisions
 from udfs.vectors.recall import wilson
 
 IMAGES = 1000

@@ -13,8 +13,9 @@ from deltalake import write_deltalake
 from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.serve import gallery
+from jobs.serve.batches import DecisionError
 from jobs.serve.columns import Columns
-from jobs.serve.decisions import DecisionError, Decisions
+from jobs.serve.decisions import Decisions
 from jobs.serve.facets import folders as folders_module
 from jobs.serve.facets.folders import Folders
 from jobs.serve.facets.uri_order import uri_order

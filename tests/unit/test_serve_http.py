@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from PIL import Image
@@ -20,8 +22,10 @@ from jobs.engines import datasets
 from jobs.errors import ConfigError, LakeError
 from jobs.serve import command
 from jobs.serve import lake_app as app_module
-from jobs.serve.guard import Embedding, Guard, origins
+from jobs.serve.columns import NULL, STEPS, Coded
+from jobs.serve.maps import answers
 from jobs.serve.server import application
+from jobs.serve.web.guard import Embedding, Guard, origins
 from tests.bench import serve_lake
 from udfs.children import pool
 from udfs.stores import fetch
@@ -479,3 +483,76 @@ def test_facts_say_what_there_is(client: TestClient) -> None:
     assert {facet["name"] for facet in facts["facets"]} >= {"issue", "label", "decision", "split"}
     assert all(sum(score["bins"]) == IMAGES for score in facts["scores"])
     assert facts["labels"] == [f"class {number:04}" for number in range(7)]
+
+
+def test_the_map_is_that_of_the_lake(client: TestClient, app: app_module.App, lake: Path) -> None:
+    """Places, colours or a view of other rows than the gallery's; a lasso that list and map read differently."""
+    columns = app.open.columns
+    places = np.frombuffer(client.get("/api/map").content, "<u2").reshape(-1, 2)
+    table = DeltaTable(str(lake / "map")).to_pyarrow_table().to_pylist()
+    assert len(places) == IMAGES
+    expected = {row["image_id"]: [round(row["x"] * STEPS), round(row["y"] * STEPS)] for row in table}
+    found = {int(i): place.tolist() for i, place in zip(columns.id, places, strict=True)}
+    assert {i: found[i] for i in expected} == expected
+    assert {tuple(found[i]) for i in set(found) - set(expected)} == {(NULL, NULL)}
+    assert client.get("/api/lake").json()["mapped"] == len(expected) < IMAGES
+
+    data = client.get("/api/map/colours?facet=label").content
+    length = int.from_bytes(data[:4], "little")
+    told, codes = json.loads(data[4 : 4 + length]), data[4 + length :]
+    assert len(codes) == IMAGES
+    names = ["", *(name for name, _ in told["names"])]
+    rows = client.get("/api/rows?limit=500").json()["rows"]
+    coloured = {int(i): names[code] for i, code in zip(columns.id, codes, strict=True)}
+    assert {row["id"]: row["label"] for row in rows} == coloured
+    assert sum(count for _, count in told["names"]) + told["none"] + told["others"] == IMAGES
+
+    query = "lasso=0.1,0.1,0.9,0.1,0.9,0.6,0.1,0.6&split=train"
+    bits = np.unpackbits(np.frombuffer(client.get(f"/api/map/view?{query}").content, np.uint8), bitorder="little")
+    listed = client.get(f"/api/rows?{query}&limit=500").json()
+    assert sorted(columns.id[np.flatnonzero(bits)].tolist()) == sorted(row["id"] for row in listed["rows"])
+    assert 0 < listed["total"] < IMAGES / 3
+    everything = np.frombuffer(client.get("/api/map/view").content, np.uint8)
+    assert np.unpackbits(everything, bitorder="little").sum() == IMAGES
+    assert client.get("/api/map/row?row=5").json()["id"] == int(columns.id[5])
+
+
+def test_many_values_share_a_colour() -> None:
+    """A code beyond the colours that there are; the colour of a common value given to a rare one."""
+    codes_of_rows = np.array([0, *np.repeat(np.arange(1, 41), np.arange(1, 41)).tolist()])
+    column = Coded(codes_of_rows, [(), *((f"v{n}",) for n in range(1, 41))])
+    data = answers.colours(column)
+    length = int.from_bytes(data[:4], "little")
+    told, codes = json.loads(data[4 : 4 + length]), list(data[4 + length :])
+    assert [name for name, _ in told["names"]] == [f"v{n}" for n in range(40, 20, -1)]
+    assert codes[0] == 0
+    assert codes[1] == answers.OTHERS
+    assert codes[-1] == 1
+    assert (told["none"], told["others"]) == (1, sum(range(1, 21)))
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("map/colours", 400), ("map/colours?facet=uri", 400), ("map/row?row=400", 404), ("map/row?row=-1", 400),
+     ("map/view?lasso=1,2", 400), ("rows?lasso=" + ",".join(["0.5"] * 2000), 400)],
+)  # fmt: skip
+def test_bad_questions_of_the_map(client: TestClient, path: str, status: int) -> None:
+    found = client.get(f"/api/{path}")
+    assert found.status_code == status
+    assert "\n" not in found.json()["detail"]
+
+
+def test_a_lake_without_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A map of nothing, a lasso that holds what has no place."""
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    serve_lake.write(tmp_path / "lake", 30, labels=2)
+    shutil.rmtree(tmp_path / "lake" / "map")
+    app = opened(tmp_path / "lake")
+    try:
+        client = client_of(app, authorization=f"Bearer {TOKEN}")
+        found = client.get("/api/map")
+        assert (found.status_code, found.json()["detail"]) == (404, "this lake has no map yet: run `imagesieve map`")
+        assert client.get("/api/lake").json()["mapped"] == 0
+        assert client.get("/api/rows?lasso=0,0,1,0,1,1,0,1").json()["total"] == 0
+    finally:
+        app.close()

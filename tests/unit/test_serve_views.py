@@ -13,7 +13,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from jobs.serve import gallery
-from jobs.serve.columns import Coded, Columns
+from jobs.serve.columns import STEPS, Coded, Columns
 from jobs.serve.filters import FACETS, Filter, FilterError
 from jobs.serve.views import Views
 from jobs.tables import ISSUES
@@ -59,7 +59,7 @@ def rows(lake: Path) -> list[Row]:
         return found
 
     joined = {row["image_id"]: {**row, "issues": set(), "suggested": None} for row in of("images")}
-    for table in ("features", "scores", "duplicates", "topics", "concepts"):
+    for table in ("features", "scores", "duplicates", "topics", "concepts", "map"):
         for row in of(table):
             joined[row["image_id"]] |= row
     for row in of("issues"):
@@ -69,10 +69,27 @@ def rows(lake: Path) -> list[Row]:
     return [joined[i] for i in sorted(joined)]
 
 
+LASSO = ((0.1, 0.1), (0.9, 0.2), (0.2, 0.9), (0.8, 0.9), (0.5, 0.0))
+LASSO_TEXT = ",".join(f"{x},{y}" for x, y in LASSO)
+
+
+def in_lasso(row: Row) -> bool:
+    """By the even-odd rule, at the place as the gallery keeps it."""
+    if "x" not in row:
+        return False
+    x, y = (round(row[name] * STEPS) / STEPS for name in ("x", "y"))
+    odd = False
+    for (ax, ay), (bx, by) in zip(LASSO, LASSO[1:] + LASSO[:1], strict=True):
+        odd ^= (ay > y) != (by > y) and x > ax + (y - ay) * (bx - ax) / (by - ay)
+    return odd
+
+
 CASES: dict[str, Callable[[Row], bool]] = {
     "": lambda row: True,
     "label=class+0003": lambda row: row["label"] == "class 0003",
     "label=class+0003&label=class+0004": lambda row: row["label"] in ("class 0003", "class 0004"),
+    f"lasso={LASSO_TEXT}": in_lasso,
+    f"lasso={LASSO_TEXT}&split=train": lambda row: in_lasso(row) and row["split"] == "train",
     "label=nosuch": lambda row: False,
     "issue=dark": lambda row: "dark" in row["issues"],
     "issue=dark&issue=": lambda row: not row["issues"] or "dark" in row["issues"],
@@ -196,7 +213,9 @@ def test_values_come_back(columns: Columns, rows: list[Row]) -> None:
     ["issue=nosuch", "sort=uri", "sort=image_id;drop", "score=nosuch:0:1", "score=blur_score:nan:1",
      "cluster=-1", "like=x", "cluster=" + "9" * 30, "label=" + "x" * 501, "&".join(f"label={n}" for n in range(900)),
      "&".join(f"label={n}" for n in range(201)), "label=%00", "new=a/nosuch", "gone=a/b/c", "new=../x", "new=a..",
-     "new=" + "a" * 101, "folder=" + "x" * 5000],
+     "new=" + "a" * 101, "folder=" + "x" * 5000, "lasso=0,0,1,1", "lasso=0,0,1,1,0", "lasso=0,0,1,1,0,nan",
+     "lasso=0,0,1,1,0,1.5", "lasso=0,0,1,1,0,-1", "lasso=0,0,1,1,0,1e9", "lasso=" + ",".join(["0.5"] * 130),
+     "lasso=0,0,1,1,0,." + "1" * 30],
 )  # fmt: skip
 def test_views_that_cannot_be(query: str) -> None:
     """A query that gets further than its words."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.serve.batches import MOST_LABEL, Wanted
 from jobs.serve.columns import Columns, Rows
-from jobs.serve.decisions import MOST_LABEL, Decisions, Wanted
+from jobs.serve.decisions import Decisions
 from jobs.tables import RELABEL, REMOVE
 
 ACCEPTED = (REMOVE, RELABEL)

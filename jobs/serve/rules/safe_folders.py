@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.serve.decisions import MOST_NOTE, Batch, DecisionError, Decisions
+from jobs.serve.batches import MOST_NOTE, Batch, DecisionError
+from jobs.serve.decisions import Decisions
 from jobs.serve.facets.folders import Folders
 from jobs.tables import KEEP
 

@@ -89,6 +89,7 @@ export interface Lake {
   name: string;
   images: number;
   embedded: number;
+  mapped: number;
   version: string;
   read_only: boolean;
   user: string;
@@ -202,6 +203,12 @@ export interface Reviews {
   folders: SafeFolder[];
 }
 
+/** names: of the codes 1, 2, … codes: of each row. */
+export interface Colours {
+  names: string[];
+  codes: Uint8Array;
+}
+
 export interface Judgement {
   ids?: number[];
   view?: string;
@@ -219,7 +226,10 @@ export class ApiError extends Error {
   }
 }
 
-async function call<T>(path: string, init: RequestInit): Promise<T> {
+const call = <T>(path: string, init: RequestInit) =>
+  answered(path, init).then((answer) => answer.json() as Promise<T>);
+
+async function answered(path: string, init: RequestInit): Promise<Response> {
   let answer: Response;
   try {
     answer = await fetch(path, { credentials: "same-origin", ...init });
@@ -227,7 +237,7 @@ async function call<T>(path: string, init: RequestInit): Promise<T> {
     if (stopped(error)) throw error;
     throw new ApiError(0, "The server does not answer. Is imagesieve serve still running?");
   }
-  if (answer.ok) return (await answer.json()) as T;
+  if (answer.ok) return answer;
   const body: unknown = await answer.json().catch(() => null);
   const detail = body && typeof body === "object" && "detail" in body ? String(body.detail) : answer.statusText;
   throw new ApiError(
@@ -240,6 +250,9 @@ async function call<T>(path: string, init: RequestInit): Promise<T> {
 export function stopped(error: unknown): boolean {
   return error instanceof DOMException && error.name === "AbortError";
 }
+
+const data = (path: string, signal?: AbortSignal) =>
+  answered(`api/${path}`, { signal: signal ?? null }).then((answer) => answer.arrayBuffer());
 
 const get = <T>(path: string, signal?: AbortSignal) => call<T>(`api/${path}`, { signal: signal ?? null });
 
@@ -277,6 +290,15 @@ export const api = {
   clusters: (query: string, offset: number, limit: number, signal?: AbortSignal) =>
     get<{ total: number; clusters: Cluster[] }>(`clusters?${joined(query, { offset, limit })}`, signal),
   confusions: (signal?: AbortSignal) => get<{ pairs: Pair[] }>("confusions", signal),
+  map: async (signal?: AbortSignal) => new Uint16Array(await data("map", signal)),
+  mapColours: async (facet: string, signal?: AbortSignal): Promise<Colours> => {
+    const found = await data(`map/colours?${joined("", { facet })}`, signal);
+    const length = new DataView(found).getUint32(0, true);
+    const told = JSON.parse(new TextDecoder().decode(new Uint8Array(found, 4, length))) as { names: Counted[] };
+    return { names: told.names.map(([name]) => name), codes: new Uint8Array(found, 4 + length) };
+  },
+  mapView: async (query: string, signal?: AbortSignal) => new Uint8Array(await data(`map/view?${query}`, signal)),
+  mapRow: (row: number, signal?: AbortSignal) => get<Row>(`map/row?${joined("", { row })}`, signal),
   reviews: (signal?: AbortSignal) => get<Reviews>("reviews", signal),
   decide: (judgement: Judgement) => post<{ batch: string; count: number }>("decide", judgement),
   accept: (chosen: Chosen, only: string[], count_only: boolean) =>

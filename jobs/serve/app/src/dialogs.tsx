@@ -237,6 +237,16 @@ const KEYS: [string, [string, string][]][] = [
     ],
   ],
   [
+    "Map",
+    [
+      ["← ↑ ↓ →", "move"],
+      ["+ − 0", "larger, smaller, whole"],
+      ["Shift+drag", "draw a lasso"],
+      ["V", "take what is in sight into the lasso"],
+      ["Esc", "take the lasso away"],
+    ],
+  ],
+  [
     "Large view",
     [
       ["← →", "previous, next"],

@@ -52,7 +52,7 @@ export function Filters() {
   );
 }
 
-function says(facet: string, value: string) {
+export function says(facet: string, value: string) {
   if (facet === "decision" && value === "") return "undecided";
   if (value === "") return <i>none</i>;
   if (facet === "issue") return issueTitle(value);

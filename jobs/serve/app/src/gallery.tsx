@@ -293,12 +293,13 @@ function Sort({ sort, sorts }: { sort: string; sorts: { name: string; title: str
 const clear = () => go({ filters: {}, at: 0, open: null });
 
 /** The filters in force; each can be taken away. */
-function Chips() {
+export function Chips() {
   const { filters } = useStore(place);
   const info = lake.value;
   const titles: Record<string, string> = {
     text: "Name holds",
     cluster: "Copies of group",
+    lasso: "Lasso",
     like: "More like",
     picture: "More like",
     words: "Search",
@@ -316,6 +317,8 @@ function Chips() {
     if (name === "folder") return tail(value);
     if (name === "run" && value) return runName(value);
     if (name === "new" || name === "gone") return changeWords(value);
+    if (name === "cluster") return value;
+    if (name === "lasso") return "drawn on the map";
     return value === "" ? "none" : value;
   };
   const chips = Object.entries(filters).flatMap(([name, values]) =>

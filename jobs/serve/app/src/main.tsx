@@ -9,6 +9,7 @@ import { say } from "./decide";
 import { Detail } from "./detail";
 import { Help, Questions, Toasts } from "./dialogs";
 import { Gallery } from "./gallery";
+import { MapPage } from "./map/page";
 import { Fault, Icon, percent } from "./parts";
 import type { Page } from "./state";
 import { PAGES, Store, filter, go, lake, place, useStore, words } from "./state";
@@ -46,7 +47,14 @@ function App() {
   }, [here.page, info?.name]);
   if (!info || !info.ready) return <Waiting problem={problem} />;
   const onHelp = () => setHelp(true);
-  const Content = { gallery: Gallery, copies: Copies, labels: Labels, progress: Progress, runs: Runs }[here.page];
+  const Content = {
+    gallery: Gallery,
+    map: MapPage,
+    copies: Copies,
+    labels: Labels,
+    progress: Progress,
+    runs: Runs,
+  }[here.page];
   return (
     <div class={`app at-${here.page}`}>
       <Head onHelp={onHelp} />

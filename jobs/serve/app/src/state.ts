@@ -89,7 +89,14 @@ export const lake = new Store<Lake | null>(null);
 /** Goes up with every decision and undo, so that counts are asked for again. */
 export const changes = new Store(0);
 
-export const PAGES = { gallery: "Gallery", copies: "Copies", labels: "Labels", progress: "Progress", runs: "Runs" } as const;
+export const PAGES = {
+  gallery: "Gallery",
+  map: "Map",
+  copies: "Copies",
+  labels: "Labels",
+  progress: "Progress",
+  runs: "Runs",
+} as const;
 export type Page = keyof typeof PAGES;
 
 export const FACETS = [
@@ -109,7 +116,7 @@ export const FACETS = [
   "decision",
 ];
 const SEARCHES = ["like", "picture", "words"];
-const FILTERS = [...FACETS, "score", "text", "cluster", "folder", "new", "gone", ...SEARCHES];
+const FILTERS = [...FACETS, "score", "text", "lasso", "cluster", "folder", "new", "gone", ...SEARCHES];
 
 export type Filters = Record<string, string[]>;
 

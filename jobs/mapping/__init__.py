@@ -1,0 +1,1 @@
+"""The map: all images as points of a plane."""

@@ -1,0 +1,1 @@
+"""What the app does with the map of a lake's images."""

@@ -1,0 +1,1 @@
+"""Maps: images laid out in a plane, so that alike ones lie together. Needs neither Spark nor jobs."""
