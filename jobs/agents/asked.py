@@ -106,8 +106,11 @@ class Asked:
 
     def findings(self, image_id: int) -> dict[str, Any]:
         """All that the tables know of one picture. Raises AskError."""
-        now = self._open()
-        return told.image(now.tables, now.columns, now.decisions, self._row(now, image_id))
+        try:
+            return self._findings(self._open(), image_id)
+        except FileNotFoundError:  # the tables have changed, and were vacuumed
+            self._app.refresh()
+            return self._findings(self._open(), image_id)
 
     def picture(self, image_id: int, is_large: bool) -> bytes:
         """A JPEG of its pixels. Raises AskError."""
@@ -138,11 +141,11 @@ class Asked:
         known = now.columns.rows_of(image_ids)
         if unknown := [each for each in image_ids if each not in known]:
             raise AskError(f"no such image: {', '.join(map(str, unknown[:5]))}; nothing was decided")
-        return self._batch(now.decisions.decide(image_ids, decision, self._app.user, label, note))
+        return self._told_of([now.decisions.decide(image_ids, decision, self._app.user, label, note)])
 
     def undo(self, batch: str) -> dict[str, Any]:
         """Takes back a batch of this agent, or its last one where batch is empty. Raises DecisionError."""
-        return self._batch(self._open().decisions.undo(self._app.user, batch, only_own=True)[0])
+        return self._told_of(self._open().decisions.undo(self._app.user, batch, only_own=True))
 
     def _open(self) -> Open:
         end = time.monotonic() + READY_S
@@ -179,8 +182,12 @@ class Asked:
         found = dataset(self._app.uri, name)
         return {"rows": found.count_rows(), "columns": {field.name: str(field.type) for field in found.schema}}
 
-    def _batch(self, batch: Batch) -> dict[str, Any]:
-        return {"batch": batch.batch_id, "decision": batch.decision, "count": len(batch.ids), "by": batch.by}
+    def _findings(self, now: Open, image_id: int) -> dict[str, Any]:
+        return told.image(now.tables, now.columns, now.decisions, self._row(now, image_id))
+
+    def _told_of(self, batches: list[Batch]) -> dict[str, Any]:
+        first, count = batches[0], sum(len(batch.ids) for batch in batches)
+        return {"batch": first.batch_id, "decision": first.decision, "count": count, "by": first.by}
 
 
 def _some(counts: dict[str, int]) -> dict[str, int]:

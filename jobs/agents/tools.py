@@ -29,7 +29,7 @@ WHERE = (
     "Filters as NAME=VALUE joined by &: any of "
     + ", ".join(FACETS)
     + "; an empty value means that there is none; score=NAME:LOW:HIGH for a range; text= for a part of the name; "
-    "cluster=NUMBER; sort=NAME, or sort=-NAME for descending, of "
+    "cluster=NUMBER; folder=PATH; sort=NAME, or sort=-NAME for descending, of "
     + ", ".join(SORTS)
     + ". Scores are 0..1 and low is bad. Example: issue=blurry&label=cat&sort=blur_score"
 )

@@ -69,6 +69,7 @@ def imported(lake: str, file: Path, by: str, form: str | None = None) -> int:
     try:
         images = Images(columns, given)
         wanted: dict[tuple[str, str | None, str | None], list[int]] = {}
+        seen: dict[int, tuple[str, str | None, str | None]] = {}
         faults = []
         for each in given:
             row = images.row(each)
@@ -78,8 +79,10 @@ def imported(lake: str, file: Path, by: str, form: str | None = None) -> int:
             decision, label = _meant(each, "".join(columns.coded("label").of(row)))
             if decision not in DECISIONS or (decision == RELABEL) != bool(label):
                 faults.append(f"{each.place}: decision {decision[:100]!r}, label {(label or '')[:100]!r}")
+            elif seen.setdefault(row, what := (decision, label, each.note or None)) != what:
+                faults.append(f"{each.place}: is decided in another way before ({columns.uri(row)[:200]})")
             else:
-                wanted.setdefault((decision, label, each.note or None), []).append(int(columns.id[row]))
+                wanted.setdefault(what, []).append(int(columns.id[row]))
         if faults:
             more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
             raise InputError(f"{file}: {'; '.join(faults[:FAULTS_SHOWN])}{more}; nothing was written")

@@ -289,6 +289,19 @@ def test_files_that_are_none(make: Callable[[str], Path], tmp_path: Path, data: 
         imported(make("lake"), tmp_path / "f.json")
 
 
+def test_one_image_twice(make: Callable[[str], Path], tmp_path: Path) -> None:
+    """Two decisions of one image, of which one or the other counts by chance."""
+    lake = make("lake")
+    at = uris(lake)
+    same = [{"uri": at[7], "decision": "keep"}, {"uri": at[7].rpartition("/")[2], "decision": "keep"}]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, same)))
+    imported(lake, tmp_path / "d.jsonl")
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, [same[0], {"uri": at[7], "decision": "skip"}])))
+    with pytest.raises(InputError, match="row 2: is decided in another way before"):
+        imported(lake, tmp_path / "d.jsonl")
+    assert decided(lake) == {7: ("keep", None, None)}
+
+
 def test_nothing_to_import_writes_nothing(make: Callable[[str], Path], tmp_path: Path) -> None:
     """A commit of no rows, or a fault where there is none."""
     lake = make("lake")

@@ -122,9 +122,9 @@ def show(lake: str, query: str, height: int, origins: Sequence[str], is_read_onl
 
 def query_of(where: str, filters: dict[str, Any]) -> str:
     """A query of the app's address from one and filters by name, each a value or a list. Raises ConfigError."""
-    from jobs.serve.filters import FACETS, SEARCHES
+    from jobs.serve.filters import CHANGES, FACETS, SEARCHES
 
-    known = {*FACETS, *SEARCHES, "score", "text", "cluster", "sort"} - {"picture"}
+    known = {*FACETS, *SEARCHES, *CHANGES, "score", "text", "cluster", "folder", "sort"} - {"picture"}
     pairs = []
     for name, value in filters.items():
         if name not in known:
