@@ -397,6 +397,8 @@ def test_accept_what_is_suggested_and_the_rest_like_those(labelled: Labelled, br
         page.keyboard.press("y")  # one is not asked about
         comes_to("decision=relabel", 1)
         page.get_by_role("button", name="Clear all").click()
+        total = app.ask("/api/rows")["total"]
+        expect(page.get_by_role("status").filter(has_text=f"{total} pictures")).to_be_visible()
         tiles(page).first.focus()
         page.keyboard.press("Control+a")
         page.get_by_role("button", name="As suggested").click()
