@@ -33,9 +33,9 @@ KEY = ["image_id", "content_key"]
 def embedding_map(context: Context) -> Counts:
     """Brings `map` in line with the embeddings."""
     lake = context.lake
-    copies = lake.require("copies")
     embeddings = lake.require("embeddings").where(F.col("model") == context.config.embed.model)
     embeddings = embeddings.select("image_id", "vector")
+    copies = lake.require("copies")
     total = copies.count()
     counts: Counts = {"in": total, "out": total, "failed": 0, "laid_out": 0, "placed": 0}
     if not total:

@@ -1,4 +1,4 @@
-// Points of the map: drawn by WebGL2, as many as there are at rest, and as many as a frame has time for in motion.
+// Points of the map: drawn by WebGL2, in each frame as many as it has time for, until all are there or the reader moves.
 //
 // Libraries that draw so many points make code from text, which the policy of this page forbids (regl), or are larger
 // than all the rest of the app (deck.gl, Embedding Atlas).
@@ -13,9 +13,9 @@ export type Colour = [number, number, number]; // 0 to 1
 
 export const NOWHERE = 65535; // in the place of a coordinate
 export const SIDE = 65534; // the largest coordinate
-const FIRST = 400_000; // points that are drawn in motion at first
-const LEAST = 20_000; // and at least
-const SLOW_MS = 25; // between two frames: then there were too many
+const FIRST = 100_000; // points that are drawn in a frame at first
+const LEAST = 10_000; // and at least
+const SLOW_MS = 25; // between two frames: then they were too many
 
 const VERTEX = `#version 300 es
 precision highp float;
@@ -32,7 +32,7 @@ uniform vec3 faint;
 out vec4 colour;
 void main() {
   vec2 at = (place * (65535.0 / 65534.0) - middle) * spread;
-  gl_Position = held == wanted ? vec4(at, 0.0, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
+  gl_Position = held == wanted ? vec4(at, wanted > 0.5 ? 0.0 : 0.5, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = size;
   int number = int(code + 0.5);
   colour = wanted > 0.5 ? vec4(colours[min(number, 21)], opacity) : vec4(faint, 1.0);
@@ -59,19 +59,19 @@ export class Points {
   private readonly program: WebGLProgram;
   private readonly buffers: [WebGLBuffer, WebGLBuffer, WebGLBuffer];
   private readonly places = new Map<string, WebGLUniformLocation | null>();
-  private part: number; // points that a frame has time for
-  private last = 0; // when it was drawn in motion; 0 after a rest
+  private part = FIRST; // points that a frame has time for
+  private done = 0; // points that are drawn
+  private last = 0; // when the last part was drawn; 0 where nothing waited for it
   private all = true; // whether the view holds every point
 
   constructor(
     readonly canvas: HTMLCanvasElement,
     readonly positions: Uint16Array,
   ) {
-    const gl = canvas.getContext("webgl2", { antialias: false, alpha: true, premultipliedAlpha: true });
+    const gl = canvas.getContext("webgl2", { antialias: false, preserveDrawingBuffer: true });
     if (!gl) throw new Error("This browser shows no map: it has no WebGL2.");
     this.gl = gl;
     this.rows = spread(positions);
-    this.part = Math.min(this.rows.length, FIRST);
     this.program = linked(gl);
     gl.useProgram(this.program);
     this.buffers = [0, 1, 2].map(() => gl.createBuffer()) as [WebGLBuffer, WebGLBuffer, WebGLBuffer];
@@ -81,6 +81,8 @@ export class Points {
     this.fill(0, "place", own, 2, gl.UNSIGNED_SHORT, true);
     this.fill(1, "code", new Uint8Array(this.rows.length), 1, gl.UNSIGNED_BYTE, false);
     this.fill(2, "held", new Uint8Array(this.rows.length).fill(1), 1, gl.UNSIGNED_BYTE, false);
+    gl.enable(gl.DEPTH_TEST); // what the view holds lies above the rest, in whichever frame it is drawn
+    gl.depthFunc(gl.LEQUAL);
     gl.enable(gl.BLEND);
     gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
@@ -97,41 +99,49 @@ export class Points {
     this.again(2, own);
   }
 
-  /** Draws. moving: soon drawn again, so that a part will do. */
-  draw(sight: Sight, palette: Colour[], faint: Colour, moving: boolean): void {
+  /** Begins to draw. Returns whether there is more to draw, for more(). */
+  draw(sight: Sight, palette: Colour[], faint: Colour): boolean {
     const { gl, canvas } = this;
     const ratio = devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    if (!width || !height) return;
+    if (!width || !height) return false;
     const [across, down] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (canvas.width !== across) canvas.width = across;
     if (canvas.height !== down) canvas.height = down;
     gl.viewport(0, 0, across, down);
     gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT);
-    const count = moving ? Math.min(this.part, this.rows.length) : this.rows.length;
-    if (!count) return;
+    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
     gl.uniform2f(this.at("middle"), sight.x, sight.y);
     gl.uniform2f(this.at("spread"), (2 * sight.scale) / width, (-2 * sight.scale) / height);
     gl.uniform1f(this.at("size"), sizeOf(this.rows.length, sight.scale, width * height) * ratio);
     gl.uniform1f(this.at("opacity"), this.rows.length > 200_000 ? 0.7 : 0.85);
     gl.uniform3fv(this.at("colours"), palette.flat());
     gl.uniform3fv(this.at("faint"), faint);
-    for (const wanted of this.all ? [1] : [0, 1]) {
-      gl.uniform1f(this.at("wanted"), wanted);
-      gl.drawArrays(gl.POINTS, 0, count);
-    }
-    if (moving) this.pace();
-    else this.last = 0;
+    this.done = 0;
+    return this.more();
   }
 
-  /** Fits how many points are drawn in motion to how long the last frame took. */
+  /** Draws the next part. Returns whether there is more. */
+  more(): boolean {
+    const { gl } = this;
+    this.pace();
+    const count = Math.min(this.part, this.rows.length - this.done);
+    for (const wanted of this.all ? [1] : [1, 0]) {
+      gl.uniform1f(this.at("wanted"), wanted);
+      if (count > 0) gl.drawArrays(gl.POINTS, this.done, count);
+    }
+    this.done += count;
+    if (this.done < this.rows.length) return true;
+    this.last = 0;
+    return false;
+  }
+
+  /** Fits how many points are drawn at once to how long the last frame took. */
   private pace(): void {
     const now = performance.now();
     const took = this.last && now - this.last;
     this.last = now;
-    if (!took) return; // the reader had rested
-    this.part = Math.max(LEAST, Math.min(this.rows.length, Math.floor(this.part * (took > SLOW_MS ? 0.6 : 1.1))));
+    if (took) this.part = Math.max(LEAST, Math.floor(this.part * (took > SLOW_MS ? 0.5 : 1.4)));
   }
 
   close(): void {

@@ -11,7 +11,6 @@ import { Finder, spotsOf, textOf } from "./shapes";
 const CLICK = 5; // pixels that a click may move
 const REACH = 10; // pixels from a point at which the pointer means it
 const LEGEND = 244; // pixels at the right that are left to what the colours mean
-const REST_MS = 140; // after which all points are drawn
 const DEEPEST = 400; // times the whole map
 
 export interface SurfaceControl {
@@ -53,7 +52,6 @@ export function Surface(props: Props) {
   const least = useRef(1);
   const path = useRef<Spot[] | null>(null);
   const frame = useRef(0);
-  const timer = useRef(0);
   const latest = useRef(props);
   const [fault, setFault] = useState<string | null>(null);
   latest.current = props;
@@ -71,18 +69,21 @@ export function Surface(props: Props) {
   };
   const lines = (spots: Spot[]) => spots.map((one) => screen(one).join(",")).join(" ");
 
-  const draw = (moving: boolean) => {
+  const draw = () => {
     cancelAnimationFrame(frame.current);
-    frame.current = requestAnimationFrame(() => {
+    const go = (work: () => boolean | undefined) => {
+      frame.current = requestAnimationFrame(() => {
+        if (work()) go(() => points.current?.more());
+      });
+    };
+    go(() => {
       const { lasso: text, dark: isDark, codes: own } = latest.current;
       const colours: Colour[] = palette(isDark);
       if (!own) colours[0] = single(isDark);
-      points.current?.draw(sight.current, colours, faint(isDark), moving);
       shape.current?.setAttribute("points", text && !path.current ? lines(spotsOf(text)) : "");
       trace.current?.setAttribute("points", path.current ? lines(path.current) : "");
+      return points.current?.draw(sight.current, colours, faint(isDark));
     });
-    clearTimeout(timer.current);
-    if (moving) timer.current = setTimeout(() => draw(false), REST_MS);
   };
 
   const whole = () => {
@@ -95,20 +96,20 @@ export function Surface(props: Props) {
     const aside = (right - margin) / 2 / scale;
     sight.current = { x: (low[0] + high[0]) / 2 + aside, y: (low[1] + high[1]) / 2, scale };
     least.current = sight.current.scale;
-    draw(false);
+    draw();
   };
   const zoom = (by: number, left = size()[0] / 2, top = size()[1] / 2) => {
     const [x, y] = spot(left, top);
     const scale = Math.min(least.current * DEEPEST, Math.max(least.current * 0.5, sight.current.scale * by));
     const [width, height] = size();
     sight.current = { scale, x: x - (left - width / 2) / scale, y: y - (top - height / 2) / scale };
-    draw(true);
+    draw();
   };
   const pan = (across: number, down: number) => {
     const { x, y, scale } = sight.current;
     const kept = (n: number) => Math.min(1.2, Math.max(-0.2, n));
     sight.current = { scale, x: kept(x - across / scale), y: kept(y - down / scale) };
-    draw(true);
+    draw();
   };
 
   useEffect(() => {
@@ -120,7 +121,7 @@ export function Surface(props: Props) {
       return undefined;
     }
     finder.current = new Finder(positions, points.current.rows);
-    const watch = new ResizeObserver(() => (sight.current.scale ? draw(false) : whole()));
+    const watch = new ResizeObserver(() => (sight.current.scale ? draw() : whole()));
     if (box.current) watch.observe(box.current);
     const turn = (event: WheelEvent) => {
       event.preventDefault();
@@ -134,20 +135,19 @@ export function Surface(props: Props) {
       watch.disconnect();
       at.removeEventListener("wheel", turn);
       cancelAnimationFrame(frame.current);
-      clearTimeout(timer.current);
       points.current?.close();
       points.current = null;
     };
   }, [positions]);
   useEffect(() => {
     points.current?.colour(codes ?? new Uint8Array(positions.length / 2));
-    draw(false);
+    draw();
   }, [codes, positions]);
   useEffect(() => {
     points.current?.hold(held ?? new Uint8Array(positions.length / 2).fill(1));
-    draw(false);
+    draw();
   }, [held, positions]);
-  useEffect(() => draw(false), [lasso, dark]);
+  useEffect(() => draw(), [lasso, dark]);
   control.current = {
     zoom,
     pan,
@@ -199,7 +199,7 @@ export function Surface(props: Props) {
       pan((at[0] - last[0]) / 2, (at[1] - last[1]) / 2);
     } else if (path.current) {
       path.current.push(spot(...at));
-      draw(true);
+      draw();
     } else if (start?.moved) pan(at[0] - last[0], at[1] - last[1]);
     fingers.current.set(event.pointerId, at);
   };
@@ -213,7 +213,7 @@ export function Surface(props: Props) {
       const row = meant(start.at, event.pointerType === "mouse" ? REACH : 2 * REACH);
       if (row !== null) props.onClick(row);
     }
-    draw(false);
+    draw();
   };
   if (fault)
     return (
