@@ -1,4 +1,6 @@
-"""How good the map is and what it takes: one JSON line of `python -m tests.bench.map --labelled DIR`.
+"""How good the map is and what it takes: one JSON line.
+
+    OPENBLAS_THREAD_TIMEOUT=4 python -m tests.bench.map --labelled DIR
 
 DIR: a folder of images for each class. A run of it, then:
 
@@ -7,7 +9,7 @@ DIR: a folder of images for each class. A run of it, then:
 - placed_on_map: the agreement of a fifth that was placed by the other four fifths, and of the same fifth laid out with
   them: laid_out_on_map.
 - map_cpu_s of the command `map` alone and run_cpu_s of the whole run, start of the engine included in both; share: what
-  laying out and placing take of the run, in the process that does it.
+  laying out takes of the run (lay_out_cpu_s), with threads that do not spin, as in a run.
 - cpu_ms: an image, the slope of `map --new-map` between SIZES images, which are those of DIR with noise."""
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from udfs.maps.repulsion import repulsion
 NEIGHBOURS = 15  # each with the same weight: as good as weights by perplexity (Böhm et al. 2022)
 START = 1e-4  # standard deviation of the points that it begins with (Kobak & Berens 2019)
 # Iterations, how often the attraction counts, and momentum: first what finds the groups, then the layout.
-STAGES = ((100, 12.0, 0.5), (250, 1.0, 0.8))
+STAGES = ((100, 12.0, 0.5), (200, 1.0, 0.8))
 LEAST_RATE = 50.0
 MOST_STEP = 5.0
 LEAST_GAIN = 0.01
