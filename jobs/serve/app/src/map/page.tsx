@@ -76,7 +76,9 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
     if (text) filter({ lasso: [text] }, { page: "map" });
     else say("A lasso must go around something.");
   };
-  const sight = () => draw(control.current?.inSight() ?? null);
+  const sight = () => {
+    if (control.current) draw(control.current.inSight());
+  };
   const open = async (row: number) => {
     try {
       go({ open: (await api.mapRow(row)).id });

@@ -121,6 +121,7 @@ export function Surface(props: Props) {
       return undefined;
     }
     finder.current = new Finder(positions, points.current.rows);
+    if (!sight.current.scale) whole(); // at once: a hand may be faster than the observer
     const watch = new ResizeObserver(() => (sight.current.scale ? draw() : whole()));
     if (box.current) watch.observe(box.current);
     const turn = (event: WheelEvent) => {
@@ -167,7 +168,7 @@ export function Surface(props: Props) {
   const meant = (at: Spot, reach = REACH) =>
     finder.current?.near(spot(...at), reach / sight.current.scale, latest.current.held) ?? null;
   const down = (event: PointerEvent) => {
-    if (event.button) return;
+    if (event.button || !sight.current.scale) return;
     const at = of(event);
     (event.currentTarget as Element).setPointerCapture(event.pointerId);
     fingers.current.set(event.pointerId, at);
