@@ -33,7 +33,7 @@ CLASSES = 16  # of a picture that are kept
 SAMPLE, PER_CENTRE, ITERATIONS = 65_536, 64, 8
 ALONE = 50_000  # pictures up to which all are compared
 PER_CELL = 1000  # pictures, about
-READ, READ_SHARE = 50_000, 0.12  # pictures that a search reads: so many, or this share where it is more
+READ, READ_SHARE = 50_000, 0.09  # pictures that a search reads: so many, or this share where it is more
 FOUND = 1000  # pictures of a search
 ROWS_AT_ONCE = 8192
 # What shows a class surely, so many pictures at most and not fewer, stands for it: what lies their way counts more than

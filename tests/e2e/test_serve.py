@@ -279,9 +279,9 @@ def test_a_lasso_is_a_filter(app: Served, browser: Browser) -> None:
         assert parse_qs(urlsplit(page.url).query)["lasso"] == [lasso]
         page.go_back()
         expect(page.get_by_role("region", name="Lasso")).to_be_visible()
+        expect(canvas).to_be_visible()
         page.keyboard.press("Escape")
         expect(page.get_by_role("region", name="Lasso")).to_have_count(0)
-        expect(canvas).to_be_visible()
         page.keyboard.press("+")
         page.keyboard.press("v")
         page.wait_for_url("**lasso=**")

@@ -77,7 +77,8 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
     else say("A lasso must go around something.");
   };
   const sight = () => {
-    if (control.current) draw(control.current.inSight());
+    const shown = control.current?.inSight();
+    if (shown) draw(shown);
   };
   const open = async (row: number) => {
     try {

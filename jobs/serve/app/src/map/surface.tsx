@@ -99,6 +99,7 @@ export function Surface(props: Props) {
     draw();
   };
   const zoom = (by: number, left = size()[0] / 2, top = size()[1] / 2) => {
+    if (!sight.current.scale) return; // nothing is shown yet
     const [x, y] = spot(left, top);
     const scale = Math.min(least.current * DEEPEST, Math.max(least.current * 0.5, sight.current.scale * by));
     const [width, height] = size();
@@ -106,6 +107,7 @@ export function Surface(props: Props) {
     draw();
   };
   const pan = (across: number, down: number) => {
+    if (!sight.current.scale) return;
     const { x, y, scale } = sight.current;
     const kept = (n: number) => Math.min(1.2, Math.max(-0.2, n));
     sight.current = { scale, x: kept(x - across / scale), y: kept(y - down / scale) };
@@ -154,6 +156,7 @@ export function Surface(props: Props) {
     pan,
     whole,
     inSight: () => {
+      if (!sight.current.scale) return null;
       const [width, height] = size();
       return textOf([spot(0, 0), spot(width, 0), spot(width, height), spot(0, height)]);
     },
