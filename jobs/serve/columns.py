@@ -6,6 +6,7 @@ texts in a list of them; URIs as bytes and where each ends; and meta.json with t
 from __future__ import annotations
 
 import json
+import mmap
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -126,7 +127,14 @@ class Columns:
             pa.large_binary(), self.images, [None, offsets, pa.py_buffer(self._bytes("lower"))]
         )
         found = pc.match_substring(held, text.lower().encode("utf-8", "surrogateescape"))
+        self._let_go("lower")
         return np.asarray(found.to_numpy(zero_copy_only=False), np.bool_)
+
+    def _let_go(self, name: str) -> None:
+        """Gives the pages of a whole column of bytes back; the system still has them, unless it needs the room."""
+        mapped = getattr(self._bytes(name), "_mmap", None)
+        if mapped is not None:
+            mapped.madvise(mmap.MADV_DONTNEED)
 
     def rows_of(self, ids: Iterable[int]) -> dict[int, int]:
         """The row of each id that is there."""

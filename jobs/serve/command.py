@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import ipaddress
 import os
 import secrets
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from jobs.serve.web.guard import Embedding
 
 PORT = 8765
+M_MMAP_THRESHOLD = -3  # of mallopt(3)
 MOST_AT_ONCE = 128  # requests; more are told to come again
 
 
@@ -69,14 +72,14 @@ def main(argv: Sequence[str]) -> int:
     from jobs.serve.web.guard import Guard
     from udfs.stores import fetch
 
+    _return_memory()
     embedding = _embedding(given.embed)
     lake = named(given.lake)
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    user = given.user or account()
     try:
-        app = App(lake, user, given.read_only, fetch.Limits(), MAX_PIXELS)
+        app = App(lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS)
     except BaseException:
         listening.close()
         raise
@@ -106,6 +109,13 @@ def main(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
+
+
+def _return_memory() -> None:
+    """Arrays of four megabytes and more are given back to the system as soon as they are not needed; glibc would keep
+    some for ever."""
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 4 << 20)
 
 
 def _check_host(host: str, allow_remote: bool, has_tls: bool) -> None:

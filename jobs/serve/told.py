@@ -19,6 +19,7 @@ from udfs.images.rows import PROPERTIES
 NEIGHBOURS = 12
 MEMBERS = 50
 CONCEPTS = 5
+ROWS_AT_ONCE = 16_384  # of a table that is read for one image: more take more memory
 
 
 def row(columns: Columns, decisions: Decisions, number: int, score: float | None = None) -> dict[str, Any]:
@@ -58,8 +59,11 @@ def image(tables: Opened, columns: Columns, decisions: Decisions, number: int) -
         if opened is None:
             return []
         # One thread: for so few rows others cost more than they save.
-        found = opened.to_table(columns=list(names), filter=pc.field("image_id") == image_id, use_threads=False)
-        rows: list[dict[str, Any]] = found.to_pylist()
+        scan = opened.scanner(
+            columns=list(names), filter=pc.field("image_id") == image_id, use_threads=False, batch_size=ROWS_AT_ONCE,
+            batch_readahead=1, fragment_readahead=1,
+        )  # fmt: skip
+        rows: list[dict[str, Any]] = scan.to_table().to_pylist()
         return rows
 
     # The gallery knows already where there is nothing to be read.

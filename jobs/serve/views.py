@@ -15,7 +15,7 @@ from jobs.serve.maps.lasso import inside
 from jobs.serve.recent import Recent
 
 VALUES = 50  # of a facet that are told at once
-ORDER_BYTES = 128 << 20  # of all orders that are kept
+ORDER_BYTES = 64 << 20  # of all orders that are kept
 PLACE_BYTES = 32 << 20  # of all places of rows in orders that are kept
 SCANNED = 50_000  # rows of an order up to which a place is looked for one by one
 FACETS_KEPT = 64  # counts of so many views
