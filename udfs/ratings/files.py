@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.ratings.heads import ACTIVATIONS, Head, HeadError, Layer, Measured, Sureness
+from udfs.ratings.heads import ACTIVATIONS, Head, HeadError, Layer, Measured, Raters, Sureness
 from udfs.ratings.linear import KINDS
 
 FORMAT = 1  # of the card
@@ -38,6 +38,8 @@ def written(head: Head) -> tuple[bytes, bytes]:
     sure = head.sureness
     if sure is not None:
         tensors |= {"sureness.mean": sure.mean, "sureness.ways": sure.ways}
+    if head.raters is not None:
+        tensors |= {"raters.weights": head.raters.weights, "raters.offsets": head.raters.offsets}
     numbers: bytes = save({name: np.ascontiguousarray(value, np.float32) for name, value in tensors.items()})
     card = {
         "format": FORMAT, "key": head.key, "kind": head.kind, "model": head.model, "dimension": head.dimension,
@@ -46,6 +48,7 @@ def written(head: Head) -> tuple[bytes, bytes]:
         "measured": list(head.measured.names) if head.measured else [],
         "sureness": None if sure is None
         else {"wide": sure.wide, "flat": sure.flat, "scale": sure.scale, "least": sure.least},
+        "raters": list(head.raters.names) if head.raters else [],
         "sha256": hashlib.sha256(numbers).hexdigest(), "about": head.about,
     }  # fmt: skip
     return numbers, json.dumps(card, indent=1, ensure_ascii=False, allow_nan=False).encode()
@@ -73,9 +76,10 @@ def read(numbers: bytes, card: bytes, named: str) -> Head:
                 of["wide"], of["flat"], _shaped(tensors, "sureness.mean", 1), of["scale"],
                 _shaped(tensors, "sureness.ways", 2), of["least"],
             )  # fmt: skip
+        raters = _raters(tensors, given["raters"])
         head = Head(
             given["key"], given["kind"], given["model"], layers, _number(given["slope"]), _number(given["shift"]),
-            measured, sureness, given["about"],
+            measured, sureness, raters, given["about"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, HeadError):
@@ -85,6 +89,17 @@ def read(numbers: bytes, card: bytes, named: str) -> Head:
     if head.dimension != given["dimension"]:
         raise HeadError(f"{named}: its card says {given['dimension']} numbers, its weights {head.dimension}")
     return head
+
+
+def _raters(tensors: Tensors, names: list[object]) -> Raters | None:
+    if not names:
+        return None
+    if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+        raise HeadError("the names of its raters must be texts, no two alike")
+    found = Raters(tuple(map(str, names)), _shaped(tensors, "raters.weights", 2), _shaped(tensors, "raters.offsets", 1))
+    if len(found.weights) != len(names) or len(found.offsets) != len(names):
+        raise HeadError(f"{len(names)} names of raters for {len(found.weights)} rows of weights")
+    return found
 
 
 def check(head: Head, named: str) -> None:
@@ -101,6 +116,8 @@ def check(head: Head, named: str) -> None:
     sure = head.sureness
     if sure is not None and (sure.mean.shape != (head.dimension,) or len(sure.ways) != head.dimension + 1):
         raise HeadError(f"{named}: what it knows of its sureness has other dimensions than its weights")
+    if head.raters is not None and (not head.linear or head.raters.weights.shape[1] != head.dimension):
+        raise HeadError(f"{named}: its raters have other dimensions than its weights")
 
 
 def tensors_of(numbers: bytes, sha256: str, named: str) -> Tensors:
@@ -159,7 +176,7 @@ def _card(card: bytes, named: str) -> dict[str, Any]:
         raise HeadError(f"{named}: its key must be name@revision, of letters, digits, '.', '_' and '-', got {key!r}")
     if kind not in (*KINDS, FOREIGN):
         raise HeadError(f"{named}: its kind must be one of {', '.join((*KINDS, FOREIGN))}, got {kind!r}")
-    for name, of in (("model", str), ("sha256", str), ("activations", list), ("measured", list), ("about", dict)):
+    for name, of in (("model", str), ("sha256", str), ("activations", list), ("measured", list), ("raters", list), ("about", dict)):
         if not isinstance(given.get(name), of):
             raise HeadError(f"{named}: its card has no {name}")
     return given

@@ -81,10 +81,19 @@ class Sureness:
 
 
 @dataclass(frozen=True)
+class Raters:
+    """What each rater adds to a linear head. names: (r,), no two alike. weights: (r, d), offsets: (r,) float32."""
+
+    names: tuple[str, ...]
+    weights: NDArray[np.float32]
+    offsets: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Head:
     """A scorer of one embedding model's vectors. key: name@revision. kind: of linear.KINDS, or "foreign". model: the
-    embedding's name@revision. centre, unit: a score is unit * layers(vector) + centre; of picks, the probability
-    expit(slope * that + shift) is the score. about: all else of the card."""
+    embedding's name@revision. A score is what the layers say of a vector, and of picks the probability
+    expit(slope * that + shift). about: all else of the card."""
 
     key: str
     kind: str
@@ -94,6 +103,7 @@ class Head:
     shift: float = 0.0
     measured: Measured | None = None
     sureness: Sureness | None = None
+    raters: Raters | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @property
