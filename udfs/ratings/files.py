@@ -16,7 +16,7 @@ from udfs.ratings.heads import ACTIVATIONS, Head, HeadError, Layer, Measured, Ra
 from udfs.ratings.linear import KINDS
 
 FORMAT = 1  # of the card
-FOREIGN = "foreign"
+FOREIGN, NETWORK = "foreign", "network"  # another's head, and a network of its own, which reads the pictures
 MOST_BYTES = 1 << 28  # of a head's numbers
 MOST_CARD_BYTES = 1 << 24
 MOST_LAYERS = 16
@@ -102,6 +102,13 @@ def _raters(tensors: Tensors, names: list[object]) -> Raters | None:
     return found
 
 
+def network_head(key: str, network: dict[str, Any], about: dict[str, Any]) -> Head:
+    """A whole network as a head: its card says which, and it has no numbers of its own. network: format, weights,
+    sha256, input_side, mean, std, fit, output, bins."""
+    none = Layer(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+    return Head(key, NETWORK, "pictures", (none,), about={**about, "network": network})
+
+
 def check(head: Head, named: str) -> None:
     """Raises HeadError for layers that do not fit one another."""
     if not 1 <= len(head.layers) <= MOST_LAYERS:
@@ -174,8 +181,8 @@ def _card(card: bytes, named: str) -> dict[str, Any]:
     key, kind = given.get("key"), given.get("kind")
     if not isinstance(key, str) or not KEY.fullmatch(key):
         raise HeadError(f"{named}: its key must be name@revision, of letters, digits, '.', '_' and '-', got {key!r}")
-    if kind not in (*KINDS, FOREIGN):
-        raise HeadError(f"{named}: its kind must be one of {', '.join((*KINDS, FOREIGN))}, got {kind!r}")
+    if kind not in (*KINDS, FOREIGN, NETWORK):
+        raise HeadError(f"{named}: its kind must be one of {', '.join((*KINDS, FOREIGN, NETWORK))}, got {kind!r}")
     for name, of in (("model", str), ("sha256", str), ("activations", list), ("measured", list), ("raters", list), ("about", dict)):
         if not isinstance(given.get(name), of):
             raise HeadError(f"{named}: its card has no {name}")
@@ -186,7 +193,8 @@ def digest(head: Head) -> str:
     """Of all that decides a score."""
     numbers, card = written(head)
     given = json.loads(card)
-    given.pop("about")
+    about = given.pop("about")
+    given["network"] = about.get("network")
     return hashlib.sha256(numbers + json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 

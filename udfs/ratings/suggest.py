@@ -5,54 +5,45 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.ratings.heads import Head, Sureness
-from udfs.ratings.linear import PICKED, Numbers, expit
+from udfs.ratings.fitting import Space
+from udfs.ratings.heads import Head
+from udfs.ratings.linear import FREE, PICKED, Numbers
 from udfs.vectors.cosine import Vectors
 
 MOST = 3000  # pictures that are compared with one another: 72 MB
+MOST_JUDGED = 1000  # of the pictures that were judged, so many are held against them
+STRENGTH = 0.1  # of the prior of weights: as few judgements are learnt by
+NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are as likely
 
 
-def most_telling(head: Head, vectors: Vectors, count: int, raw: Numbers) -> NDArray[np.int64]:
-    """The rows of pictures of which a judgement each would lower the variance of all the scores most, the first first.
+def most_telling(space: Space, pool: Vectors, judged: Vectors, count: int) -> NDArray[np.int64]:
+    """The rows of the pool of which a judgement each would lower the variance of all scores most, the first first.
 
-    vectors: (n, d) float32, n <= MOST, of pictures that are not judged. raw: (n,) scores of Head.raw(). Each next one is
-    chosen as if the ones before it had been judged: active learning by the expected reduction of the variance (Cohn,
-    Ghahramani and Jordan, 1996), for logistic heads at the curvature of the fit. Pictures on the verge count more: there
-    an error turns a yes into a no. Raises ValueError for a head that does not know how sure it is."""
-    sure = head.sureness
-    if sure is None:
-        raise ValueError(f"{head.key} does not know how sure it is")
-    covariance = _covariance(sure, vectors)
-    if head.kind == PICKED:
-        likely = expit(raw)
-        curved = likely * (1 - likely)
-    else:
-        curved = np.full(len(vectors), 0.25)
-    worth, noise = curved, 1 / np.maximum(curved, 1e-3)
-    if head.kind != PICKED:
-        noise = np.full(len(vectors), float(head.about.get("noise", 1.0)) ** 2)
+    pool: (n, d) float32, n <= MOST, pictures that are not judged; judged: (m, d); both best as means of the pictures and
+    their neighbours, for these are learnt from. Each is chosen as if those before it had been judged: active learning
+    by the expected variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say
+    counts for nothing here: a head of few judgements is too sure of where the verge lies."""
+    judged = judged[-MOST_JUDGED:]
+    rows, known = space.rows(pool), space.rows(judged) if len(judged) else np.zeros((0, pool.shape[1]))
+    covariance = rows @ rows.T / STRENGTH + 1 / FREE
+    if len(known):
+        across = rows @ known.T / STRENGTH + 1 / FREE
+        among = known @ known.T / STRENGTH + 1 / FREE + NOISE * np.eye(len(known))
+        covariance -= across @ np.linalg.solve(among, across.T)
     chosen: list[int] = []
-    for _ in range(min(count, len(vectors))):
+    for _ in range(min(count, len(pool))):
         own = np.maximum(covariance.diagonal(), 0.0)
-        gain = (np.square(covariance) @ worth) / (own + noise)
+        gain = np.einsum("nm,nm->n", covariance, covariance) / (own + NOISE)
         gain[chosen] = -1.0
         best = int(np.argmax(gain))
         chosen.append(best)
         column = covariance[best].copy()
-        covariance -= np.outer(column, column) / (own[best] + noise[best])
+        covariance -= np.outer(column, column) / (own[best] + NOISE)
     return np.array(chosen, np.int64)
-
-
-def _covariance(sure: Sureness, vectors: Vectors) -> Numbers:
-    """(n, n) of the scores."""
-    rows = (vectors.astype(np.float64) - sure.mean) / sure.scale
-    learnt = rows @ sure.ways[:-1] + sure.ways[-1]
-    found = sure.wide * (rows @ rows.T) + sure.flat - learnt @ learnt.T
-    return np.asarray(found)
 
 
 def least_sure(head: Head, scores: Numbers, unsure: Numbers, count: int) -> NDArray[np.int64]:
     """The rows of the pictures that a head is least sure of: of probabilities those nearest to one half, of others those
     of the largest standard deviation."""
-    doubt = -np.abs(scores - 0.5) if head.kind == PICKED else unsure
+    doubt = -np.abs(scores - 0.5) if head.kind == PICKED else np.nan_to_num(unsure)
     return np.argsort(-doubt, kind="stable")[:count]
