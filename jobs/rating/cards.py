@@ -11,10 +11,12 @@ import yaml
 from pydantic.dataclasses import dataclass
 
 from jobs.errors import ConfigError, InputError
+from udfs.networks import preparation
 from udfs.networks.models import FITS, Model, ModelError
 from udfs.ratings import files
 from udfs.ratings.heads import ACTIVATIONS, Head, HeadError
 from udfs.stores import objects, uris
+from udfs.stores.cache import user_cache
 from udfs.stores.s3 import StoreError
 from udfs.typed import CLOSED, String, Text, Texts, checked, made, names_of, one_of, rule
 
@@ -124,6 +126,13 @@ def _made(key: str, card: Any) -> Head:
         told = str(error)
         raise InputError(told if card.weights in told else f"{card.weights}: {told}") from error
     return head
+
+
+def check_networks(heads: list[Head]) -> None:
+    """Fetches the weights of those that are networks, and runs each once. Raises ModelError."""
+    for head in heads:
+        if head.kind == files.NETWORK:
+            preparation.prepare(network_of(head)[0], user_cache(), "openvino-fp32")
 
 
 def network_of(head: Head) -> tuple[Model, str]:

@@ -13,7 +13,7 @@ from jobs import __version__
 from jobs.errors import InputError
 from jobs.rating import picks_file, store
 from jobs.rating.picks_file import Picks
-from jobs.rating.vectors import LakeRows
+from jobs.rating.vectors import Ids, LakeRows
 from udfs.ratings import fitting, measures, raters
 from udfs.ratings.fitting import Fitted, Judged, TooFewError
 from udfs.ratings.heads import Head
@@ -26,11 +26,12 @@ UNITS = {RATING: "as rated", PICKED: "probability of being picked", BETTER: "log
 
 @dataclass(frozen=True)
 class Learnt:
-    """A head, what it was learnt from, and lines for a person."""
+    """A head, what it was learnt from, and lines for a person. judged: image_ids."""
 
     head: Head
     fitted: Fitted
     lines: list[str]
+    judged: Ids
 
 
 def judged(picks: Picks, lake: LakeRows, names: tuple[str, ...]) -> Judged:
@@ -106,7 +107,7 @@ def learn(
         "learning_curve": [{"judgements": p.judgements, "value": p.value, "low": p.low, "high": p.high} for p in fitted.curve],
         "doubled": None if np.isnan(fitted.doubled) else fitted.doubled,
     }  # fmt: skip
-    return Learnt(replace(head, about=about), fitted, lines)
+    return Learnt(replace(head, about=about), fitted, lines, np.union1d(picks.ids, picks.others))
 
 
 def check_base(base: Head, kind: str, model: str) -> None:

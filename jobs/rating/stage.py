@@ -101,18 +101,16 @@ def _score(context: Context, scorers: list[Scorer], embeddings: DataFrame) -> in
     )
     done = lake.read("ratings").select("image_id", "rating").join(names, "rating")
     done = done.groupBy("image_id").agg(F.collect_list("place").alias("done"))
-    every = F.array(*[F.lit(place).cast("int") for place in range(len(scorers))])
-    todo = now.join(done, "image_id", "left").select(
-        "image_id", "etag", F.array_except(every, F.coalesce("done", F.array().cast("array<int>"))).alias("todo")
-    )
-    todo = keep(todo.where(F.size("todo") > 0))
+    # None has all: those that have are left out here. array_except wants the same nullability, on Sail.
+    todo = now.join(done, "image_id", "left")
+    todo = keep(todo.where(F.col("done").isNull() | (F.size("done") < len(scorers))))
     if todo.isEmpty():
         return wrote
     properties = sorted({name for scorer in scorers if scorer.head.measured for name in scorer.head.measured.names})
     rows = todo.join(embeddings.select("image_id", "vector"), "image_id")
     if properties:
         rows = rows.join(lake.read("features").select("image_id", *properties), "image_id", "left")
-    rows = rows.select("image_id", "vector", "etag", "todo", *properties)
+    rows = rows.select("image_id", "vector", "etag", "done", *properties)
     lake.append("ratings", map_batches(rows, score(scorers, properties), TABLE))
     return 1
 

@@ -119,10 +119,26 @@ def with_quantiles(lake: str, kept: Kept, scores: NDArray[np.float64], images: i
     return replace(kept, quantiles=quantiles, images=images)
 
 
+def keep_judged(lake: str, key: str, ids: NDArray[np.int64]) -> None:
+    """Keeps which images of this lake a head was learnt from; they are not suggested again."""
+    objects.put(f"{uris.join(lake, FOLDER, key)}.judged", json.dumps(np.unique(ids).tolist()).encode())
+
+
+def judged(lake: str, key: str) -> NDArray[np.int64]:
+    """The images of this lake that a head was learnt from; none where that was another lake. Raises InputError."""
+    place = f"{uris.join(lake, FOLDER, key)}.judged"
+    try:
+        return np.array(json.loads(objects.read_small(place, files.MOST_CARD_BYTES)), np.int64).reshape(-1)
+    except FileNotFoundError:
+        return np.zeros(0, np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{place}: cannot be read ({error}): remove it") from error
+
+
 def remove(lake: str, key: str) -> None:
     """Removes a head; its rows go with the next run."""
     place = uris.join(lake, FOLDER, key)
-    for ending in ("safetensors", "json", "quantiles"):
+    for ending in ("safetensors", "json", "quantiles", "judged"):
         objects.delete(f"{place}.{ending}")
 
 

@@ -14,6 +14,7 @@ from udfs.vectors.cosine import Vectors
 
 ACTIVATIONS = ("none", "relu", "gelu", "tanh")
 ROWS_AT_ONCE = 4096
+NODES = 9  # at which the distribution of log-odds is looked at
 WAYS = 64  # of which it is kept how much was learnt of them
 
 
@@ -136,8 +137,17 @@ class Head:
         unsure = np.full(len(raw), np.nan) if self.sureness is None else self.sureness.deviations(vectors)
         if self.kind != PICKED:
             return raw, unsure
-        likely = expit(self.slope * raw + self.shift)
-        return likely, unsure * self.slope * likely * (1 - likely)
+        return probabilities(self.slope * raw + self.shift, self.slope * unsure)
+
+
+def probabilities(odds: Numbers, deviations: Numbers) -> tuple[Numbers, Numbers]:
+    """expit(odds), and its standard deviation where the log-odds have a normal distribution of these deviations, by
+    Gauss-Hermite quadrature; nan where the deviation is."""
+    nodes, shares = np.polynomial.hermite_e.hermegauss(NODES)
+    shares = shares / shares.sum()
+    each = expit(odds[:, None] + deviations[:, None] * nodes)
+    means = each @ shares
+    return expit(odds), np.sqrt(np.maximum(np.square(each) @ shares - means**2, 0.0))
 
 
 def _through(layers: Sequence[Layer], vectors: Vectors) -> Numbers:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from udfs.ratings.heads import Head
@@ -45,7 +46,7 @@ def percentiles(quantiles: NDArray[np.float64], scores: NDArray[np.float64]) -> 
 
 
 def score(scorers: Sequence[Scorer], properties: Sequence[str]) -> Callable[[Batches], Batches]:
-    """Maps batches of (image_id, vector, etag, todo ARRAY of places of scorers, properties) to SCORED."""
+    """Maps batches of (image_id, vector, etag, done ARRAY of places of scorers or null, properties) to SCORED."""
     names = pa.array([scorer.head.key for scorer in scorers], pa.string())
 
     def run(batches: Batches) -> Batches:
@@ -60,12 +61,13 @@ def _scored(
     batch: pa.RecordBatch, scorers: Sequence[Scorer], names: pa.Array, properties: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     vectors = vectors_of(batch.column("vector"))
-    todo = batch.column("todo")
-    row_of = np.repeat(np.arange(batch.num_rows), todo.value_lengths().to_numpy(zero_copy_only=False))
-    wanted = todo.flatten().to_numpy(zero_copy_only=False)
+    done = batch.column("done")
+    has = np.zeros((batch.num_rows, len(scorers)), bool)
+    lengths = pc.fill_null(done.value_lengths(), 0).to_numpy(zero_copy_only=False)
+    has[np.repeat(np.arange(batch.num_rows), lengths), done.flatten().to_numpy(zero_copy_only=False)] = True
     told = {name: batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in properties}
     for place, scorer in enumerate(scorers):
-        rows = row_of[wanted == place]
+        rows = np.flatnonzero(~has[:, place])
         if not len(rows):
             continue
         head = scorer.head
