@@ -58,7 +58,9 @@ class Album:
             known, vectors = rows.vectors(self._ids)
             lacking = self._ids[~np.isin(self._ids, known)]
             if len(lacking):
-                raise InputError(f"{len(lacking):,} images have no vector of {head.model} (the first: {int(lacking[0])})")
+                raise InputError(
+                    f"{len(lacking):,} images have no vector of {head.model} (the first: {int(lacking[0])})"
+                )
             self._vectors[head.model] = vectors[np.searchsorted(known, self._ids)]
         properties = None if head.measured is None else rows.properties(self._ids, head.measured.names)
         try:

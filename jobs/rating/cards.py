@@ -15,15 +15,18 @@ from udfs.networks import preparation
 from udfs.networks.models import FITS, Model, ModelError
 from udfs.ratings import files
 from udfs.ratings.heads import ACTIVATIONS, Head, HeadError
+from udfs.ratings.networks import OUTPUTS
 from udfs.stores import objects, uris
 from udfs.stores.cache import user_cache
 from udfs.stores.s3 import StoreError
 from udfs.typed import CLOSED, String, Text, Texts, checked, made, names_of, one_of, rule
 
 FORMATS = ("head", "onnx", "torchscript")
-OUTPUTS = ("score", "distribution", "logits")
 MOST_CARD_BYTES = 1 << 20
-_SHA256 = rule(lambda value: len(value) == 64 and set(value.lower()) <= set("0123456789abcdef"), "must be 64 hexadecimal digits, in quotes")
+_SHA256 = rule(
+    lambda value: len(value) == 64 and set(value.lower()) <= set("0123456789abcdef"),
+    "must be 64 hexadecimal digits, in quotes",
+)
 
 
 def _place(value: Any) -> str:
@@ -34,7 +37,9 @@ def _place(value: Any) -> str:
 
 def _colour(value: Any) -> tuple[float, ...]:
     numbers = value if isinstance(value, list) and len(value) == 3 else [value] * 3
-    if not all(isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 255 for number in numbers):
+    if not all(
+        isinstance(number, int | float) and not isinstance(number, bool) and 0 <= number <= 255 for number in numbers
+    ):
         raise ValueError
     return tuple(float(number) for number in numbers)
 

@@ -33,15 +33,21 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         made.add_argument("--lake", required=True, metavar="URI", help="where the tables lie")
-        made.add_argument("--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults")
+        made.add_argument(
+            "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
+        )
         made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
                           help="one setting, over all files")  # fmt: skip
         return made
 
     fit = command("fit", "learn a rating from a file of judgements")
-    fit.add_argument("name", metavar="NAME", help="NAME or NAME@REVISION; the next revision is numbered where none is given")
+    fit.add_argument(
+        "name", metavar="NAME", help="NAME or NAME@REVISION; the next revision is numbered where none is given"
+    )
     fit.add_argument("--picks", required=True, metavar="FILE", help=".csv, .parquet or .jsonl of judgements")
-    fit.add_argument("--base", metavar="NAME", help="a rating from which this one differs only by what the judgements say")
+    fit.add_argument(
+        "--base", metavar="NAME", help="a rating from which this one differs only by what the judgements say"
+    )
     fit.add_argument("--licence", default="", metavar="TEXT", help="of the judgements, in your words")
     fit.add_argument("--source", default="", metavar="TEXT", help="where the judgements come from, in your words")
     fit.add_argument("--dry-run", action="store_true", help="only say what it would be worth; keep nothing")

@@ -74,13 +74,22 @@ class Explainer:
 
 
 def explain(
-    lake: LakeRows, model: Model, head: Head, uri: str | None, top: int, bottom: int, limits: fetch.Limits, max_pixels: int
+    lake: LakeRows,
+    model: Model,
+    head: Head,
+    uri: str | None,
+    top: int,
+    bottom: int,
+    limits: fetch.Limits,
+    max_pixels: int,
 ) -> list[Explained]:
     """Maps of one picture, or of those of the highest and of the lowest scores. Raises InputError, ConfigError."""
     if head.model != model.key:
         raise ConfigError(f"{head.key} is for vectors of {head.model}, the lake's are of {model.key}")
     ids = _chosen(lake, head, uri, top, bottom)
-    rows = lake.rows("images", ("image_id", "uri", "shard", "shard_offset", "size_bytes"), pc.field("image_id").isin(ids.tolist()))
+    rows = lake.rows(
+        "images", ("image_id", "uri", "shard", "shard_offset", "size_bytes"), pc.field("image_id").isin(ids.tolist())
+    )
     where = {row["image_id"]: row for row in rows.to_pylist()}
     known, vectors = lake.vectors(ids)
     explainer = Explainer(model)
@@ -118,15 +127,21 @@ def _chosen(lake: LakeRows, head: Head, uri: str | None, top: int, bottom: int) 
         return np.asarray(rows["image_id"].to_numpy(), np.int64)
     rows = lake.rows("ratings", ("image_id", "score"), pc.field("rating") == head.key)
     if not rows.num_rows:
-        raise InputError(f"{lake.lake}: no image has a score of {head.key} yet: run `imagesieve rate --lake {lake.lake}`")
-    order = pc.select_k_unstable(rows, k=min(rows.num_rows, max(top, bottom)), sort_keys=[("score", "descending" if top else "ascending")])
+        raise InputError(
+            f"{lake.lake}: no image has a score of {head.key} yet: run `imagesieve rate --lake {lake.lake}`"
+        )
+    order = pc.select_k_unstable(
+        rows, k=min(rows.num_rows, max(top, bottom)), sort_keys=[("score", "descending" if top else "ascending")]
+    )
     return np.asarray(rows.take(order)["image_id"].to_numpy(), np.int64)
 
 
 def seen_by(data: bytes, model: Model, max_pixels: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A picture as the network gets it, just as `embed` makes it, and as it is shown. Raises ImageError."""
     side = model.input_side
-    decoded = decode.decode(data, round(FINER * max(side, ANALYSIS_SIDE) if side > ANALYSIS_SIDE else FINER * ANALYSIS_SIDE), max_pixels)
+    decoded = decode.decode(
+        data, round(FINER * max(side, ANALYSIS_SIDE) if side > ANALYSIS_SIDE else FINER * ANALYSIS_SIDE), max_pixels
+    )
     pixels = decoded.pixels
     if pixels.shape[:2] == (side, side) and model.fit == "stretch":
         return pixels, pixels
@@ -184,5 +199,3 @@ def side_by_side(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 def of_lake(lake: str, name: str) -> Head:
     """The head of a rating, by name or key. Raises InputError."""
     return store.find(lake, name).head
-
-

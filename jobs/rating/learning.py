@@ -40,7 +40,9 @@ def judged(picks: Picks, lake: LakeRows, names: tuple[str, ...]) -> Judged:
     groups = lake.clusters(picks.ids), lake.clusters(picks.others)
     if picks.kind != BETTER:
         vectors, near, properties = own
-        return Judged(picks.kind, vectors, picks.targets, picks.weights, np.column_stack(groups), None, near, None, properties)
+        return Judged(
+            picks.kind, vectors, picks.targets, picks.weights, np.column_stack(groups), None, near, None, properties
+        )
     others = _pictures(picks.others, lake, names)
     return Judged(
         picks.kind, own[0], picks.targets, picks.weights, _joined(np.column_stack(groups)), others[0],
@@ -69,9 +71,7 @@ def _joined(groups: Any) -> Any:
     return groups
 
 
-def learn(
-    lake: LakeRows, name: str, file: Path, base: str | None, licence: str, source: str
-) -> Learnt:
+def learn(lake: LakeRows, name: str, file: Path, base: str | None, licence: str, source: str) -> Learnt:
     """Fits a head to a file of judgements. base: a rating of the lake. licence, source: of the judgements, as the user
     has them. Raises InputError."""
     key = store.next_key(lake.lake, name)
@@ -136,7 +136,9 @@ def _noise(given: Judged, fitted: Fitted) -> float:
 
 
 def _how(fitted: Fitted) -> str:
-    more = [text for text, there in (("their neighbours", fitted.near), ("measured properties", fitted.measured)) if there]
+    more = [
+        text for text, there in (("their neighbours", fitted.near), ("measured properties", fitted.measured)) if there
+    ]
     return f"by vectors{' and ' + ' and '.join(more) if more else ''}, strength {fitted.strength:g}"
 
 
@@ -154,7 +156,9 @@ def _told(fitted: Fitted, given: Judged, lake: LakeRows, picks: Picks) -> list[s
         lines.append(f"  {_spoken(one)}; {beside}")
     if len(fitted.curve) > 1:
         points = ", ".join(f"{point.judgements:,}: {point.value:.3f}" for point in fitted.curve)
-        lines.append(f"learning curve of {fitted.figures[0].name.replace('_', ' ')}: {points}; with {2 * len(given):,} about {fitted.doubled:.3f}")
+        lines.append(
+            f"learning curve of {fitted.figures[0].name.replace('_', ' ')}: {points}; with {2 * len(given):,} about {fitted.doubled:.3f}"
+        )
     return lines
 
 
@@ -165,5 +169,3 @@ def linear_least(given: Judged) -> int:
 
 def _spoken(one: Figure) -> str:
     return f"{one.name.replace('_', ' ')} {one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
-
-

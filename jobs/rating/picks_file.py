@@ -57,7 +57,9 @@ def read(file: Path, lake: LakeRows) -> Picks:
     kinds = [kind for kind, needed in ((RATING, {"rating"}), (PICKED, {"picked"}), (BETTER, {"better", "worse"}))
              if needed <= names]  # fmt: skip
     if len(kinds) != 1:
-        raise InputError(f"{file}: needs one of the columns rating; picked; better and worse (found: {', '.join(table.column_names)})")
+        raise InputError(
+            f"{file}: needs one of the columns rating; picked; better and worse (found: {', '.join(table.column_names)})"
+        )
     kind = kinds[0]
     if kind != BETTER and not {"uri", "image_id"} & names:
         raise InputError(f"{file}: needs the column uri or image_id (found: {', '.join(table.column_names)})")
@@ -85,10 +87,14 @@ def _whole(
 ) -> Picks:  # fmt: skip
     notes = []
     known = np.logical_and.reduce([ids >= 0 for ids in found])
-    missing = [text for ids, texts in zip(found, asked, strict=True) for at, text in zip(ids, texts, strict=True) if at < 0]
+    missing = [
+        text for ids, texts in zip(found, asked, strict=True) for at, text in zip(ids, texts, strict=True) if at < 0
+    ]
     if missing:
         some = ", ".join(_short(text) for text in list(dict.fromkeys(missing))[:NAMED])
-        told = f"{len(missing):,} judged images are not in the lake ({some}{', …' if len(set(missing)) > NAMED else ''})"
+        told = (
+            f"{len(missing):,} judged images are not in the lake ({some}{', …' if len(set(missing)) > NAMED else ''})"
+        )
         if not known.any():
             raise InputError(f"{file}: {told}: none is left")
         notes.append(f"{told}: left out")
@@ -113,7 +119,9 @@ def _whole(
         means = np.add.reduceat((weights * targets)[order], first) / sums
         spread = np.maximum.reduceat(targets[order], first) - np.minimum.reduceat(targets[order], first)
         unlike = int((spread > 0).sum())
-        notes.append(f"{len(order) - len(first):,} images are judged again by the same person, {unlike:,} otherwise: averaged")
+        notes.append(
+            f"{len(order) - len(first):,} images are judged again by the same person, {unlike:,} otherwise: averaged"
+        )
         ids, targets, weights, raters = ids[order][first], means, sums, raters[order][first]
         others = ids
     return Picks(kind, ids, others, targets, weights, raters, names, digest, notes)
@@ -131,7 +139,9 @@ def _table(file: Path) -> tuple[pa.Table, str]:
         if file.suffix == ".parquet":
             table = pq.read_table(pa.BufferReader(data))
         elif file.suffix == ".csv":
-            text = dict.fromkeys(("uri", "image_id", "rating", "picked", "better", "worse", "rater", "weight"), pa.string())
+            text = dict.fromkeys(
+                ("uri", "image_id", "rating", "picked", "better", "worse", "rater", "weight"), pa.string()
+            )
             table = pacsv.read_csv(
                 pa.BufferReader(data), convert_options=pacsv.ConvertOptions(column_types=text, strings_can_be_null=True),
                 parse_options=pacsv.ParseOptions(newlines_in_values=True),
@@ -171,7 +181,9 @@ def _numbers(column: pa.ChunkedArray, name: str, file: Path) -> NDArray[np.float
     bad = np.flatnonzero(~np.isfinite(found) | (np.abs(found) > 1e12))
     if len(bad):
         rows = ", ".join(str(row + 1) for row in bad[:NAMED].tolist())
-        raise InputError(f"{file}: {name} must be a number: {len(bad):,} are none (row {rows}{', …' if len(bad) > NAMED else ''})")
+        raise InputError(
+            f"{file}: {name} must be a number: {len(bad):,} are none (row {rows}{', …' if len(bad) > NAMED else ''})"
+        )
     return found
 
 
@@ -195,7 +207,9 @@ def _ids(asked: list[list[str]], lake: LakeRows, file: Path) -> list[Ids]:
                 raise InputError(f"{file}: {_short(text)}: {error}") from error
     of: dict[str, int] = {}
     if numbers:
-        rows = lake.rows("images", ("image_id",), pc.field("image_id").isin(pa.array(list(numbers.values()), pa.int64())))
+        rows = lake.rows(
+            "images", ("image_id",), pc.field("image_id").isin(pa.array(list(numbers.values()), pa.int64()))
+        )
         there = set(rows["image_id"].to_pylist())
         of |= {text: number for text, number in numbers.items() if number in there}
     if by_uri:

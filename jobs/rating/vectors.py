@@ -83,7 +83,9 @@ class LakeRows:
 
     def clusters(self, ids: Ids) -> Ids:
         """The cluster of duplicates of each image; of others a number of their own, below 0."""
-        rows = self.rows("duplicates", ("image_id", "component_id"), pc.field("image_id").isin(pa.array(np.unique(ids))))
+        rows = self.rows(
+            "duplicates", ("image_id", "component_id"), pc.field("image_id").isin(pa.array(np.unique(ids)))
+        )
         of = dict(zip(rows["image_id"].to_pylist(), rows["component_id"].to_pylist(), strict=True))
         return np.array([of.get(int(image_id), -1 - int(image_id)) for image_id in ids], np.int64)
 

@@ -46,7 +46,9 @@ def folds_of(examples: Examples, seed: int) -> NDArray[np.int64]:
     folds = PAIR_FOLDS if _split(examples) else FOLDS
     names, group = np.unique(examples.groups, return_inverse=True)
     group = group.reshape(examples.groups.shape)
-    means = np.bincount(group[:, 0], examples.targets, len(names)) / np.maximum(np.bincount(group[:, 0], None, len(names)), 1)
+    means = np.bincount(group[:, 0], examples.targets, len(names)) / np.maximum(
+        np.bincount(group[:, 0], None, len(names)), 1
+    )
     draw = np.random.default_rng(seed)
     order = np.lexsort((draw.permutation(len(names)), means))
     fold = np.empty(len(names), np.int64)

@@ -61,7 +61,9 @@ def read(numbers: bytes, card: bytes, named: str) -> Head:
     tensors = tensors_of(numbers, given["sha256"], named)
     try:
         layers = tuple(
-            Layer(_shaped(tensors, f"layers.{place}.weight", 2), _shaped(tensors, f"layers.{place}.bias", 1), activation)
+            Layer(
+                _shaped(tensors, f"layers.{place}.weight", 2), _shaped(tensors, f"layers.{place}.bias", 1), activation
+            )
             for place, activation in enumerate(given["activations"])
         )
         names = tuple(str(name) for name in given["measured"])
@@ -183,7 +185,14 @@ def _card(card: bytes, named: str) -> dict[str, Any]:
         raise HeadError(f"{named}: its key must be name@revision, of letters, digits, '.', '_' and '-', got {key!r}")
     if kind not in (*KINDS, FOREIGN, NETWORK):
         raise HeadError(f"{named}: its kind must be one of {', '.join((*KINDS, FOREIGN, NETWORK))}, got {kind!r}")
-    for name, of in (("model", str), ("sha256", str), ("activations", list), ("measured", list), ("raters", list), ("about", dict)):
+    for name, of in (
+        ("model", str),
+        ("sha256", str),
+        ("activations", list),
+        ("measured", list),
+        ("raters", list),
+        ("about", dict),
+    ):
         if not isinstance(given.get(name), of):
             raise HeadError(f"{named}: its card has no {name}")
     return given

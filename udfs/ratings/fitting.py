@@ -130,7 +130,9 @@ def fit(judged: Judged, space: Space, key: str, model: str, base: Head | None = 
     repeats = crossval.repeats_for(examples)
     padded = [np.hstack([rows, np.zeros((len(rows), asked.shape[1] - rows.shape[1]))]) for rows, _, _ in variants]
     questions = [_as_asked(asked, rows) for rows, _, _ in variants]
-    choices = [crossval.choose([rows], question, examples, repeats) for rows, question in zip(padded, questions, strict=True)]
+    choices = [
+        crossval.choose([rows], question, examples, repeats) for rows, question in zip(padded, questions, strict=True)
+    ]
     held = [
         crossval.held_out(replace(examples, rows=rows), question, choice.strength, repeats)
         for rows, question, choice in zip(padded, questions, choices, strict=True)
@@ -178,7 +180,12 @@ def _examples(
     if judged.near is not None and judged.kind != RATING:
         variants.append((rows_of(judged.near, judged.other_near), True, False))
     asked = own
-    if space.places is not None and judged.properties is not None and len(judged) >= LEAST_FOR_MEASURED and base is None:
+    if (
+        space.places is not None
+        and judged.properties is not None
+        and len(judged) >= LEAST_FOR_MEASURED
+        and base is None
+    ):
         told = ranked(judged.properties, space.places)
         if judged.other_properties is not None:
             told = told - ranked(judged.other_properties, space.places)
@@ -192,7 +199,11 @@ def _examples(
 def _as_asked(asked: Numbers, rows: Numbers) -> Numbers:
     """What is asked, without the properties where none are learnt from."""
     width = rows.shape[1]
-    return asked if width == asked.shape[1] else np.hstack([asked[:, :width], np.zeros((len(asked), asked.shape[1] - width))])
+    return (
+        asked
+        if width == asked.shape[1]
+        else np.hstack([asked[:, :width], np.zeros((len(asked), asked.shape[1] - width))])
+    )
 
 
 def _head(

@@ -186,5 +186,3 @@ _INTERVALS: dict[str, Callable[[float, Numbers], tuple[float, float]]] = {
     PRECISION: _precision_interval,
     RIGHT: lambda value, targets: wilson(value, max(len(targets), 1)),
 }
-
-
