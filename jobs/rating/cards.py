@@ -1,4 +1,4 @@
-"""Other people's scorers: a YAML card under name@revision, checked; linear and MLP heads are kept in the lake as ours."""
+"""Other people's scorers: YAML cards under name@revision, checked; heads are kept in the lake as ours are."""
 
 from __future__ import annotations
 
@@ -150,7 +150,8 @@ def network_of(head: Head) -> tuple[Model, str]:
         model = Model(
             name=name, revision=revision, format=str(given["format"]), input_side=int(given["input_side"]),
             dimension=int(given["bins"]), licence=str(head.about["licence"]), source=str(head.about["source"]),
-            weights=str(given["weights"]), sha256=str(given["sha256"]), mean=tuple(given["mean"]), std=tuple(given["std"]),
+            weights=str(given["weights"]), sha256=str(given["sha256"]), mean=tuple(given["mean"]),
+            std=tuple(given["std"]),
             fit=str(given["fit"]),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""`imagesieve ratings`: learn a rating, ask which pictures to judge next, show where a score comes from, bring others'."""
+"""`imagesieve ratings`: learn a rating, ask which pictures to judge next, show where a score comes from."""
 
 from __future__ import annotations
 

@@ -35,8 +35,8 @@ ENDINGS = ("webp", "png")
 
 @dataclass(frozen=True)
 class Explained:
-    """The map of one picture. how: EXACT or OCCLUDED. shares: (h, w) float64; exact ones add up to total: the score less
-    its offset, of picks the log-odds less theirs. pixels: (h, w, 3) uint8 RGB, as it is shown."""
+    """The map of one picture. how: EXACT or OCCLUDED. shares: (h, w) float64; exact ones add up to total: the score
+    less its offset, of picks the log-odds less theirs. pixels: (h, w, 3) uint8 RGB, as it is shown."""
 
     image_id: int
     uri: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,13 @@ def learn(lake: LakeRows, name: str, file: Path, base: str | None, licence: str,
         head = replace(head, raters=personal.raters)
         lines.append(f"{len(picks.names):,} raters: held-out loss {personal.gained:.1%} lower with a head of their own")
     about = {
-        "units": UNITS[picks.kind], "judgements": len(picks), "picks_sha256": picks.digest, "base": known.key if known else None,
+        "units": UNITS[picks.kind], "judgements": len(picks), "picks_sha256": picks.digest,
+        "base": known.key if known else None,
         "licence": licence, "source": source, "imagesieve": __version__, "lake": lake.lake,
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "strength": fitted.strength,
         "neighbours": fitted.near, "noise": _noise(given, fitted),
-        "figures": {one.name: {"value": one.value, "low": one.low, "high": one.high, "chance": one.chance} for one in fitted.figures},
-        "learning_curve": [{"judgements": p.judgements, "value": p.value, "low": p.low, "high": p.high} for p in fitted.curve],
+        "figures": {one.name: asdict(one) for one in fitted.figures},
+        "learning_curve": [asdict(point) for point in fitted.curve],
         "doubled": None if np.isnan(fitted.doubled) else fitted.doubled,
     }  # fmt: skip
     return Learnt(replace(head, about=about), fitted, lines, np.union1d(picks.ids, picks.others))
@@ -150,21 +151,15 @@ def _told(fitted: Fitted, given: Judged, lake: LakeRows, picks: Picks) -> list[s
     there = np.isfinite(quality)
     for one in fitted.figures:
         beside = f"chance {one.chance:.3f}"
-        if there.sum() >= linear_least(given):
+        if there.sum() >= fitting.LEAST[given.kind]:
             of = measures.figure_of(one.name, given.targets[there], quality[there])
             beside += f", the quality score {of.value:.3f}"
         lines.append(f"  {_spoken(one)}; {beside}")
     if len(fitted.curve) > 1:
         points = ", ".join(f"{point.judgements:,}: {point.value:.3f}" for point in fitted.curve)
-        lines.append(
-            f"learning curve of {fitted.figures[0].name.replace('_', ' ')}: {points}; with {2 * len(given):,} about {fitted.doubled:.3f}"
-        )
+        name = fitted.figures[0].name.replace("_", " ")
+        lines.append(f"learning curve of {name}: {points}; with {2 * len(given):,} about {fitted.doubled:.3f}")
     return lines
-
-
-def linear_least(given: Judged) -> int:
-    """Judgements from which a figure means anything."""
-    return fitting.LEAST[given.kind]
 
 
 def _spoken(one: Figure) -> str:

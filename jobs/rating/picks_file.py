@@ -6,7 +6,6 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -58,7 +57,7 @@ def read(file: Path, lake: LakeRows) -> Picks:
              if needed <= names]  # fmt: skip
     if len(kinds) != 1:
         raise InputError(
-            f"{file}: needs one of the columns rating; picked; better and worse (found: {', '.join(table.column_names)})"
+            f"{file}: needs one of rating; picked; better and worse (found: {', '.join(table.column_names)})"
         )
     kind = kinds[0]
     if kind != BETTER and not {"uri", "image_id"} & names:
@@ -143,7 +142,8 @@ def _table(file: Path) -> tuple[pa.Table, str]:
                 ("uri", "image_id", "rating", "picked", "better", "worse", "rater", "weight"), pa.string()
             )
             table = pacsv.read_csv(
-                pa.BufferReader(data), convert_options=pacsv.ConvertOptions(column_types=text, strings_can_be_null=True),
+                pa.BufferReader(data),
+                convert_options=pacsv.ConvertOptions(column_types=text, strings_can_be_null=True),
                 parse_options=pacsv.ParseOptions(newlines_in_values=True),
             )  # fmt: skip
         else:

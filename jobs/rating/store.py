@@ -1,5 +1,5 @@
-"""Heads of a lake: under LAKE/ratings-heads two files each, NAME@REVISION.safetensors and its card, and the quantiles of
-their scores in this lake."""
+"""Heads of a lake: under LAKE/ratings-heads the files NAME@REVISION.safetensors, its card, and the quantiles of its
+scores in this lake."""
 
 from __future__ import annotations
 

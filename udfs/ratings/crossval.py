@@ -43,7 +43,7 @@ def folds_of(examples: Examples, seed: int) -> NDArray[np.int64]:
     """(n, 2) the folds of the two groups of each example; alike in their targets.
 
     Groups are dealt in blocks, ordered by their mean target and, of equal ones, by chance."""
-    folds = PAIR_FOLDS if _split(examples) else FOLDS
+    folds = PAIR_FOLDS if is_split(examples) else FOLDS
     names, group = np.unique(examples.groups, return_inverse=True)
     group = group.reshape(examples.groups.shape)
     means = np.bincount(group[:, 0], examples.targets, len(names)) / np.maximum(
@@ -58,7 +58,7 @@ def folds_of(examples: Examples, seed: int) -> NDArray[np.int64]:
     return np.asarray(fold[group])
 
 
-def _split(examples: Examples) -> bool:
+def is_split(examples: Examples) -> bool:
     """Whether there are pairs of two groups."""
     return bool((examples.groups[:, 0] != examples.groups[:, 1]).any())
 
@@ -90,7 +90,7 @@ def loss(examples: Examples, scores: Numbers) -> float:
     if examples.kind == RATING:
         each = (examples.targets - scores) ** 2
     else:
-        each = np.logaddexp(0, scores) - examples.targets * scores
+        each = np.logaddexp(0, np.nan_to_num(scores)) - examples.targets * scores  # nan stays nan
     return float(np.nanmean(each * examples.weights))
 
 
@@ -111,7 +111,7 @@ def repeats_for(examples: Examples) -> int:
     """How often few examples are dealt."""
     if len(examples) > FEW:
         return 1
-    return PAIR_REPEATS if _split(examples) else REPEATS
+    return PAIR_REPEATS if is_split(examples) else REPEATS
 
 
 def calibrated(examples: Examples, held: HeldOut) -> tuple[float, float]:

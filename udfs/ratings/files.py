@@ -55,8 +55,8 @@ def written(head: Head) -> tuple[bytes, bytes]:
 
 
 def read(numbers: bytes, card: bytes, named: str) -> Head:
-    """The head of two files. named: as messages call it. Raises HeadError: a card that is none, another digest, a pickle,
-    tensors of other shapes, numbers that are not finite."""
+    """The head of two files. named: as messages call it. Raises HeadError: a card that is none, another digest, a
+    pickle, tensors of other shapes, numbers that are not finite."""
     given = _card(card, named)
     tensors = tensors_of(numbers, given["sha256"], named)
     try:

@@ -1,4 +1,4 @@
-"""Fits a head to judgements of pictures whose vectors are known, and says what it is worth on pictures it has not seen."""
+"""Fits a head to judgements of pictures whose vectors are known, and says what it is worth on new pictures."""
 
 from __future__ import annotations
 

@@ -21,9 +21,10 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Examples:
-    """What is learnt from. rows: (n, d) float64, of a pair the difference. targets: (n,): a number; 1 or 0; 1 of a pair.
-    weights: (n,) above 0, of mean 1. known: (n,) what is known of the target beforehand, added to what is learnt. groups:
-    (n, 2) the groups of the two pictures of a pair, of others twice the same; no group is split between folds."""
+    """What is learnt from. rows: (n, d) float64, of a pair the difference. targets: (n,): a number; 1 or 0; 1 of a
+    pair. weights: (n,) above 0, of mean 1. known: (n,) what is known of the target beforehand, added to what is learnt.
+    groups: (n, 2) the groups of the two pictures of a pair, of others twice the same; no group is split between
+    folds."""
 
     kind: str  # one of KINDS
     rows: Numbers

@@ -1,5 +1,5 @@
-"""Where in a picture a score comes from: exact shares of the cells of the built-in network, or occlusion; regions of the
-map, and the picture with the map over it."""
+"""Where in a picture a score comes from: exact shares of the cells of the built-in network, or occlusion; regions of
+the map, and the picture with the map over it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def settled(found: Numbers, totals: Numbers) -> tuple[Numbers, float]:
 
 
 def occluded(pixels: NDArray[np.uint8], score: Callable[[NDArray[np.uint8]], Numbers], grid: int = GRID) -> Numbers:
-    """(grid, grid): how much lower the score is where a patch is covered with grey (Zeiler and Fergus, ECCV 2014). These
+    """(grid, grid): how much lower the score is where a patch is covered with grey (Zeiler and Fergus, ECCV 2014). They
     do not add up to the score. pixels: (side, side, 3) uint8. score: of (n, side, side, 3) uint8 pictures, (n,)."""
     side = pixels.shape[0]
     edges = np.linspace(0, side, grid + 1).round().astype(int)

@@ -3,7 +3,9 @@
 AUC: the interval of Newcombe (Statistics in Medicine, 2006, method 5), which stays honest near 1. Average precision: on
 the scale of log-odds (Boyd, Eng and Page, ECML 2013). Spearman and Kendall: on Fisher's scale, with the variances of
 Bonett and Wright (Psychometrika, 2000) and of Fieller, Hartley and Pearson (Biometrika, 1957). A share: Wilson's.
-Each is widened by how much the figure differs between dealings of the folds."""
+Of held-out folds the fits share most of what they have seen, and so their errors: as many pictures count there for
+fewer, by the correction of Nadeau and Bengio (Machine Learning, 2003); and each interval is widened by how much the
+figure differs between dealings of the folds."""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from udfs.ratings.crossval import HeldOut
+from udfs.ratings.crossval import FOLDS, PAIR_FOLDS, HeldOut, is_split
 from udfs.ratings.linear import BETTER, RATING, Examples, Numbers
 from udfs.vectors.recall import Z, wilson
 
@@ -47,27 +49,33 @@ def figures(examples: Examples, held: HeldOut) -> list[Figure]:
             if (known := ~np.isnan(row)).sum() >= 2 and _varies(name, examples.targets[known])
         ]
         folds = float(np.std(each)) if len(each) > 1 else 0.0
-        found.append(_figure(name, value, examples.targets[there], folds))
+        found.append(_figure(name, value, examples.targets[there], folds, _counts_for(examples)))
     return found
 
 
 def figure_of(name: str, targets: Numbers, scores: Numbers) -> Figure:
     """A figure of scores that were not learnt from these targets."""
-    return _figure(name, MEASURES[name](targets, scores), targets, 0.0)
+    return _figure(name, MEASURES[name](targets, scores), targets, 0.0, 1.0)
+
+
+def _counts_for(examples: Examples) -> float:
+    """The share of a picture that each held-out one counts for: 1 / k of variance becomes 1 / k + 1 / (k - 1)."""
+    folds = PAIR_FOLDS if is_split(examples) else FOLDS
+    return 1 / (1 + folds / (folds - 1))
 
 
 def figure_at(name: str, value: float, targets: Numbers, count: int) -> tuple[float, float]:
     """The interval of a figure of `count` targets that are like these."""
     some = np.sort(targets)[np.linspace(0, len(targets) - 1, count).round().astype(int)]
-    return _INTERVALS[name](value, some)
+    return _INTERVALS[name](value, some, 0.5)
 
 
 def _varies(name: str, targets: Numbers) -> bool:
     return name == RIGHT or float(np.ptp(targets)) > 0
 
 
-def _figure(name: str, value: float, targets: Numbers, folds: float) -> Figure:
-    low, high = _INTERVALS[name](value, targets)
+def _figure(name: str, value: float, targets: Numbers, folds: float, counts_for: float) -> Figure:
+    low, high = _INTERVALS[name](value, targets, counts_for)
     # Two errors that do not depend on one another.
     return Figure(
         name, value, max(_LEAST.get(name, 0.0), value - math.hypot(value - low, Z * folds)),
@@ -130,13 +138,13 @@ MEASURES: dict[str, Callable[[Numbers, Numbers], float]] = {
 }  # fmt: skip
 
 
-def _auc_interval(value: float, targets: Numbers) -> tuple[float, float]:
+def _auc_interval(value: float, targets: Numbers, counts_for: float) -> tuple[float, float]:
     """Where |value - t| = Z * standard error that Hanley and McNeil (Radiology, 1982) give for t."""
-    yes = int((targets > 0.5).sum())
-    no = len(targets) - yes
+    yes = counts_for * float((targets > 0.5).sum())
+    no = counts_for * len(targets) - yes
     if not yes or not no:
         return 0.0, 1.0
-    share = (yes + no) / 2 - 1
+    share = max((yes + no) / 2 - 1, 0.0)
 
     def error(t: float) -> float:
         both = 1 + share * ((1 - t) / (2 - t) + t / (1 + t))
@@ -157,8 +165,8 @@ def _crossing(value: float, error: Callable[[float], float], end: float) -> floa
     return (near + far) / 2
 
 
-def _precision_interval(value: float, targets: Numbers) -> tuple[float, float]:
-    yes = max(int((targets > 0.5).sum()), 1)
+def _precision_interval(value: float, targets: Numbers, counts_for: float) -> tuple[float, float]:
+    yes = max(counts_for * float((targets > 0.5).sum()), 1.0)
     # One more hit and one more miss (Agresti and Coull): 1 has log-odds too.
     middle = (value * yes + 1) / (yes + 2)
     centre, half = math.log(middle / (1 - middle)), Z / math.sqrt((yes + 2) * middle * (1 - middle))
@@ -169,20 +177,23 @@ def _odds(value: float) -> float:
     return 1 / (1 + math.exp(-value))
 
 
-def _fisher(variance: Callable[[float, int], float]) -> Callable[[float, Numbers], tuple[float, float]]:
-    def interval(value: float, targets: Numbers) -> tuple[float, float]:
+Interval = Callable[[float, Numbers, float], tuple[float, float]]
+
+
+def _fisher(variance: Callable[[float, int], float]) -> Interval:
+    def interval(value: float, targets: Numbers, counts_for: float) -> tuple[float, float]:
         centre = math.atanh(min(max(value, -0.9999), 0.9999))
-        half = Z * math.sqrt(variance(value, len(targets)))
+        half = Z * math.sqrt(variance(value, len(targets)) / counts_for)
         return math.tanh(centre - half), math.tanh(centre + half)
 
     return interval
 
 
 _LEAST = {SPEARMAN: -1.0, KENDALL: -1.0}
-_INTERVALS: dict[str, Callable[[float, Numbers], tuple[float, float]]] = {
+_INTERVALS: dict[str, Interval] = {
     SPEARMAN: _fisher(lambda value, n: (1 + value**2 / 2) / max(n - 3, 1)),
     KENDALL: _fisher(lambda _, n: 0.437 / max(n - 4, 1)),
     AUC: _auc_interval,
     PRECISION: _precision_interval,
-    RIGHT: lambda value, targets: wilson(value, max(len(targets), 1)),
+    RIGHT: lambda value, targets, counts_for: wilson(value, max(counts_for * len(targets), 1.0)),
 }

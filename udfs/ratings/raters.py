@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ LEAST_TO_ASK = 4  # judgements of such a rater
 
 @dataclass(frozen=True)
 class Personal:
-    """raters: what each adds. strength: that was chosen. gained: how much lower the held-out loss of judgements is by it
+    """raters: what each adds. strength: that was chosen. gained: how much lower the held-out loss of judgements is
     than by the general head alone, as a share; 0 where it is not."""
 
     raters: Raters
@@ -46,7 +47,7 @@ def fit(judged: Judged, rater_of: NDArray[np.int64], names: list[str], general: 
     examples = Examples(judged.kind, rows, judged.targets / unit, judged.weights, known / unit, judged.groups)
     order = np.argsort(rater_of, kind="stable")
     starts = np.searchsorted(rater_of[order], np.arange(len(names) + 1))
-    parts = [order[start:end] for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    parts = [order[start:end] for start, end in pairwise(starts.tolist())]
     strength, gained = _chosen(examples, parts)
     dimension = rows.shape[1]
     weights, offsets = np.zeros((len(names), dimension), np.float32), np.zeros(len(names), np.float32)

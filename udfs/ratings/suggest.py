@@ -19,7 +19,7 @@ NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are 
 def most_telling(space: Space, pool: Vectors, judged: Vectors, count: int) -> NDArray[np.int64]:
     """The rows of the pool of which a judgement each would lower the variance of all scores most, the first first.
 
-    pool: (n, d) float32, n <= MOST, pictures that are not judged; judged: (m, d); both best as means of the pictures and
+    pool: (n, d) float32, n <= MOST, pictures that are not judged; judged: (m, d); both best as means of pictures and
     their neighbours, for these are learnt from. Each is chosen as if those before it had been judged: active learning
     by the expected variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say
     counts for nothing here: a head of few judgements is too sure of where the verge lies."""
@@ -43,7 +43,7 @@ def most_telling(space: Space, pool: Vectors, judged: Vectors, count: int) -> ND
 
 
 def least_sure(head: Head, scores: Numbers, unsure: Numbers, count: int) -> NDArray[np.int64]:
-    """The rows of the pictures that a head is least sure of: of probabilities those nearest to one half, of others those
-    of the largest standard deviation."""
+    """The rows of the pictures that a head is least sure of: of probabilities those nearest to one half, of others
+    those of the largest standard deviation."""
     doubt = -np.abs(scores - 0.5) if head.kind == PICKED else np.nan_to_num(unsure)
     return np.argsort(-doubt, kind="stable")[:count]

@@ -168,6 +168,10 @@ class Lake:
         return show(self.uri, query_of(where, filters), height, origins, read_only)
 
     def rate(self, images: Sequence[int | str | os.PathLike[str]], rating: str, rater: str | None = None) -> pd.DataFrame:
+
+    def rate(
+        self, images: Sequence[int | str | os.PathLike[str]], rating: str, rater: str | None = None
+    ) -> pd.DataFrame:
         """Scores of some images by a rating of the lake, in their order: image_id, uri, score, percentile, uncertainty.
 
         images: image_ids or URIs. rater: one of those in the file that the rating was learnt from, by whose own head it
