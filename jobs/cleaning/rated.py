@@ -15,7 +15,7 @@ BY = {"cluster": ("duplicates", "cluster_id"), "topic": ("topics", "topic_id"), 
 
 def check(lake: Lake, rules: config.Clean) -> None:
     """Raises ConfigError for a rating that no image has: nothing would go, and nobody would know."""
-    if rules.rating is not None and lake.read("ratings").where(F.col("rating") == rules.rating).isEmpty():
+    if rules.rating is not None and lake.read("ratings").where(F.col("rating") == F.lit(rules.rating)).isEmpty():
         raise ConfigError(f"clean.rating: no image has a score of {rules.rating!r}: run `imagesieve rate` first")
 
 
@@ -26,7 +26,7 @@ def lower_rated(lake: Lake, rules: config.Clean, free: DataFrame) -> DataFrame:
     score: the percentile of the image; the evidence is the best of the group. From one row on a group keeps one."""
     table, column = BY[rules.rating_by]
     groups = lake.read(table).select("image_id", F.col(column).alias("group")).where(F.col("group").isNotNull())
-    rated = lake.read("ratings").where(F.col("rating") == rules.rating).select("image_id", "score", "percentile")
+    rated = lake.read("ratings").where(F.col("rating") == F.lit(rules.rating)).select("image_id", "score", "percentile")
     rows = free.join(rated, "image_id").join(groups, "image_id")
     order = Window.partitionBy("group").orderBy(F.desc("score"), F.asc("image_id"))
     numbered = rows.withColumn("place", F.row_number().over(order))

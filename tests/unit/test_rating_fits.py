@@ -214,7 +214,7 @@ def test_measures_by_hand() -> None:
     assert measures.spearman(np.array([1.0, 2, 3]), np.array([10.0, 30, 20])) == pytest.approx(0.5)
     assert measures.kendall(np.array([1.0, 2, 3]), np.array([10.0, 30, 20])) == pytest.approx(1 / 3)
     assert measures.pairs_right(np.ones(4), np.array([1.0, 0, -1, 2])) == 0.625
-    perfect = measures.figure_of(measures.AUC, np.array([1.0] * 10 + [0] * 10), np.arange(20)[::-1])
+    perfect = measures.figure_of(measures.AUC, np.array([1.0] * 10 + [0] * 10), np.arange(20.0)[::-1])
     assert (perfect.value, perfect.high) == (1.0, 1.0)
     assert 0.7 < perfect.low < 0.95
 
@@ -271,7 +271,7 @@ def test_occlusion_finds_the_patch() -> None:
     picture = np.zeros((28, 28, 3), np.uint8)
     picture[4:8, 20:24] = 255
     found = maps.occluded(picture, lambda many: many[:, 4:8, 20:24].mean(axis=(1, 2, 3)))
-    assert np.unravel_index(found.argmax(), found.shape) == (1, 5)
+    assert int(found.argmax()) == 1 * 7 + 5
     assert np.count_nonzero(found) == 1
 
 

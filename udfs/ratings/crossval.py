@@ -64,15 +64,22 @@ def is_split(examples: Examples) -> bool:
 
 
 def held_out(learnt: Examples, asked: Numbers, strength: float, repeats: int) -> HeldOut:
-    """learnt: with the rows that are learnt from. asked: (n, d) the rows of the same examples as they are scored."""
+    """learnt: with the rows that are learnt from. asked: (n, d) the rows of the same examples as they are scored.
+
+    All folds of a dealing get the mean of their offsets: that of a fold is high where the targets left out are low, and
+    ranks of all folds together would else be too bad, the more so the stronger the prior."""
     learnt, asked = _shortened(learnt, asked)
     found = np.full((repeats, len(learnt)), np.nan)
     for repeat in range(repeats):
         dealt = folds_of(learnt, 17 * repeat)
+        offsets = []
         for fold in range(int(dealt.max()) + 1):
             own, free = (dealt == fold).all(axis=1), (dealt != fold).all(axis=1)
             if own.any() and free.any():
-                found[repeat, own] = fit(learnt.of(free), strength).scores(asked[own])
+                of_fold = fit(learnt.of(free), strength)
+                found[repeat, own] = asked[own] @ of_fold.weights
+                offsets.append(of_fold.offset)
+        found[repeat] += np.mean(offsets) if offsets else 0.0
     return HeldOut(found + learnt.known)
 
 
@@ -87,24 +94,45 @@ def _shortened(learnt: Examples, asked: Numbers) -> tuple[Examples, Numbers]:
 def loss(examples: Examples, scores: Numbers) -> float:
     """Mean squared error of a number, mean negative log-likelihood otherwise, where there is a score. scores: (n,) or
     (repeats, n)."""
+    return float(np.nanmean(_losses(examples, scores)))
+
+
+def standard_error(examples: Examples, scores: Numbers) -> float:
+    """Of the loss; scores: (repeats, n)."""
+    each = _losses(examples, scores)
+    of_each = np.nanmean(each[:, ~np.isnan(each).all(axis=0)], axis=0)
+    return float(of_each.std() / np.sqrt(max(len(of_each), 1)))
+
+
+def _losses(examples: Examples, scores: Numbers) -> Numbers:
     if examples.kind == RATING:
         each = (examples.targets - scores) ** 2
     else:
         each = np.logaddexp(0, np.nan_to_num(scores)) - examples.targets * scores  # nan stays nan
-    return float(np.nanmean(each * examples.weights))
+    return np.asarray(each * examples.weights)
 
 
 def choose(variants: list[Numbers], asked: Numbers, examples: Examples, repeats: int) -> Choice:
-    """The rows to learn from and the strength that the held-out folds like best. variants: each (n, d)."""
+    """The rows to learn from and the strength. variants: each (n, d).
+
+    Of numbers the strength that the held-out folds like best. Of yes and no the strongest whose loss is no more than one
+    standard error above the least (Hastie et al., 7.10): few answers, of which some are slips, are else believed too
+    much; the log-odds that come out too near to 0 are calibrated afterwards."""
     if len(examples) > MOST_TO_CHOOSE:
         some = np.random.default_rng(0).permutation(len(examples))[:MOST_TO_CHOOSE]
         variants, asked, examples = [rows[some] for rows in variants], asked[some], examples.of(some)
-    found: dict[Choice, float] = {}
+    found: dict[Choice, tuple[float, float]] = {}
     for place, rows in enumerate(variants):
         learnt, short = _shortened(replace(examples, rows=rows), asked)
         for strength in STRENGTHS:
-            found[Choice(place, strength)] = loss(examples, held_out(learnt, short, strength, repeats).scores)
-    return min(found, key=lambda choice: (found[choice], -choice.strength))
+            scores = held_out(learnt, short, strength, repeats).scores
+            found[Choice(place, strength)] = loss(examples, scores), standard_error(examples, scores)
+    best = min(found, key=lambda choice: (found[choice][0], -choice.strength))
+    if examples.kind == RATING:
+        return best
+    most = sum(found[best])
+    able = [choice for choice, (value, _) in found.items() if choice.rows == best.rows and value <= most]
+    return max(able, key=lambda choice: choice.strength)
 
 
 def repeats_for(examples: Examples) -> int:
@@ -125,8 +153,8 @@ def calibrated(examples: Examples, held: HeldOut) -> tuple[float, float]:
     targets = np.where(examples.targets > 0.5, (yes + 1) / (yes + 2), 1 / (no + 2))
     rows = np.column_stack([scores, np.ones(len(scores))])
     found = np.array([1.0, 0.0])
-    held_at = np.array([1.0, 0.0])  # few picks move the two numbers by little
-    pull = np.diag([1.0, 0.5])
+    held_at = np.array([1.0, 0.0])
+    pull = np.diag([0.01, 0.01])  # next to nothing: it keeps the two numbers finite
     for _ in range(50):
         likely = expit(rows @ found)
         slope = rows.T @ (examples.weights * (likely - targets)) + pull @ (found - held_at)
@@ -135,4 +163,4 @@ def calibrated(examples: Examples, held: HeldOut) -> tuple[float, float]:
         found = found - step
         if np.abs(step).max() < 1e-9:
             break
-    return max(float(found[0]), 0.05), float(found[1])
+    return min(max(float(found[0]), 0.05), 50.0), float(found[1])

@@ -50,7 +50,7 @@ class Space:
         quantiles = np.nanquantile(properties[:, kept], np.linspace(0, 1, PLACES), axis=0).T
         # Ascending, also where many are equal: np.interp takes no steps backwards.
         places = np.maximum.accumulate(quantiles, axis=1).astype(np.float32)
-        return Space(mean, max(scale, 1e-6), sample, tuple(names[at] for at in kept), places)
+        return Space(mean, max(scale, 1e-6), sample, tuple(names[at] for at in kept.tolist()), places)
 
     def rows(self, vectors: Vectors) -> Numbers:
         return np.asarray((vectors.astype(np.float64) - self.mean) / self.scale)
@@ -138,17 +138,29 @@ def fit(judged: Judged, space: Space, key: str, model: str, base: Head | None = 
         for rows, question, choice in zip(padded, questions, choices, strict=True)
     ]
     losses = [crossval.loss(examples, one.scores) for one in held]
-    best = int(np.argmin(losses))
+    best = _best(examples, variants, held, losses)
     rows, near, measured = variants[best]
     strength = choices[best].strength
     found = linear.fit(replace(examples, rows=rows), strength, sure=True)
+    calibrated = unit * held[best].mean + centre
     head = _head(found, space, judged.kind, key, model, centre, unit, base, measured)
     if judged.kind == PICKED:
         slope, shift = crossval.calibrated(examples, held[best])
-        head = replace(head, slope=slope, shift=shift)
+        head, calibrated = _scaled(head, slope, shift), slope * held[best].mean + shift
     figures = measures.figures(examples, held[best])
     curve = _curve(replace(examples, rows=padded[best]), questions[best], strength, figures)
-    return Fitted(head, figures, curve, _doubled(curve), strength, near, measured, unit * held[best].mean + centre)
+    return Fitted(head, figures, curve, _doubled(curve), strength, near, measured, calibrated)
+
+
+def _best(
+    examples: Examples, variants: list[tuple[Numbers, bool, bool]], held: list[crossval.HeldOut], losses: list[float]
+) -> int:
+    """The variant of the least loss; neighbours where these are no more than one standard error above it, for what they
+    say is said by many."""
+    best = int(np.argmin(losses))
+    most = losses[best] + crossval.standard_error(examples, held[best].scores)
+    near = [place for place, (_, is_near, _) in enumerate(variants) if is_near and losses[place] <= most]
+    return near[0] if near else best
 
 
 def _units(judged: Judged) -> tuple[float, float]:
@@ -222,6 +234,21 @@ def _head(
         measured = base.measured
     layer = Layer(weights.astype(np.float32)[None], np.array([offset], np.float32))
     return Head(key, kind, model, (layer,), measured=measured, sureness=_sureness(found, space, unit))
+
+
+def _scaled(head: Head, slope: float, shift: float) -> Head:
+    """The head whose log-odds are slope * those of this one + shift."""
+    layer, sure, measured = head.layers[0], head.sureness, head.measured
+    scaled = Layer(layer.weights * np.float32(slope), layer.bias * np.float32(slope) + np.float32(shift))
+    if measured is not None:
+        measured = replace(measured, weights=measured.weights * np.float32(slope))
+    if sure is not None:
+        square = slope**2
+        sure = replace(
+            sure, wide=sure.wide * square, flat=sure.flat * square, least=sure.least * square,
+            ways=sure.ways * np.float32(slope),
+        )  # fmt: skip
+    return replace(head, layers=(scaled,), sureness=sure, measured=measured)
 
 
 def _sureness(found: Linear, space: Space, unit: float) -> Sureness:

@@ -78,7 +78,7 @@ class Sureness:
         own = self.ways[:-1] / np.float32(self.scale)
         learnt = (vectors @ own).astype(np.float64) + (self.ways[-1] - self.mean @ own)
         variances = self.wide * np.maximum(squares, 0) + self.flat - np.square(learnt).sum(axis=1)
-        return np.sqrt(np.maximum(variances, self.least))
+        return np.asarray(np.sqrt(np.maximum(variances, self.least)))
 
 
 @dataclass(frozen=True)

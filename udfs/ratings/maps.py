@@ -18,6 +18,7 @@ GRID = 7  # patches of a side that are covered one after another
 COVER = 127  # grey level of a patch that covers
 STANDS_OUT = 0.75  # standard deviations from the mean by which a cell belongs to a region
 MOST_REGIONS = 3  # that raise, and that lower
+RAISES, LOWERS = (230, 120, 0), (0, 90, 200)  # orange and blue, which all eyes tell apart
 OVERLAY = 0.45  # of the colour, where the map is strongest
 
 
@@ -97,7 +98,7 @@ def overlay(pixels: NDArray[np.uint8], one: Numbers, most: float) -> NDArray[np.
     beyond = np.clip((one - one.mean()) / most, -1, 1).astype(np.float32)
     large = cv2.resize(beyond, (width, height), interpolation=cv2.INTER_CUBIC)[..., None]
     grey = cv2.cvtColor(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB).astype(np.float32)
-    colour = np.where(large > 0, np.float32([230, 120, 0]), np.float32([0, 90, 200]))
+    colour = np.where(large > 0, np.array(RAISES, np.float32), np.array(LOWERS, np.float32))
     strong = np.minimum(np.abs(large), 1) * OVERLAY
     base = 0.5 * pixels + 0.5 * grey
-    return np.rint(base * (1 - strong) + colour * strong).clip(0, 255).astype(np.uint8)
+    return np.asarray(np.rint(base * (1 - strong) + colour * strong).clip(0, 255), np.uint8)
