@@ -40,9 +40,9 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
-BESIDE = {"demo": demo, "mcp": agents, "review": review_files, "search": asking, "serve": serve, "unapply": applying}
 BESIDE = {
-    "demo": demo, "ratings": ratings, "review": review_files, "search": asking, "serve": serve, "unapply": applying,
+    "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking, "serve": serve,
+    "unapply": applying,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

@@ -115,7 +115,7 @@ def _losses(examples: Examples, scores: Numbers) -> Numbers:
 def choose(variants: list[Numbers], asked: Numbers, examples: Examples, repeats: int) -> Choice:
     """The rows to learn from and the strength. variants: each (n, d).
 
-    Of numbers the strength that the held-out folds like best. Of yes and no the strongest whose loss is no more than one
+    Of numbers the strength that the held-out folds like best. Of yes and no the strongest whose loss is at most one
     standard error above the least (Hastie et al., 7.10): few answers, of which some are slips, are else believed too
     much; the log-odds that come out too near to 0 are calibrated afterwards."""
     if len(examples) > MOST_TO_CHOOSE:

@@ -167,8 +167,6 @@ class Lake:
         origins = [origin] if isinstance(origin, str) else origin or []
         return show(self.uri, query_of(where, filters), height, origins, read_only)
 
-    def rate(self, images: Sequence[int | str | os.PathLike[str]], rating: str, rater: str | None = None) -> pd.DataFrame:
-
     def rate(
         self, images: Sequence[int | str | os.PathLike[str]], rating: str, rater: str | None = None
     ) -> pd.DataFrame:
