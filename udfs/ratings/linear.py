@@ -66,7 +66,7 @@ class Linear:
             raise ValueError("fitted without its variances")
         learnt = rows @ self.known_ways[:-1] + self.known_ways[-1]
         found = self.wide * np.square(rows).sum(axis=1) + self.flat - np.square(learnt).sum(axis=1)
-        return np.maximum(found, 0.0)
+        return np.asarray(np.maximum(found, 0.0))
 
 
 def fit(examples: Examples, strength: float, sure: bool = False) -> Linear:
@@ -117,7 +117,8 @@ def _ridge(rows: Numbers, examples: Examples, prior: Numbers) -> tuple[Numbers, 
     """Weights, and the precision that the rows add to the prior's, in units of the noise."""
     weighted = rows * examples.weights[:, None]
     learnt = weighted.T @ rows
-    return np.linalg.solve(learnt + np.diag(prior), weighted.T @ (examples.targets - examples.known)), learnt
+    found = np.linalg.solve(learnt + np.diag(prior), weighted.T @ (examples.targets - examples.known))
+    return np.asarray(found, np.float64), learnt
 
 
 def _noise(rows: Numbers, examples: Examples, found: Numbers, learnt: Numbers, prior: Numbers) -> float:
