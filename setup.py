@@ -88,6 +88,7 @@ setup(
         f"pyspark-client=={CLIENT}",
         "PyYAML>=6.0",
         "rich>=14.1",
+        "safetensors>=0.4",
         "scipy>=1.13",
         "simplejpeg>=1.8",
     ],

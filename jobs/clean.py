@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.cleaning import applying, batch_manifest, files, prices, reviewed
+from jobs.cleaning import applying, batch_manifest, files, prices, rated, reviewed
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
@@ -102,6 +102,7 @@ def run(context: Context) -> Counts:
     targets: Targets = context.given[JOB]
     _check_splits(lake, rules.never_from)
     _spare_inputs(lake, targets)
+    rated.check(lake, rules)
     price_list = prices.load() if targets.batch else None
     with context.reporter.working(JOB):
         rules, common = without_common(lake, rules)
@@ -192,7 +193,7 @@ def summary(rows: DataFrame, lake: Lake) -> list[str]:
     ]
     by_issue = {row["issue"]: row for row in images.where(goes).groupBy("issue").agg(*counts).collect()}
     width = max(len(issue) for issue in tables.ISSUES)
-    for issue in (reviewed.DECIDED, *tables.ISSUES):
+    for issue in (reviewed.DECIDED, *tables.ISSUES, rated.LOW_RATING):
         if issue in by_issue:
             row = by_issue[issue]
             lines.append(f"  {issue.replace('_', ' '):<{width}} {row['images']:>12,}  {_size(row['bytes'])}")
@@ -270,7 +271,7 @@ def _prepare(asked: Asked) -> Ready:
 STAGE = Stage(
     name=JOB,
     does="write the clean set: what to keep, what to leave out and why, corrected labels; it deletes nothing",
-    reads=("images", "features", "failures", "duplicates", "labels", "leaks", "issues", "reviews"),
+    reads=("images", "features", "failures", "duplicates", "labels", "leaks", "issues", "reviews", "topics", "ratings"),
     writes=(),
     settings=lambda context: context.config.as_dict()["clean"],
     body=run,

@@ -142,6 +142,9 @@ class Clean:
     leaks: Texts
     relabel: Truth
     min_confidence: Share
+    rating: Annotated[String, rule(lambda value: "@" in value, "must be name@revision")] | None
+    rating_by: Annotated[String, one_of("cluster", "topic", "label")]
+    rating_keep: Annotated[Number, between(0.001, 1_000_000)]
 
 
 @dataclass(frozen=True, config=CLOSED)

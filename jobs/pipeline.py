@@ -12,6 +12,7 @@ from jobs import catalog, clean, clusters, content, embed, issues, labels, neigh
 from jobs.mapping import map as image_map
 from jobs.pages import place, render
 from jobs.progress import say
+from jobs.rating import stage as ratings
 from jobs.stage import Context, StageResult, submitted
 from jobs.tables import ISSUES
 from udfs.vectors import components
@@ -28,6 +29,7 @@ STAGES = (
     content.STAGE,
     image_map.STAGE,
     issues.STAGE,
+    ratings.STAGE,
     report.STAGE,
 )
 NAMES = tuple(stage.name for stage in STAGES)

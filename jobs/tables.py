@@ -277,6 +277,16 @@ TABLES: dict[str, Table] = {
                 "cosine_in_range": "cosine IS NULL OR cosine BETWEEN -1 AND 1",
             },
         ),
+        # The same rating of an image whose bytes have changed has another etag, and is made anew.
+        Table(
+            "ratings",
+            _schema(
+                image_id=_LONG, rating=_TEXT, score=_DOUBLE, percentile=_DOUBLE, uncertainty=(_DOUBLE, True),
+                etag=(_TEXT, True),
+            ),
+            ("image_id", "rating"),
+            {**_unit("percentile"), "uncertainty_not_negative": "uncertainty IS NULL OR uncertainty >= 0"},
+        ),
         # What people decide: rows are only ever added. What counts of an image is its last one whose batch no later row
         # undoes; notes do not count.
         Table(

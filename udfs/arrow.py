@@ -12,7 +12,7 @@ import pyarrow as pa
 from udfs import errors
 from udfs.children import isolation
 from udfs.children.messages import Batches, Board
-from udfs.images.rows import EMBEDDED, HANDED_ON, THUMBNAILS
+from udfs.images.rows import EMBEDDED, HANDED_ON, READ_SCORES, THUMBNAILS
 from udfs.networks import models, preparation
 from udfs.stores import fetch
 
@@ -52,6 +52,24 @@ class ThumbnailTask:
         from udfs import image_pass
 
         return image_pass.thumbnails(self)
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    """Batches of REFERENCE and image_id to READ_SCORES: what a network that scores pictures says of each. files: of
+    preparation.Prepared for OpenVINO. output: of udfs.ratings.networks."""
+
+    model: models.Model
+    files: tuple[Path, ...]
+    output: str
+    limits: fetch.Limits
+    fetch_threads: int
+    max_pixels: int
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        from udfs.ratings import networks
+
+        return networks.scores(self)
 
 
 @dataclass(frozen=True)
@@ -106,6 +124,20 @@ def embed_batches(
         for done in isolation.run(batches, make_task(), failed, hang_s):
             yield done
             count(done.num_rows)
+
+    return run
+
+
+def score_batches(make_task: Callable[[], ScoreTask], hang_s: float) -> Callable[[Batches], Batches]:
+    """Maps batches of REFERENCE and image_id to READ_SCORES. make_task: called in the worker."""
+
+    def failed(row: pa.RecordBatch, _detail: str) -> pa.RecordBatch:
+        return pa.RecordBatch.from_pylist(
+            [{"image_id": row.column("image_id")[0].as_py(), "score": None}], schema=READ_SCORES
+        )
+
+    def run(batches: Batches) -> Batches:
+        yield from isolation.run(batches, make_task(), failed, hang_s)
 
     return run
 

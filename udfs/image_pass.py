@@ -58,12 +58,12 @@ def embed(task: EmbedTask) -> Callable[[Batches, Board], Batches]:
     net = embedding.open_runtime(task.kind, task.model, task.files, task.device) if task.kind else None
 
     def run(batches: Batches, board: Board) -> Batches:
-        fetched = _fetched(batches, [*HANDED_ON.names, GIVEN_VECTOR, ROW], task.limits, task.fetch_threads)
+        fetched = fetched_rows(batches, [*HANDED_ON.names, GIVEN_VECTOR, ROW], task.limits, task.fetch_threads)
         if net is None:
             rows = _with_given_vectors(task, fetched, board)
         else:
             rows = _with_computed_vectors(task, fetched, board, net)
-        yield from _in_batches(rows, EMBEDDED)
+        yield from in_batches(rows, EMBEDDED)
 
     return run
 
@@ -79,8 +79,8 @@ def thumbnails(task: ThumbnailTask) -> Callable[[Batches, Board], Batches]:
             yield {**given, "jpeg": jpeg}
 
     def run(batches: Batches, board: Board) -> Batches:
-        fetched = _fetched(batches, ["image_id", ROW], task.limits, task.fetch_threads)
-        yield from _in_batches(rows(fetched, board), THUMBNAILS)
+        fetched = fetched_rows(batches, ["image_id", ROW], task.limits, task.fetch_threads)
+        yield from in_batches(rows(fetched, board), THUMBNAILS)
 
     return run
 
@@ -120,7 +120,7 @@ def _with_given_vectors(task: EmbedTask, fetched: Fetched, board: Board) -> Iter
         yield row
 
 
-def _fetched(batches: Batches, names: list[str], limits: fetch.Limits, threads: int) -> Fetched:
+def fetched_rows(batches: Batches, names: list[str], limits: fetch.Limits, threads: int) -> Fetched:
     """The named columns of each row and the bytes of its image, in order; requests run ahead across batches."""
     waiting: deque[Row] = deque()
 
@@ -241,7 +241,7 @@ def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
-def _in_batches(rows: Iterator[Row], schema: pa.Schema) -> Batches:
+def in_batches(rows: Iterator[Row], schema: pa.Schema) -> Batches:
     """Rows as record batches of at most ROWS_OUT, with the column ROW."""
     out = schema.append(pa.field(ROW, pa.int64()))
     for group in _groups(rows, ROWS_OUT):

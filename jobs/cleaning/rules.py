@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import config, tables
-from jobs.cleaning import reviewed
+from jobs.cleaning import rated, reviewed
 from jobs.cleaning.reviewed import decided
 from jobs.duplicates.copies import ascending, with_order
 from jobs.engines.frames import keep
@@ -38,7 +38,7 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     issues = lake.require("issues")
     decisions = keep(decided(lake))
     removed, relabelled = removals(lake, rules, decisions), corrections(lake, rules, decisions)
-    order = F.find_in_set("issue", F.lit(",".join(tables.ISSUES)))
+    order = F.find_in_set("issue", F.lit(",".join((*tables.ISSUES, rated.LOW_RATING))))
     first = F.min(F.struct(order.alias("order"), "score", "evidence_id", "issue"))
     why = removed.groupBy("image_id").agg(
         first.alias("first"), F.array_join(F.sort_array(F.collect_set("issue")), " ").alias("issues")
@@ -92,6 +92,11 @@ def removals(lake: Lake, rules: config.Clean, decisions: DataFrame) -> DataFrame
     if {tables.EXACT_DUPLICATE, tables.NEAR_DUPLICATE} & set(rules.remove):
         duplicates = lake.require("duplicates").join(gone, "image_id", "left_anti")
         parts.append(superfluous(duplicates, images, lake.require("features"), stays, rules))
+    if rules.rating is not None:
+        left = images.where(~is_protected(F.col("split"), rules)).select("image_id")
+        for goes in (*parts, stays):
+            left = left.join(goes.select("image_id").distinct(), "image_id", "left_anti")
+        parts.append(rated.lower_rated(lake, rules, left))
     return reduce(DataFrame.unionByName, parts)
 
 

@@ -24,6 +24,7 @@ from jobs.agents import command as agents
 from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
+from jobs.rating import command as ratings
 from jobs.serve import asking, review_files
 from jobs.serve import command as serve
 from jobs.tables import ISSUES, TABLES
@@ -39,7 +40,10 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
-BESIDE = {"demo": demo, "mcp": agents, "review": review_files, "search": asking, "serve": serve, "unapply": applying}
+BESIDE = {
+    "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking, "serve": serve,
+    "unapply": applying,
+}  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
 
@@ -114,6 +118,7 @@ def test_options_exist() -> None:
         option for command in commands(emr_command.parser()).values() for option in command._option_string_actions
     }
     of_demo = {option for each in BESIDE.values() for option in each.parser()._option_string_actions}
+    of_demo |= {option for each in commands(ratings.parser()).values() for option in each._option_string_actions}
     shown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", TEXT))
     assert shown <= known | on_emr | of_demo | FOREIGN_OPTIONS
     assert known - {"-h", "--help"} <= shown

@@ -20,7 +20,7 @@ def counts(labelled: Labelled, spark: SparkSession) -> dict[str, int]:
     found = {name: spark.read.format("delta").load(f"{labelled.lake}/{name}").count() for name in TABLES}
     # Its classes have too few images to be judged.
     assert {name for name, count in found.items() if not count} == {
-        "labels", "confusions", "look_alikes", "reviews",
+        "labels", "confusions", "look_alikes", "ratings", "reviews",
     }  # fmt: skip
     return found
 

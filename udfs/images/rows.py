@@ -61,3 +61,4 @@ EMBEDDED = pa.schema(
     ]
 )
 THUMBNAILS = pa.schema([("image_id", pa.int64()), ("jpeg", pa.binary())])
+READ_SCORES = pa.schema([("image_id", pa.int64()), ("score", pa.float64())])  # null where it could not be read

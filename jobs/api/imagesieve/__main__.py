@@ -42,6 +42,12 @@ def _search(argv: list[str]) -> int:
     return asking.main(argv)
 
 
+def _ratings(argv: list[str]) -> int:
+    from jobs.rating import command as ratings
+
+    return ratings.main(argv)
+
+
 def _review(argv: list[str]) -> int:
     from jobs.serve import review_files
 
@@ -54,12 +60,13 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-LIGHT = ("mcp", "review", "search", "serve", "unapply")  # which need no stage
+LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
     "mcp": ("let an agent look into a lake, and decide where that is allowed", _mcp),
+    "ratings": ("scores learnt from people's picks: fit, suggest, explain, add, list, remove", _ratings),
     "review": ("decisions of people, out of a lake and into one", _review),
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from imagesieve.showing import Shown
+    from jobs.rating.albums import Album
 
 
 class CleanSet(NamedTuple):
@@ -50,6 +52,7 @@ class Lake:
         """uri, report: canonical; see open()."""
         self.uri = uri
         self._report = report
+        self._album: Album | None = None
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
@@ -163,6 +166,21 @@ class Lake:
 
         origins = [origin] if isinstance(origin, str) else origin or []
         return show(self.uri, query_of(where, filters), height, origins, read_only)
+
+    def rate(
+        self, images: Sequence[int | str | os.PathLike[str]], rating: str, rater: str | None = None
+    ) -> pd.DataFrame:
+        """Scores of some images by a rating of the lake, in their order: image_id, uri, score, percentile, uncertainty.
+
+        images: image_ids or URIs. rater: one of those in the file that the rating was learnt from, by whose own head it
+        is then scored; percentile is null then. An album that is asked for again is scored in milliseconds: its vectors
+        are kept. Raises RunError."""
+        from jobs.rating.albums import Album
+
+        asked = tuple(image if isinstance(image, int) else os.fspath(image) for image in images)
+        if self._album is None or self._album.asked != asked or not self._album.is_current():
+            self._album = Album(self.uri, asked)
+        return self._album.rate(rating, rater)
 
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
         """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.

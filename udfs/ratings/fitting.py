@@ -1,0 +1,310 @@
+"""Fits a head to judgements of pictures whose vectors are known, and says what it is worth on new pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.ratings import crossval, linear, measures
+from udfs.ratings.heads import WAYS, Head, Layer, Measured, Sureness, ranked
+from udfs.ratings.linear import BETTER, PICKED, RATING, Examples, Linear, Numbers
+from udfs.ratings.measures import Figure
+from udfs.vectors.cosine import Vectors
+
+LEAST = {RATING: 8, PICKED: 8, BETTER: 8}  # judgements
+LEAST_OF_A_KIND = 3  # picked, and not picked
+LEAST_FOR_MEASURED = 60  # judgements from which it is tried whether properties of the picture help
+CURVE = (0.25, 0.5, 0.75, 1.0)  # shares of the judgements
+CURVE_DRAWS = 4
+PLACES = 33  # of a property's ranks that are kept
+
+
+class TooFewError(ValueError):
+    """Judgements that nothing can be learnt from; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """Where vectors lie: rows are (vector - mean) / scale, so that their mean square over the lake is 1. sample: (n, d)
+    float32 vectors of the lake. places: (p, PLACES) values of properties, see heads.Measured; names: of these."""
+
+    mean: NDArray[np.float32]
+    scale: float
+    sample: Vectors
+    names: tuple[str, ...] = ()
+    places: NDArray[np.float32] | None = None
+
+    @staticmethod
+    def of(sample: Vectors, names: Sequence[str] = (), properties: Numbers | None = None) -> Space:
+        """sample: (n, d) float32 of norm 1. properties: (n, p), nan where unknown."""
+        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+        scale = float(np.sqrt(np.square(sample - mean).sum(axis=1, dtype=np.float64).mean()))
+        if properties is None or not len(names):
+            return Space(mean, max(scale, 1e-6), sample)
+        told = ~np.isnan(properties).all(axis=0)
+        kept = np.flatnonzero(told)
+        quantiles = np.nanquantile(properties[:, kept], np.linspace(0, 1, PLACES), axis=0).T
+        # Ascending, also where many are equal: np.interp takes no steps backwards.
+        places = np.maximum.accumulate(quantiles, axis=1).astype(np.float32)
+        return Space(mean, max(scale, 1e-6), sample, tuple(names[at] for at in kept.tolist()), places)
+
+    def rows(self, vectors: Vectors) -> Numbers:
+        return np.asarray((vectors.astype(np.float64) - self.mean) / self.scale)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Judgements of one kind. vectors: (n, d) float32 of the pictures; others: of the worse of each pair. near: as
+    vectors, the mean of each picture and its neighbours in the lake, or None. properties: (n, p) of Space.names, or
+    None. targets, weights: (n,). groups: (n, 2), see Examples. base: (n,) raw scores of a head that is known, in units
+    of its spread over the lake, or None."""
+
+    kind: str
+    vectors: Vectors
+    targets: Numbers
+    weights: Numbers
+    groups: NDArray[np.int64]
+    others: Vectors | None = None
+    near: Vectors | None = None
+    other_near: Vectors | None = None
+    properties: Numbers | None = None
+    other_properties: Numbers | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """What a share of the judgements reaches: the mean of some draws, and where it may lie."""
+
+    judgements: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A head and what held-out folds say of it. curve: of the first of the figures. doubled: what it may reach with
+    twice the judgements, by the curve. strength: that was chosen. near, measured: whether neighbours and properties
+    helped. held: (n,) held-out raw scores."""
+
+    head: Head
+    figures: list[Figure]
+    curve: list[CurvePoint]
+    doubled: float
+    strength: float
+    near: bool
+    measured: bool
+    held: Numbers
+
+
+def check_judged(judged: Judged) -> None:
+    """Raises TooFewError: too few, or all of one kind."""
+    count, least = len(judged), LEAST[judged.kind]
+    if count < least:
+        raise TooFewError(f"{count} judgements: at least {least} are needed")
+    if judged.kind == PICKED:
+        yes = int((judged.targets > 0.5).sum())
+        few, what = min((yes, "picked"), (count - yes, "not picked"))
+        if few < LEAST_OF_A_KIND:
+            raise TooFewError(f"{few} pictures are {what}: at least {LEAST_OF_A_KIND} of each kind are needed")
+    if judged.kind == RATING and np.ptp(judged.targets) == 0:
+        raise TooFewError(f"all ratings are {judged.targets[0]:g}: pictures of other ratings are needed")
+    if len(np.unique(judged.groups)) < LEAST_OF_A_KIND:
+        raise TooFewError("the pictures are copies of one another: different ones are needed")
+
+
+def fit(judged: Judged, space: Space, key: str, model: str, base: Head | None = None) -> Fitted:
+    """Fits a head. base: a head of the same model and kind, that this one is held to but for what the judgements say.
+    Raises TooFewError."""
+    check_judged(judged)
+    centre, unit = _units(judged)
+    examples, variants = _examples(judged, space, centre, unit, base)
+    asked = examples.rows
+    repeats = crossval.repeats_for(examples)
+    padded = [np.hstack([rows, np.zeros((len(rows), asked.shape[1] - rows.shape[1]))]) for rows, _, _ in variants]
+    questions = [_as_asked(asked, rows) for rows, _, _ in variants]
+    choices = [
+        crossval.choose([rows], question, examples, repeats) for rows, question in zip(padded, questions, strict=True)
+    ]
+    held = [
+        crossval.held_out(replace(examples, rows=rows), question, choice.strength, repeats)
+        for rows, question, choice in zip(padded, questions, choices, strict=True)
+    ]
+    losses = [crossval.loss(examples, one.scores) for one in held]
+    best = _best(examples, variants, held, losses)
+    rows, near, measured = variants[best]
+    strength = choices[best].strength
+    found = linear.fit(replace(examples, rows=rows), strength, sure=True)
+    calibrated = unit * held[best].mean + centre
+    head = _head(found, space, judged.kind, key, model, centre, unit, base, measured)
+    if judged.kind == PICKED:
+        slope, shift = crossval.calibrated(examples, held[best])
+        head, calibrated = _scaled(head, slope, shift), slope * held[best].mean + shift
+    figures = measures.figures(examples, held[best])
+    curve = _curve(replace(examples, rows=padded[best]), questions[best], strength, figures)
+    return Fitted(head, figures, curve, _doubled(curve), strength, near, measured, calibrated)
+
+
+def _best(
+    examples: Examples, variants: list[tuple[Numbers, bool, bool]], held: list[crossval.HeldOut], losses: list[float]
+) -> int:
+    """The variant of the least loss; neighbours where these are no more than one standard error above it, for what they
+    say is said by many."""
+    best = int(np.argmin(losses))
+    most = losses[best] + crossval.standard_error(examples, held[best].scores)
+    near = [place for place, (_, is_near, _) in enumerate(variants) if is_near and losses[place] <= most]
+    return near[0] if near else best
+
+
+def _units(judged: Judged) -> tuple[float, float]:
+    """Mean and spread of ratings, so that one strength means the same in all units."""
+    if judged.kind != RATING:
+        return 0.0, 1.0
+    centre = float(np.average(judged.targets, weights=judged.weights))
+    return centre, float(np.sqrt(np.average((judged.targets - centre) ** 2, weights=judged.weights)))
+
+
+def _examples(
+    judged: Judged, space: Space, centre: float, unit: float, base: Head | None
+) -> tuple[Examples, list[tuple[Numbers, bool, bool]]]:
+    """The examples with all their rows as they are asked, and what may be learnt from: rows, whether they are means of
+    neighbours, whether they have properties."""
+
+    def rows_of(vectors: Vectors, others: Vectors | None) -> Numbers:
+        rows = space.rows(vectors)
+        return rows if others is None else rows - space.rows(others)
+
+    own = rows_of(judged.vectors, judged.others)
+    known = np.zeros(len(judged))
+    if base is not None:
+        known = base.raw(judged.vectors, judged.properties)
+        if judged.others is not None:
+            known = known - base.raw(judged.others, judged.other_properties)
+        known = (known - centre) / unit if judged.kind == RATING else known
+    variants = [(own, False, False)]
+    if judged.near is not None and judged.kind != RATING:
+        variants.append((rows_of(judged.near, judged.other_near), True, False))
+    asked = own
+    if (
+        space.places is not None
+        and judged.properties is not None
+        and len(judged) >= LEAST_FOR_MEASURED
+        and base is None
+    ):
+        told = ranked(judged.properties, space.places)
+        if judged.other_properties is not None:
+            told = told - ranked(judged.other_properties, space.places)
+        asked = np.hstack([own, told])
+        variants.append((asked, False, True))
+    weights = judged.weights / judged.weights.mean()
+    targets = (judged.targets - centre) / unit
+    return Examples(judged.kind, asked, targets, weights, known, judged.groups), variants
+
+
+def _as_asked(asked: Numbers, rows: Numbers) -> Numbers:
+    """What is asked, without the properties where none are learnt from."""
+    width = rows.shape[1]
+    return (
+        asked
+        if width == asked.shape[1]
+        else np.hstack([asked[:, :width], np.zeros((len(asked), asked.shape[1] - width))])
+    )
+
+
+def _head(
+    found: Linear, space: Space, kind: str, key: str, model: str, centre: float, unit: float, base: Head | None,
+    has_measured: bool,
+) -> Head:  # fmt: skip
+    dimension = len(space.mean)
+    weights = found.weights[:dimension] * unit / space.scale
+    offset = found.offset * unit + centre - float(weights @ space.mean.astype(np.float64))
+    measured = None
+    if has_measured and space.places is not None:
+        measured = Measured(space.names, space.places, (found.weights[dimension:] * unit).astype(np.float32))
+    if base is not None:
+        weights = weights + base.layers[0].weights[0].astype(np.float64)
+        offset += float(base.layers[0].bias[0]) - centre
+        measured = base.measured
+    layer = Layer(weights.astype(np.float32)[None], np.array([offset], np.float32))
+    return Head(key, kind, model, (layer,), measured=measured, sureness=_sureness(found, space, unit))
+
+
+def _scaled(head: Head, slope: float, shift: float) -> Head:
+    """The head whose log-odds are slope * those of this one + shift."""
+    layer, sure, measured = head.layers[0], head.sureness, head.measured
+    scaled = Layer(layer.weights * np.float32(slope), layer.bias * np.float32(slope) + np.float32(shift))
+    if measured is not None:
+        measured = replace(measured, weights=measured.weights * np.float32(slope))
+    if sure is not None:
+        square = slope**2
+        sure = replace(
+            sure, wide=sure.wide * square, flat=sure.flat * square, least=sure.least * square,
+            ways=sure.ways * np.float32(slope),
+        )  # fmt: skip
+    return replace(head, layers=(scaled,), sureness=sure, measured=measured)
+
+
+def _sureness(found: Linear, space: Space, unit: float) -> Sureness:
+    """The ways of which most was learnt, and of the others their mean."""
+    if found.known_ways is None:
+        raise ValueError("fitted without its variances")
+    dimension = len(space.mean)
+    whole = np.vstack([found.known_ways[:dimension], found.known_ways[-1:]])
+    rows = space.rows(space.sample[:2048])
+    told = np.square(rows @ whole[:-1] + whole[-1])
+    order = np.argsort(-told.mean(axis=0), kind="stable")
+    kept, left = whole[:, order[:WAYS]], told[:, order[WAYS:]].sum(axis=1)
+    exact = found.wide * np.square(rows).sum(axis=1) + found.flat - told.sum(axis=1)
+    return Sureness(
+        found.wide * unit**2, (found.flat - float(left.mean())) * unit**2, space.mean, space.scale,
+        (kept * unit).astype(np.float32), float(np.maximum(np.quantile(exact, 0.01), 0.0)) * unit**2,
+    )  # fmt: skip
+
+
+def _curve(examples: Examples, asked: Numbers, strength: float, figures: list[Figure]) -> list[CurvePoint]:
+    """The first of the figures for shares of the judgements, at the same strength; each the mean of CURVE_DRAWS."""
+    if not figures:
+        return []
+    measure = measures.MEASURES[figures[0].name]
+    points = []
+    for share in CURVE[:-1]:
+        count = math.ceil(share * len(examples))
+        if count < LEAST[examples.kind]:
+            continue
+        values = []
+        for draw in range(CURVE_DRAWS):
+            some = np.random.default_rng(draw).permutation(len(examples))[:count]
+            part = examples.of(some)
+            if examples.kind == PICKED and np.ptp(part.targets) == 0:
+                continue
+            scores = crossval.held_out(part, asked[some], strength, 1).mean
+            there = ~np.isnan(scores)
+            if there.sum() >= LEAST_OF_A_KIND:
+                values.append(measure(part.targets[there], scores[there]))
+        if values:
+            value = float(np.mean(values))
+            of_count = measures.figure_at(figures[0].name, value, examples.targets, count)
+            points.append(CurvePoint(count, value, *of_count))
+    first = figures[0]
+    return [*points, CurvePoint(len(examples), first.value, first.low, first.high)]
+
+
+def _doubled(curve: list[CurvePoint]) -> float:
+    """What twice the judgements may reach: what is missing to 1 falls as a power of their number (Cortes et al., NIPS
+    1993), by least squares of its logarithm, never worse than now."""
+    if not curve:
+        return math.nan
+    now = curve[-1]
+    if len(curve) < 2:
+        return now.value
+    counts = np.log([point.judgements for point in curve])
+    missing = np.log([max(1 - point.value, 1e-4) for point in curve])
+    power = min(float(np.polyfit(counts, missing, 1)[0]), 0.0)
+    return 1 - (1 - now.value) * 2**power
