@@ -9,7 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udfs.vectors.cell_packs import vectors_of
-from udfs.vectors.label_model import NOBODY, Examples, LabelModel
+from udfs.vectors.label_classifier import NOBODY, Examples
+from udfs.vectors.label_model import LabelModel
 
 Step = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 DIGITS = 6  # decimals that are kept: the last bits of a product differ between processors
@@ -23,6 +24,7 @@ JUDGED = pa.schema(
         pa.field("confidence", pa.float64()),
         pa.field("neighbour_share", pa.float64()),
         pa.field("score", pa.float64(), False),
+        pa.field("probability_wrong", pa.float64(), False),
         pa.field("suggested_label", pa.string(), False),
         pa.field("suggested_confidence", pa.float64(), False),
         pa.field("confident_label", pa.string()),
@@ -79,12 +81,14 @@ def _judged(
     rows = np.flatnonzero(has_it.any(axis=1))
     evidence[rows] = ids[rows, has_it[rows].argmax(axis=1)]
     share = np.round(found.agreeing / np.maximum(found.voting, 1), DIGITS)
+    score = np.round(np.clip(found.score, 0.0, 1.0), DIGITS)
     columns = [
         batch["image_id"],
         words.take(pa.array(images.classes)),
         np.round(found.confidence, DIGITS),
         pa.array(share, mask=found.voting == 0),
-        np.round(np.clip(found.score, 0.0, 1.0), DIGITS),
+        score,
+        np.round(1 - score, DIGITS),
         words.take(pa.array(found.likely)),
         np.round(found.likely_confidence, DIGITS),
         words.take(pa.array(found.confident, mask=found.confident == NOBODY)),
