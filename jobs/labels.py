@@ -305,13 +305,12 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     why = keep(left_out(sizes, reasons, settings))
     flags = lake.read("labels").where("flagged").select("image_id")
     lake.overwrite("classes", class_counts(grouped, flags, why, told))
-    estimate = [] if wrong is None else [label_notes.estimated(wrong)]
     judged_classes = 0 if judged is None else len(classes.names)
     number = lake.read("classes").agg(F.sum("flagged")).first()
     return {
         "in": total, "out": total, "failed": 0, "labelled": known["images"], "classes": known["labels"],
         "judged_classes": judged_classes, "flagged": int(number[0] or 0) if number else 0,
-        "notes": estimate + label_notes.told(lake, why, known, None if judged is None else classes.images),
+        "notes": label_notes.told(lake, why, known, None if judged is None else classes.images, wrong),
         **({} if wrong is None else label_notes.numbers(wrong)),
     }  # fmt: skip
 

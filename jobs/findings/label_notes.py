@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lakes import Lake
-from jobs.pages.format import written_out
+from jobs.pages.format import portion, written_out
 from udfs.vectors.label_share import Estimate
 
 NAMED = 5  # classes in a line for a person
@@ -28,10 +28,10 @@ def first(about: dict[str, Any]) -> list[str]:
 
 def estimated(wrong: Estimate) -> str:
     """How many labels are wrong."""
-    high = _percent(wrong.high)
+    high = portion(wrong.high)
     if wrong.low <= 0:
         return f"labels: none can be shown to be wrong (at most {high} of those judged)"
-    return f"labels: {_percent(wrong.share)} are wrong by estimate, between {_percent(wrong.low)} and {high}"
+    return f"labels: {portion(wrong.share)} are wrong by estimate, between {portion(wrong.low)} and {high}"
 
 
 def numbers(wrong: Estimate) -> dict[str, float]:
@@ -39,13 +39,11 @@ def numbers(wrong: Estimate) -> dict[str, float]:
     return {f"wrong_{name}": round(getattr(wrong, name), 4) for name in ("share", "low", "high")}
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %" if share >= 0.001 else "less than 0.1 %"
-
-
-def told(lake: Lake, why: DataFrame, known: dict[str, int], sizes: NDArray[np.int64] | None) -> list[str]:
+def told(
+    lake: Lake, why: DataFrame, known: dict[str, int], sizes: NDArray[np.int64] | None, wrong: Estimate | None
+) -> list[str]:
     """What a person should know of the labels. why: of left_out. known: counts of all labels.
-    sizes: images of each class that was judged, None where none was."""
+    sizes: images of each class that was judged. wrong: how many of these have a wrong label. None where none was."""
     number, images = known["labels"], known["images"]
     if number == 0:
         return ["labels: no image that could be read has one, so none was judged"]
@@ -61,8 +59,9 @@ def told(lake: Lake, why: DataFrame, known: dict[str, int], sizes: NDArray[np.in
         some = out.where(F.col("why_left_out") == reason).orderBy("label").limit(NAMED).collect()
         told = ", ".join(written_out(row["label"]) for row in some) + (", …" if count > NAMED else "")
         notes.append(f"labels: {count:,} of {number:,} classes left out, {reason} ({told})")
-    if sizes is None:
+    if sizes is None or wrong is None:
         return [*notes, "labels: fewer than two classes are left, so none could be judged"]
+    notes.append(estimated(wrong))
     largest, smallest = int(sizes.max()), int(sizes.min())
     if largest >= IMBALANCE * smallest:
         ratio = round(largest / smallest)

@@ -179,9 +179,12 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     judged = model.judge(examples)
     share = float(np.dot(weights, 1 - judged.score)) / len(examples)
     per = share / max(likely.times, LEAST_TIMES)
-    of_class = label_share.of_classes(examples.classes, judged.score, count, likely.nats)
-    lake = Estimate(per * likely.times, per * likely.low, min(1.0, per * likely.high))
-    return Fitted(model, shrinkage, judged, lake, of_class)
+    shares, low, high = label_share.of_classes(examples.classes, judged.score, count, likely.nats)
+    shares = np.clip(shares * likely.times / max(likely.times, LEAST_TIMES), low, high)
+    # Were none of these wrong, so many of all still could be.
+    unseen = label_share.NATS / len(few)
+    lake = Estimate(per * likely.times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
+    return Fitted(model, shrinkage, judged, lake, (shares, low, high))
 
 
 Coefficients = tuple[NDArray[np.float32], NDArray[np.float32]]

@@ -18,7 +18,8 @@ RANDOM_SHARE = 0.6  # of the noise that the confident joint tells: labels are al
 # is free of wrong labels: ten benchmark sets have 3 % on average (Northcutt, Athalye and Mueller 2021).
 LEAST_KEPT, MOST_KEPT = 1e-3, 0.99
 SPREAD = 10.0  # wrong labels of a class that are taken to be spread evenly, beside those that were counted
-AT_LEAST = 0.1  # wrong labels of a class that are taken to be there, beside those that were counted
+# Labels of a class that are taken to be there, beside those that were counted: right and wrong ones.
+RIGHT, AT_LEAST = 10.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def of_counts(counts: scipy.sparse.csr_array) -> Noise:
     count = counts.shape[0]
     own, off = counts.diagonal(), _off(counts)
     wrong = np.asarray(off.sum(axis=0)).ravel()
-    total = own + 1 + wrong + AT_LEAST
+    total = own + RIGHT + wrong + AT_LEAST
     told = wrong / (wrong + SPREAD)
     even = wrong * (1 - told) + AT_LEAST
     confused = sparse.csr_array(off @ sparse.diags_array(told / total))
-    return Noise((own + 1) / total, confused, even / total / (count - 1))
+    return Noise((own + RIGHT) / total, confused, even / total / (count - 1))
 
 
 def _off(table: scipy.sparse.csr_array) -> scipy.sparse.csr_array:

@@ -23,9 +23,9 @@ SHARES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 50), 1 - np.geomspace(0.
 BALANCED, PRECISE, THOROUGH = "balanced", "precise", "thorough"  # wishes
 PRECISE_AT, THOROUGH_AT = 0.9, 0.9  # expected precision, and recall
 BINS = 1000  # of the probability that a label is wrong
-# Where no label can be shown to be wrong, the share that is flagged at most; and the estimate above which it is merely
-# that there are few images, and so many are.
-UNSHOWN, UNSURE = 0.01, 0.03
+# Where no label can be shown to be wrong: the share that is flagged at most beside what is SURELY wrong, and the
+# estimate from which it is merely that there are few images, and this does not hold.
+UNSHOWN, SURELY, UNSURE = 0.01, 0.9, 0.03
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Estimate:
 @dataclass(frozen=True)
 class Profile:
     """times: how many times the noise that was learnt is likeliest, low, high: its interval. mixture: scale and weight
-    there. nats: by which the likelihood falls at the ends."""
+    there. nats: by which the likelihood falls at the ends, were scale and weight known."""
 
     times: float
     low: float
@@ -72,7 +72,8 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
     if left > 0 and right > 0:
         loss(best * STEP ** (0.5 * (left - right) / bend))
     best = min(known, key=loss)
-    allowed = NATS * _dispersion(stack, noise.times(best), known[best][1], folds)
+    scored = stack.scores(noise.times(best), known[best][1])
+    allowed = NATS * _dispersion(scored, folds)
     rise = {"at": loss(best)}
 
     def end(towards: float) -> float:
@@ -91,12 +92,21 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
             inner, outer = (middle, outer) if risen < allowed else (inner, middle)
         return outer
 
-    return Profile(best, end(0.0), end(MOST_TIMES), known[best][1], allowed)
+    low, high = end(0.0), end(MOST_TIMES)
+    return Profile(best, low, high, known[best][1], max(allowed, _fall(scored, high / best)))
 
 
-def _dispersion(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDArray[np.int32]) -> float:
-    """How many times more than chance the folds differ in how many labels they call wrong, 1 at least."""
-    score, kept, weights = stack.scores(noise, mixture)
+def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
+    """By how much the log-likelihood falls with so many times the noise, while scale and weight stay."""
+    score, kept, weights = scored
+    right = score * np.maximum(1 - times * (1 - kept), 0) / kept
+    return -float(np.dot(weights, np.log(np.maximum(right + times * (1 - score), 1e-300))))
+
+
+def _dispersion(scored: tuple[Probabilities, Probabilities, Probabilities], folds: NDArray[np.int32]) -> float:
+    """How many times more than chance the folds differ in how many labels they call wrong, 1 at least. scored: of
+    Stack.scores."""
+    score, kept, weights = scored
     # The slope of each image's log-likelihood as the noise becomes stronger.
     slopes = weights * ((1 - score) - score * (1 - kept) / kept)
     count = int(folds.max()) + 1
@@ -149,7 +159,7 @@ def threshold(images: NDArray[np.int64], wrong: Probabilities, wish: str | float
         wanted = PRECISE_AT if wish == PRECISE else float(wish)
         reached = np.flatnonzero((precision >= wanted) & (most > 0))
         first = int(reached[0]) if len(reached) else BINS
-    if known.low <= 0:
-        few = np.flatnonzero(most <= max(UNSHOWN, known.share if known.share > UNSURE else 0.0) * most[0])
-        first = max(first, int(few[0]) if len(few) else BINS)
+    if known.low <= 0 and known.share < UNSURE:
+        few = np.flatnonzero(most <= UNSHOWN * most[0])
+        first = max(first, min(int(few[0]) if len(few) else BINS, int(SURELY * BINS)))
     return first
