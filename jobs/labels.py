@@ -1,7 +1,7 @@
 """Labels: says which labels are likely wrong, from a classifier on the embeddings and from the neighbours.
 
 The model is fitted on the driver to a bounded sample of images, drawn by content; then all images are judged where they
-are. What it computes stands in udfs/vectors/label_model.py. Duplicates are in one fold of the cross-validation,
+are. What it computes stands in udfs/labels/model.py. Duplicates are in one fold of the cross-validation,
 whatever their splits, and do not vote for one another."""
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from jobs.lakes import Lake
 from jobs.neighbours import step
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
-from udfs.vectors import label_model, label_rows, label_share
-from udfs.vectors.label_classifier import Examples
-from udfs.vectors.label_effect import accuracies
-from udfs.vectors.label_model import Fitted, LabelModel
-from udfs.vectors.label_share import Estimate
+from udfs.labels import model as label_model
+from udfs.labels import rows as label_rows
+from udfs.labels import share as label_share
+from udfs.labels.classifier import Examples
+from udfs.labels.effect import accuracies
+from udfs.labels.model import Fitted, LabelModel
+from udfs.labels.share import Estimate
 
 JOB = "labels"
 WRITTEN = ("labels", "confusions", "classes")
@@ -39,7 +41,7 @@ ARROW_ROWS = 2048  # images in a batch on their way to Python: 10 MB of 1,280 nu
 LEAST_SAMPLE = 20  # images a class
 SAMPLE_PARTS = 1_000_000
 # Of a class, in all splits together: the share of its labels that is wrong, with its interval, and the accuracies of
-# udfs.vectors.label_effect.
+# udfs.labels.effect.
 TOLD = ("noise", "noise_low", "noise_high", "accuracy", "accuracy_corrected", "accuracy_without")
 TOLD_SCHEMA = "label STRING, " + ", ".join(f"{name} DOUBLE" for name in TOLD)
 ONLY_ONE = "the only class with enough images"

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 
 from jobs.lakes import Lake
 from jobs.pages.format import portion, written_out
-from udfs.vectors.label_share import Estimate
+from udfs.labels.share import Estimate
 
 NAMED = 5  # classes in a line for a person
 IMBALANCE = 10  # largest class by smallest, from which a line says so

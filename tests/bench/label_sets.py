@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench.many_vectors import Vectors, unit
-from udfs.vectors import label_model
-from udfs.vectors.label_classifier import Examples
+from udfs.labels import model as label_model
+from udfs.labels.classifier import Examples
 
 KINDS = ("symmetric", "similar")
 FOLDS, NEIGHBOURS = 5, 10

@@ -92,14 +92,14 @@ class StageLake:
     def judged(self, image_ids: Labels, labels: list[str]) -> "StageResult":
         """What the stage says where these are the labels of the images."""
         from jobs import labels as job
-        from udfs.vectors import label_share
+        from udfs.labels import share as label_share
 
         lake = self._context.lake
         given = lake.spark.createDataFrame(
             list(zip(image_ids.tolist(), labels, strict=True)), "image_id LONG, label STRING"
         )
-        images = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
-        lake.overwrite("images", images)
+        relabelled = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
+        lake.overwrite("images", relabelled)
         counts = job.STAGE.run(self._context).counts
         found = lake.read("labels").orderBy("image_id").toPandas()
         if found["image_id"].tolist() != sorted(image_ids.tolist()):
@@ -108,9 +108,10 @@ class StageLake:
         columns = {name: found[name].to_numpy()[order] for name in COLUMNS}
         wrong = columns["probability_wrong"].astype(float)
         bins = np.minimum((wrong * label_share.BINS).astype(int), label_share.BINS - 1)
-        table = (np.bincount(bins, minlength=label_share.BINS), np.bincount(bins, wrong, minlength=label_share.BINS))
+        images = np.bincount(bins, minlength=label_share.BINS).astype(np.int64)
+        sums = np.bincount(bins, wrong, minlength=label_share.BINS).astype(np.float64)
         known = label_share.Estimate(counts["wrong_share"], counts["wrong_low"], counts["wrong_high"])
-        flags = {str(wish): bins >= label_share.threshold(*table, wish, known) for wish in ("thorough", 0.9)}
+        flags = {str(wish): bins >= label_share.threshold(images, sums, wish, known) for wish in ("thorough", 0.9)}
         return StageResult(columns, known, flags)
 
 

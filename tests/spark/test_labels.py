@@ -23,7 +23,7 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs.vectors import label_rows
+from udfs.labels import rows as label_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -289,7 +289,7 @@ def test_a_sample_judges_all(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_long_vectors_are_shortened(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from udfs.vectors import label_model
+    from udfs.labels import model as label_model
 
     monkeypatch.setattr(label_model, "MOST_DIMENSIONS", 12)
     with stage(spark, tmp_path, relabelled(animals(), {0: "dog"})) as (context, _):

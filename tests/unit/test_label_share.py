@@ -8,16 +8,19 @@ from numpy.typing import NDArray
 
 from tests.bench.label_sets import most_alike, spoilt
 from tests.unit.test_label_model import FOLDS, examples, relabelled, sizes_of
-from udfs.vectors import label_effect, label_model, label_share
-from udfs.vectors.label_classifier import Examples
-from udfs.vectors.label_share import BINS, Estimate
+from udfs.labels import effect as label_effect
+from udfs.labels import model as label_model
+from udfs.labels import share as label_share
+from udfs.labels.classifier import Examples
+from udfs.labels.share import BINS, Estimate
 
 SOME = Estimate(0.1, 0.05, 0.2)
 
 
 def binned(probabilities: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
-    return np.bincount(bins, minlength=BINS), np.bincount(bins, probabilities, minlength=BINS)
+    counts = np.bincount(bins, minlength=BINS).astype(np.int64)
+    return counts, np.bincount(bins, probabilities, minlength=BINS).astype(np.float64)
 
 
 def test_the_threshold_is_that_of_the_wish() -> None:
@@ -29,7 +32,8 @@ def test_the_threshold_is_that_of_the_wish() -> None:
 
     def flagged(wish: str | float) -> NDArray[np.float64]:
         first = label_share.threshold(*table, wish, SOME)
-        return probabilities[np.floor(probabilities * BINS) >= first]
+        chosen: NDArray[np.float64] = probabilities[np.floor(probabilities * BINS) >= first]
+        return chosen
 
     balanced = flagged("balanced")
     assert 2 * balanced.sum() / (len(balanced) + everything) == pytest.approx(

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from udfs.labels.classifier import NOBODY, Examples
+from udfs.labels.model import LabelModel
 from udfs.vectors.cell_packs import vectors_of
-from udfs.vectors.label_classifier import NOBODY, Examples
-from udfs.vectors.label_model import LabelModel
 
 Step = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 DIGITS = 6  # decimals that are kept: the last bits of a product differ between processors
@@ -100,7 +100,7 @@ def _judged(
 
 
 def projected(matrix: NDArray[np.float32]) -> Step:
-    """Maps (image_id, vector) to shorter vectors. matrix: of udfs.vectors.label_model.projection."""
+    """Maps (image_id, vector) to shorter vectors. matrix: of udfs.labels.model.projection."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.vectors.label_classifier import Stack
-from udfs.vectors.label_noise import Noise, Probabilities
+from udfs.labels.classifier import Stack
+from udfs.labels.noise import Noise, Probabilities
 
 # Of an interval of 95 % it is 1.92, were the model right: on sets of clean labels it tells 2.7 from none.
 NATS = 4.0
@@ -85,7 +85,7 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
             # The root of the rise is nearly linear.
             low, high = (max(loss(one) - rise["at"], 0.0) ** 0.5 for one in (inner, outer))
             share = (allowed**0.5 - low) / max(high - low, 1e-12)
-            middle = inner + min(max(share, 0.1), 0.9) * (outer - inner)
+            middle: float = inner + min(max(share, 0.1), 0.9) * (outer - inner)
             risen = loss(middle) - rise["at"]
             if abs(risen - allowed) < 0.1 * allowed:
                 return middle

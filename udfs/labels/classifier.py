@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.labels.noise import Noise, Probabilities
 from udfs.vectors.cosine import Vectors
-from udfs.vectors.label_noise import Noise, Probabilities
 
 if TYPE_CHECKING:
     import scipy.sparse  # costs 0.1 s to import, its linalg and optimize 0.3 s: only what fits a model does so
@@ -160,7 +160,7 @@ def combined(
     dtype: Any = np.float64,
 ) -> NDArray[Any]:
     """(n, C) probabilities, rows of sum 1. votes: (n, k), or what vote_counts tells of them."""
-    found = np.multiply(discriminants, dtype(scale), dtype=dtype)
+    found: NDArray[Any] = np.multiply(discriminants, dtype(scale), dtype=dtype)
     rows, classes, numbers = votes if isinstance(votes, tuple) else vote_counts(votes, found.shape[1])
     found[rows, classes] += weight * np.log1p(numbers)
     found -= found.max(axis=1, keepdims=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.vectors.label_classifier import Discriminants, Examples, Moments, discriminants, hard
-from udfs.vectors.label_noise import Probabilities
+from udfs.labels.classifier import Discriminants, Examples, Moments, discriminants, hard
+from udfs.labels.noise import Probabilities
 
 TESTED_CELLS = 20_000_000  # images x classes that the classifiers are tested on
 TRUSTED = 0.5  # probability that a label is right, from which its image tests

@@ -1,6 +1,6 @@
 """Which label the content of an image tells, from its embedding and from the labels of its neighbours.
 
-The classifier (udfs/vectors/label_classifier.py) learns from labels some of which are wrong, so it and the noise are
+The classifier (udfs/labels/classifier.py) learns from labels some of which are wrong, so it and the noise are
 learnt together, by expectation and maximisation (Dempster, Laird and Rubin 1977; for noisy labels Dawid and Skene 1979,
 Bekker and Goldberger 2016). It begins with the classifier of the given labels, and with the noise that confident
 learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times then
@@ -9,7 +9,7 @@ learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times
 - from these the classifier, each image counting for each class so much, and what wins its scale and weight under T,
 - and T(true, given) from the sums of these by given and true class.
 
-At last T is made so many times as strong as is likeliest (udfs/vectors/label_share.py). The score is that probability
+At last T is made so many times as strong as is likeliest (udfs/labels/share.py). The score is that probability
 of the given label. Thresholds are those of confident learning."""
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.vectors import label_noise, label_share
-from udfs.vectors.cosine import Ids
-from udfs.vectors.label_classifier import (
+from udfs.labels import noise as label_noise
+from udfs.labels import share as label_share
+from udfs.labels.classifier import (
     NOBODY,
     Discriminants,
     Examples,
@@ -32,8 +32,9 @@ from udfs.vectors.label_classifier import (
     discriminants,
     hard,
 )
-from udfs.vectors.label_noise import Noise, Probabilities
-from udfs.vectors.label_share import Estimate
+from udfs.labels.noise import Noise, Probabilities
+from udfs.labels.share import Estimate
+from udfs.vectors.cosine import Ids
 
 if TYPE_CHECKING:
     import scipy.sparse
@@ -52,7 +53,7 @@ class LabelModel:
     """A fitted model of C classes and F folds for vectors of d numbers.
 
     coefficients: (F, d, C) and intercepts: (F, C) float32, each fold's found without its images. scale, weight: of
-    label_classifier. noise: how labels become wrong. thresholds: (C,) mean probability of a class among the images with
+    the classifier. noise: how labels become wrong. thresholds: (C,) mean probability of a class among the images with
     that label. typical: (C,) the row of the examples that is surest to be of a class."""
 
     coefficients: NDArray[np.float32]

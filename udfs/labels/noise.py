@@ -17,7 +17,7 @@ RANDOM_SHARE = 0.6  # of the noise that the confident joint tells: labels are al
 # Of the diagonal that the confident joint tells. A class that is never confident is not certain to be wrong, and none
 # is free of wrong labels: ten benchmark sets have 3 % on average (Northcutt, Athalye and Mueller 2021).
 LEAST_KEPT, MOST_KEPT = 1e-3, 0.99
-SPREAD = 10.0  # wrong labels of a class that are taken to be spread evenly, beside those that were counted
+SPREAD = 20.0  # wrong labels of a class that are taken to be spread evenly, beside those that were counted
 # Labels of a class that are taken to be there, beside those that were counted: right and wrong ones.
 RIGHT, AT_LEAST = 10.0, 1.0
 
@@ -35,7 +35,7 @@ class Noise:
 
     def likelihoods(self, given: NDArray[np.int32], dtype: Any = np.float64) -> NDArray[Any]:
         """(n, C) T of each true class and the label that was given."""
-        found = self.confused[given].toarray().astype(dtype, copy=False)
+        found: NDArray[Any] = self.confused[given].toarray().astype(dtype, copy=False)
         found += self.stray.astype(dtype)
         found[np.arange(len(given)), given] = self.kept[given]
         return found
