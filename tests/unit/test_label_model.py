@@ -114,7 +114,7 @@ def test_the_noise_is_what_can_be_computed_by_hand() -> None:
     assert np.allclose(noise.confused.toarray(), (1 - random) * np.array([[0, 4 / 14, 0], [0, 0, 0], [0, 0, 0]]))
     assert np.allclose(noise.stray, [0.01 / 2, random * 4 / 14 / 2, 0.01 / 2])
     counted = label_noise.of_counts(scipy.sparse.csr_array(np.array([[89.0, 10.0, 0.0], [0.0, 79.0, 0.0], [0, 0, 9]])))
-    # Of the ten that are truly 1 and called 0, a third as SPREAD says; RIGHT more on the diagonal, AT_LEAST more off it.
+    # Of the ten that are truly 1 and called 0, a third; RIGHT more on the diagonal, AT_LEAST more off it.
     assert (label_noise.SPREAD, label_noise.RIGHT, label_noise.AT_LEAST) == (20, 10, 1)
     assert np.allclose(counted.kept, [99 / 100, 89 / 100, 19 / 20])
     assert np.allclose(counted.confused.toarray(), np.array([[0, 10 / 3 / 100, 0], [0, 0, 0], [0, 0, 0]]))
