@@ -42,6 +42,8 @@ def _is_name_and_share(name: object, share: object) -> bool:
 _NAMED = rule(lambda value: set(value) <= set(CLEANED), "must name issues of these: " + ", ".join(CLEANED))
 _RELATIONS = rule(lambda value: set(value) <= set(RELATIONS), "must name relations of these: " + ", ".join(RELATIONS))
 Share = Annotated[Number, between(0, 1)]
+# Settings that there were, and what has taken their place.
+REPLACED = {"labels.flag_below": "labels.flag (balanced, precise or thorough) or labels.precision (0.9)"}
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -103,7 +105,8 @@ class Labels:
     max_classes: Annotated[Whole, between(2, 20_000)]
     folds: Annotated[Whole, between(2, 20)]
     sample_images: Annotated[Whole, between(1000, 1_000_000)]
-    flag_below: Share
+    flag: Annotated[String, one_of("balanced", "precise", "thorough")]
+    precision: Annotated[Number, between(0.01, 1)] | None
 
 
 @dataclass(frozen=True, config=CLOSED)
@@ -290,7 +293,7 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
     wrong = {fault.where for fault in found}
     places = [(str(section), str(key)) for section, keys in given.items() for key in ("", *_keys(keys))]
     found.sort(key=lambda fault: places.index(((*fault.where, "")[0], (*fault.where, "", "")[1])))
-    faults += [f"{where}: {fault.told(of_settings=True)}" for fault in found]
+    faults += [f"{where}: {_told(fault)}" for fault in found]
     for section, settings in given.items():
         if section == _CARDS and isinstance(cards, Mapping):
             for key, card in cards.items():
@@ -304,6 +307,11 @@ def _merge(values: dict[str, dict[str, Any]], given: object, where: str, faults:
                 values[section][key] = (
                     {**earlier, **value} if isinstance(earlier, Mapping) and isinstance(value, Mapping) else value
                 )
+
+
+def _told(fault: Fault) -> str:
+    path = ".".join(fault.where)
+    return f"{path} has gone, use {REPLACED[path]}" if path in REPLACED else fault.told(of_settings=True)
 
 
 def _keys(given: object) -> Iterable[object]:

@@ -1,7 +1,7 @@
 """Labels: says which labels are likely wrong, from a classifier on the embeddings and from the neighbours.
 
 The model is fitted on the driver to a bounded sample of images, drawn by content; then all images are judged where they
-are. What it computes stands in udfs/vectors/label_model.py. Duplicates are in one fold of the cross-validation,
+are. What it computes stands in udfs/labels/model.py. Duplicates are in one fold of the cross-validation,
 whatever their splits, and do not vote for one another."""
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, Struc
 
 from jobs.config import Labels
 from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
+from jobs.findings import label_notes
 from jobs.findings.label_issues import has_label
 from jobs.lakes import Lake
 from jobs.neighbours import step
-from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
-from udfs.vectors import label_model, label_rows
-from udfs.vectors.label_model import LabelModel
+from udfs.labels import model as label_model
+from udfs.labels import rows as label_rows
+from udfs.labels import share as label_share
+from udfs.labels.classifier import Examples
+from udfs.labels.effect import accuracies
+from udfs.labels.model import Fitted, LabelModel
+from udfs.labels.share import Estimate
 
 JOB = "labels"
 WRITTEN = ("labels", "confusions", "classes")
@@ -34,9 +39,11 @@ BROADCAST_IMAGES = (
 )
 ARROW_ROWS = 2048  # images in a batch on their way to Python: 10 MB of 1,280 numbers each
 LEAST_SAMPLE = 20  # images a class
-NAMED = 5  # classes in a line for a person
-IMBALANCE = 10  # largest class by smallest, from which a line says so
 SAMPLE_PARTS = 1_000_000
+# Of a class, in all splits together: the share of its labels that is wrong, with its interval, and the accuracies of
+# udfs.labels.effect.
+TOLD = ("noise", "noise_low", "noise_high", "accuracy", "accuracy_corrected", "accuracy_without")
+TOLD_SCHEMA = "label STRING, " + ", ".join(f"{name} DOUBLE" for name in TOLD)
 ONLY_ONE = "the only class with enough images"
 SEEN_TOGETHER = "too few different images in the sample"
 
@@ -132,23 +139,29 @@ def asked_images(grouped: DataFrame, numbers: DataFrame, neighbours: DataFrame, 
     )  # fmt: skip
 
 
-def fitted(
-    asked: DataFrame, vectors: DataFrame, classes: Classes, folds: int
-) -> tuple[LabelModel | None, NDArray[np.int64], NDArray[np.bool_]]:
-    """The model, an image_id for each class that shows it well, and which classes it could not be fitted to: with any
-    of these there is no model. asked: of asked_images. vectors: (image_id, vector)."""
-    drawn = asked.where("in_sample").select("content_key", *label_rows.ASKED[:-1])
-    table = to_arrow(vectors.join(small(drawn), "image_id"))
+@dataclass(frozen=True)
+class Sample:
+    """The images that the model is fitted to. ids: (n,), examples: in their order."""
+
+    ids: NDArray[np.int64]
+    examples: Examples
+    lacking: NDArray[np.bool_]  # (C,) classes that no model can be fitted to: with any of these there is none
+
+    def fitted(self, classes: Classes, folds: int) -> Fitted | None:
+        if not len(self.ids) or self.lacking.any() or len(classes.names) < 2:
+            return None
+        return label_model.fit(self.examples, classes.standing, folds)
+
+
+def drawn(asked: DataFrame, vectors: DataFrame, classes: Classes) -> Sample:
+    """asked: of asked_images. vectors: (image_id, vector)."""
+    chosen = asked.where("in_sample").select("content_key", *label_rows.ASKED[:-1])
+    table = to_arrow(vectors.join(small(chosen), "image_id"))
     ids, keys = table["image_id"].to_numpy(), table["content_key"].to_numpy()
-    if not len(ids):
-        return None, ids, np.ones(len(classes.names), bool)
     order = np.lexsort((ids, keys))
     examples = label_rows.examples_of(table.take(order))
     lacking = ~label_model.in_two_folds(examples.classes, examples.folds, len(classes.names))
-    if lacking.any() or len(classes.names) < 2:
-        return None, ids[:0], lacking
-    model = label_model.fit(examples, classes.standing, folds)
-    return model, ids[order][model.typical], lacking
+    return Sample(ids[order], examples, lacking)
 
 
 def judged_images(
@@ -160,9 +173,43 @@ def judged_images(
     return step(rows.select(*label_rows.ASKED), label_rows.judged(model, classes.names, typical), label_rows.JUDGED)
 
 
-def flagged(limit: float) -> Column:
-    """Off the diagonal of the confident joint, and likelier wrong than the limit allows."""
-    return F.coalesce(F.col("confident_label") != F.col("label"), F.lit(False)) & (F.col("score") < F.lit(limit))
+def first_bin(judged: DataFrame, settings: Labels, known: Estimate) -> int:
+    """From which bin of the probability that a label is wrong on an image is flagged. judged: label_rows.JUDGED."""
+    rows = (
+        judged.groupBy(_bin().alias("bin"))
+        .agg(F.count("*").alias("images"), F.sum("probability_wrong").alias("wrong")).collect()
+    )  # fmt: skip
+    images, wrong = np.zeros(label_share.BINS, np.int64), np.zeros(label_share.BINS)
+    for row in rows:
+        images[row["bin"]], wrong[row["bin"]] = row["images"], row["wrong"]
+    wish = settings.flag if settings.precision is None else settings.precision
+    return label_share.threshold(images, wrong, wish, known)
+
+
+def _bin() -> Column:
+    return F.least(
+        F.floor(F.col("probability_wrong") * label_share.BINS), F.lit(label_share.BINS - 1)
+    ).cast("int")  # fmt: skip
+
+
+def flagged(first: int) -> Column:
+    return _bin() >= F.lit(first)
+
+
+def told_of_classes(lake: Lake, sample: Sample, classes: Classes, found: Fitted, first: int, folds: int) -> DataFrame:
+    """(label and the columns of TOLD) of each class that was judged. first: of first_bin."""
+    scores = np.round(found.judged.score, label_rows.DIGITS)
+    probability = np.round(1 - scores, label_rows.DIGITS)
+    marked = np.minimum(np.floor(probability * label_share.BINS), label_share.BINS - 1) >= first
+    right = accuracies(
+        sample.examples, len(classes.names), folds, found.shrinkage, scores, marked, found.judged.likely
+    )  # fmt: skip
+    numbers = np.round(np.column_stack([*found.of_class, right]), label_rows.DIGITS)
+    rows = [
+        (name, *(None if np.isnan(value) else float(value) for value in row))
+        for name, row in zip(classes.names, numbers, strict=True)
+    ]
+    return frame_of(lake.spark, rows, TOLD_SCHEMA)
 
 
 def confusion_counts(judged: DataFrame) -> DataFrame:
@@ -186,13 +233,15 @@ def left_out(sizes: DataFrame, told: dict[str, str | None], settings: Labels) ->
     return sizes.join(small(known), "label", "left").select("label", why.alias("why_left_out"))
 
 
-def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame) -> DataFrame:
-    """The rows of `classes`. flags: (image_id) of flagged images. reasons: (label, why_left_out)."""
+def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame, told: DataFrame) -> DataFrame:
+    """The rows of `classes`. flags: (image_id) of flagged images. reasons: (label, why_left_out). told: of
+    told_of_classes."""
     marked = grouped.join(flags.withColumn("is_flagged", F.lit(1)), "image_id", "left")
     counted = marked.groupBy("label", "split").agg(
         F.count("*").alias("images"), F.coalesce(F.sum("is_flagged"), F.lit(0)).cast("long").alias("flagged")
     )
-    return counted.join(reasons, "label", "left").select(*TABLES["classes"].schema.names)
+    whole = counted.join(reasons, "label", "left").join(small(told), "label", "left")
+    return whole.select(*TABLES["classes"].schema.names)
 
 
 def labels(context: Context) -> Counts:
@@ -202,7 +251,7 @@ def labels(context: Context) -> Counts:
     embedded = lake.require("embeddings").where(F.col("model") == model)
     neighbours, duplicates = lake.require("neighbours"), lake.require("duplicates")
     about = images.agg(F.count("*").alias("images"), F.count_if(has_label()).alias("labelled")).first()
-    notes = [] if about is None else _first_notes(about.asDict())
+    notes = [] if about is None else label_notes.first(about.asDict())
     try:
         if about is None or not about["labelled"]:
             total = embedded.count()
@@ -229,21 +278,25 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     reasons: dict[str, str | None] = dict.fromkeys(classes.names)
     vectors = _vectors(context)
     judged: DataFrame | None = None
+    told, wrong = frame_of(lake.spark, [], TOLD_SCHEMA), None
     while len(classes.names) >= 2:
         asked = asked_images(grouped, classes.numbered(lake, settings.sample_images), neighbours, settings.folds)
         asked = keep(asked)
         with batch_rows(lake.spark, ARROW_ROWS):
-            model, typical, lacking = fitted(asked, vectors, classes, settings.folds)
-            if model is not None:
-                judged = keep(judged_images(asked, vectors, model, classes, typical, total))
-                lake.overwrite(
-                    "labels", judged.withColumn("flagged", flagged(settings.flag_below)).drop("confident_label")
-                )
+            sample = drawn(asked, vectors, classes)
+            fitted = sample.fitted(classes, settings.folds)
+            if fitted is not None:
+                typical = sample.ids[fitted.model.typical]
+                judged = keep(judged_images(asked, vectors, fitted.model, classes, typical, total))
+                first = first_bin(judged, settings, fitted.lake)
+                lake.overwrite("labels", judged.withColumn("flagged", flagged(first)).drop("confident_label"))
+                told = told_of_classes(lake, sample, classes, fitted, first, settings.folds)
+                wrong = fitted.lake
                 break
         # Seldom: all different images of a class are in one fold. The others are asked again, without it.
         lake.engine.forget(asked)
-        reasons |= {name: SEEN_TOGETHER for name, lacks in zip(classes.names, lacking, strict=True) if lacks}
-        left = np.flatnonzero(~lacking)
+        reasons |= {name: SEEN_TOGETHER for name, lacks in zip(classes.names, sample.lacking, strict=True) if lacks}
+        left = np.flatnonzero(~sample.lacking)
         classes = Classes([classes.names[n] for n in left], classes.images[left], classes.standing[left])
     if judged is None:
         reasons |= dict.fromkeys(classes.names, ONLY_ONE)
@@ -253,13 +306,14 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
         lake.overwrite("confusions", confusion_counts(judged))
     why = keep(left_out(sizes, reasons, settings))
     flags = lake.read("labels").where("flagged").select("image_id")
-    lake.overwrite("classes", class_counts(grouped, flags, why))
+    lake.overwrite("classes", class_counts(grouped, flags, why, told))
     judged_classes = 0 if judged is None else len(classes.names)
     number = lake.read("classes").agg(F.sum("flagged")).first()
     return {
         "in": total, "out": total, "failed": 0, "labelled": known["images"], "classes": known["labels"],
         "judged_classes": judged_classes, "flagged": int(number[0] or 0) if number else 0,
-        "notes": _notes(lake, why, known, classes, judged is not None),
+        "notes": label_notes.told(lake, why, known, None if judged is None else classes.images, wrong),
+        **({} if wrong is None else label_notes.numbers(wrong)),
     }  # fmt: skip
 
 
@@ -275,56 +329,9 @@ def _vectors(context: Context) -> DataFrame:
     return map_batches(vectors, label_rows.projected(matrix), schema)
 
 
-def _first_notes(about: dict[str, Any]) -> list[str]:
-    """What the column label alone tells. about: counts of `images`."""
-    if not about["labelled"]:
-        return ["labels: no image has one, so none was judged"]
-    if about["labelled"] < about["images"]:
-        return [f"labels: {about['images'] - about['labelled']:,} of {about['images']:,} images have none"]
-    return []
-
-
-def _notes(lake: Lake, why: DataFrame, known: dict[str, int], classes: Classes, is_judged: bool) -> list[str]:
-    """What a person should know of the labels. why: of left_out. known: of all labels, see _judge."""
-    number, images = known["labels"], known["images"]
-    if number == 0:
-        return ["labels: no image that could be read has one, so none was judged"]
-    if number == 1:
-        row = why.first()
-        name = "" if row is None else written_out(row["label"])
-        return [f"labels: all {images:,} images have the label {name}, so none could be judged"]
-    if number == images:
-        return [f"labels: each of the {images:,} images has a label of its own, so none could be judged"]
-    notes = []
-    out = why.where(F.col("why_left_out").isNotNull())
-    for reason, count in sorted(map(tuple, out.groupBy("why_left_out").count().collect())):  # three reasons at most
-        some = out.where(F.col("why_left_out") == reason).orderBy("label").limit(NAMED).collect()
-        told = ", ".join(written_out(row["label"]) for row in some) + (", …" if count > NAMED else "")
-        notes.append(f"labels: {count:,} of {number:,} classes left out, {reason} ({told})")
-    if not is_judged:
-        return [*notes, "labels: fewer than two classes are left, so none could be judged"]
-    largest, smallest = int(classes.images.max()), int(classes.images.min())
-    if largest >= IMBALANCE * smallest:
-        ratio = round(largest / smallest)
-        notes.append(f"labels: the largest class has {largest:,} images, the smallest {smallest:,}: {ratio:,} to 1")
-    pair = F.array_sort(F.array("label", "other_label"))
-    most = (
-        lake.read("confusions")
-        .groupBy(pair.alias("pair"))
-        .agg(F.sum("images").alias("images"))
-        .orderBy(F.desc("images"), "pair")
-        .first()
-    )
-    if most is not None:
-        one, other = (written_out(name) for name in most["pair"])
-        plural = "" if most["images"] == 1 else "s"
-        notes.append(f"labels: {one} and {other} are confused most ({most['images']:,} image{plural})")
-    return notes
-
-
 def _settings(context: Context) -> dict[str, Any]:
     settings = context.config.labels
-    names = ("min_images", "max_classes", "folds", "sample_images", "flag_below")
+    names = ("min_images", "max_classes", "folds", "sample_images", "flag", "precision")
     return {"model": context.config.embed.model, **{name: getattr(settings, name) for name in names}}
 
 

@@ -58,7 +58,8 @@ def write(context: Context, report_uri: str) -> Counts:
     clusters = report_rows.largest_clusters(lake.read("duplicates"), settings.images_per_issue)
     clusters_total = lake.read("duplicates").where("is_keeper").count()
     topics = report_topics.topic_rows(lake, settings.topics, settings.topic_images)
-    classes = report_classes.class_rows(lake, summary.splits)
+    judged = context.history.last_done("labels")
+    classes = report_classes.class_rows(lake, summary.splits, judged["counts"] if judged else {})
     visible = {row["image_id"] for row in rows} | {row["evidence_id"] for row in rows if row["evidence_id"] is not None}
     visible |= {row["image_id"] for row in clusters}
     visible |= topics.image_ids | (classes.image_ids if classes else set())

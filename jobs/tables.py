@@ -199,12 +199,13 @@ TABLES: dict[str, Table] = {
             "labels",
             _schema(
                 image_id=_LONG, label=_TEXT, confidence=(_DOUBLE, True), neighbour_share=(_DOUBLE, True),
-                score=_DOUBLE, suggested_label=_TEXT, suggested_confidence=_DOUBLE, flagged=_BOOL,
-                evidence_id=(_LONG, True),
+                score=_DOUBLE, probability_wrong=_DOUBLE, suggested_label=_TEXT, suggested_confidence=_DOUBLE,
+                flagged=_BOOL, evidence_id=(_LONG, True),
             ),
             ("image_id",),
             {
-                **_unit("score", "suggested_confidence"), **_unit_or_null("confidence", "neighbour_share"),
+                **_unit("score", "probability_wrong", "suggested_confidence"),
+                **_unit_or_null("confidence", "neighbour_share"),
             },
         ),
         Table(
@@ -215,8 +216,13 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "classes",
-            _schema(label=(_TEXT, True), split=(_TEXT, True), images=_LONG, flagged=_LONG, why_left_out=(_TEXT, True)),
+            _schema(
+                label=(_TEXT, True), split=(_TEXT, True), images=_LONG, flagged=_LONG, why_left_out=(_TEXT, True),
+                noise=(_DOUBLE, True), noise_low=(_DOUBLE, True), noise_high=(_DOUBLE, True),
+                accuracy=(_DOUBLE, True), accuracy_corrected=(_DOUBLE, True), accuracy_without=(_DOUBLE, True),
+            ),
             ("label", "split"),
+            _unit_or_null("noise", "noise_low", "noise_high", "accuracy", "accuracy_corrected", "accuracy_without"),
         ),
         Table(
             "concepts",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
@@ -16,6 +17,9 @@ LARGEST = 100  # classes shown with their counts, and of the smallest
 SMALLEST = 20
 PAIRS = 24  # of confused labels
 REASONS = 10  # why classes were left out
+NOISE = ("noise", "noise_low", "noise_high")
+ACCURACY = ("accuracy", "accuracy_corrected", "accuracy_without")
+WRONG = ("wrong_share", "wrong_low", "wrong_high")  # counts of the stage
 
 
 @dataclass(frozen=True)
@@ -45,12 +49,13 @@ def _example(ids: tuple[int, int | None], known: Mapping[int, Picture]) -> Findi
     return Finding(known[image_id], None, evidence=None if evidence_id is None else known.get(evidence_id))
 
 
-def class_rows(lake: Lake, splits: Iterable[str | None]) -> ClassRows | None:
-    """The state of the labels; None where no image has one. splits: those told apart."""
+def class_rows(lake: Lake, splits: Iterable[str | None], counts: Mapping[str, Any]) -> ClassRows | None:
+    """The state of the labels; None where no image has one. splits: those told apart. counts: of the stage labels."""
     counted = lake.read("classes")
     by_label = counted.groupBy("label").agg(
-        F.sum("images").alias("images"), F.sum("flagged").alias("flagged"), F.max("why_left_out").alias("why")
-    )
+        F.sum("images").alias("images"), F.sum("flagged").alias("flagged"), F.max("why_left_out").alias("why"),
+        *(F.max(name).alias(name) for name in (*NOISE, *ACCURACY)),
+    )  # fmt: skip
     named = by_label.where(F.col("label").isNotNull())
     total = named.agg(
         F.count("*").alias("labels"), F.max("images").alias("biggest"), F.min("images").alias("smallest"),
@@ -84,6 +89,7 @@ def class_rows(lake: Lake, splits: Iterable[str | None]) -> ClassRows | None:
         [LeftOut(row["why"], row["classes"], row["images"]) for row in left_out],
         [Confusion(row["label"], row["other_label"], row["images"], row["share"]) for row in pairs],
         confusions.count(),
+        _three(counts, WRONG),
     )
     return ClassRows(classes, _examples(lake.read("labels"), pairs))
 
@@ -107,9 +113,17 @@ def _classes(lake: Lake, counted: DataFrame, by_label: DataFrame, split: Column)
     by_issue = labelled.join(troubled, "image_id", "left_semi").groupBy("label").count().collect()
     with_issues = {row["label"]: row["count"] for row in by_issue}
     return [
-        Class(label, in_split.get(label, {}), row["flagged"], with_issues.get(label, 0), row["why"])
+        Class(
+            label, in_split.get(label, {}), row["flagged"], with_issues.get(label, 0), row["why"],
+            _three(row.asDict(), NOISE), _three(row.asDict(), ACCURACY),
+        )
         for label, row in rows.items()
-    ]
+    ]  # fmt: skip
+
+
+def _three(values: Mapping[str, Any], names: tuple[str, str, str]) -> tuple[float, float, float] | None:
+    one, two, three = (values.get(name) for name in names)
+    return None if one is None or two is None or three is None else (one, two, three)
 
 
 def _examples(labels: DataFrame, pairs: list[Row]) -> list[tuple[int, int | None] | None]:

@@ -55,6 +55,17 @@ def share(part: int, whole: int, digits: int = 1) -> str:
     return f"{percent:.{digits}f} %" if percent % 1 else f"{percent:.0f} %"
 
 
+def portion(value: float) -> str:
+    """As share, of a part of one."""
+    return share(round(1_000_000 * value), 1_000_000)
+
+
+def points(value: float) -> str:
+    """By how many hundredths one share is more than another: +1.2, −0.3, 0."""
+    rounded = round(100 * value, 1)
+    return f"{'+' if rounded > 0 else '−'}{abs(rounded):.1f}" if rounded else "0"
+
+
 def ratio(value: float | None, digits: int = 3) -> str:
     """A score or a cosine; a dash where there is none."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.pages.format import count, duration, marked, number, ratio, share, shown, size, written_out
+from jobs.pages.format import count, duration, marked, number, points, portion, ratio, share, shown, size, written_out
 from jobs.pages.steps import next_steps
 from jobs.pages.texts import ERRORS, ISSUES, RELATIONS, SCORES, THEMES
 from jobs.pages.values import Class, Classes, Clusters, Failures, Gallery, Leaks, Picture, Summary, Topic, Topics
@@ -152,8 +152,9 @@ def _environment() -> Environment:
         ),
     )
     filters: dict[str, Callable[..., Any]] = {
-        "marked": marked, "number": number, "counted": count, "share": share, "ratio": ratio, "size": size,
-        "duration": duration, "python": repr, "sql": _sql_text, "percent": _percent, "topic_name": topic_name,
+        "marked": marked, "number": number, "counted": count, "share": share, "portion": portion, "points": points,
+        "ratio": ratio, "size": size, "duration": duration, "python": repr,
+        "sql": _sql_text, "percent": _percent, "topic_name": topic_name,
     }  # fmt: skip
     environment.filters.update(filters)
     loader = environment.loader

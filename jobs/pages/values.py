@@ -147,13 +147,17 @@ class Topics:
 @dataclass(frozen=True)
 class Class:
     """The images of one label, None for those without. splits: split -> images. flagged: labels that may be wrong.
-    with_issues: images with any issue. why_left_out: why its labels were not judged, None where they were."""
+    with_issues: images with any issue. why_left_out: why its labels were not judged, None where they were. noise: the
+    share of its labels that is wrong by estimate, and its interval. accuracy: of a linear classifier fitted to the
+    labels as they are, with the flagged ones corrected, and without them."""
 
     label: str | None
     splits: Mapping[str | None, int]
     flagged: int = 0
     with_issues: int = 0
     why_left_out: str | None = None
+    noise: tuple[float, float, float] | None = None
+    accuracy: tuple[float, float, float] | None = None
 
     @property
     def images(self) -> int:
@@ -186,7 +190,7 @@ class Classes:
     """The state of the labels. total: distinct labels, null not counted. classes: the largest and the smallest of them
     and, where there are images without a label, that class. biggest, median, smallest: images of a class. splits:
     split -> images of all classes. flagged: labels that may be wrong. confusions: of `confused` pairs of labels those
-    with most images."""
+    with most images. noise: the share of all labels that is wrong by estimate, and its interval."""
 
     total: int
     classes: Sequence[Class]
@@ -198,6 +202,7 @@ class Classes:
     left_out: Sequence[LeftOut] = ()
     confusions: Sequence[Confusion] = ()
     confused: int = 0
+    noise: tuple[float, float, float] | None = None
 
     @property
     def images(self) -> int:

@@ -12,8 +12,14 @@ user does it, once. Then a share of the labels is made wrong in the table `image
   Datalab(data, label_name).find_issues(features=vectors), cleanlab's defaults, on the vectors of the lake. cleanlab is
   under the AGPL: installed by uv into an environment of its own and measured, never shipped.
 - suggestion_accuracy: of the images that were made wrong and are flagged, the share whose suggested label is the one
-  they had. flag_precision, flag_recall: of the flag against what was made wrong. flagged_untouched: share of images
-  that are flagged before anything is made wrong; some of those are wrong.
+  they had. flag_precision, flag_recall, flag_f1: of the flag against what was made wrong. f1_ratio: by the highest F1
+  that any threshold of the score gives. estimate: of how many labels are wrong. inside: share of the seeds whose
+  interval holds how many are. thorough_recall, precise_precision: with labels.flag=thorough, labels.precision=0.9.
+- calibration: over all cases in ten bins of probability_wrong, the share that was made wrong less the probability;
+  calibration_by_noise: the largest of these of each noise, bins of LEAST_BIN images or more.
+- clean: the labels as they are: flagged share, estimate and interval.
+- sets: of the vectors without the engine (tests/bench/label_sets.py): few images, unequal classes, many classes.
+- bars: what must hold, each with whether it does.
 - cpu_ms_per_image: CPU time of `imagesieve labels` with all its processes, as a slope between lakes of two sizes, whose
   vectors are made from those of DIR: a mixture of two of one label and as much noise. cpu_ms_by_stage: of the stage
   `issues` too.
@@ -25,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +39,17 @@ import numpy as np
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from tests.bench import peers, process_tree, vector_lake
+from tests.bench import label_sets, peers, process_tree, vector_lake
+from tests.bench.label_sets import KINDS, Labels, average_precision, most_alike, spoilt
 from tests.bench.many_vectors import Vectors, unit
 
 ROOT = Path(__file__).resolve().parents[2]
-KINDS = ("symmetric", "similar")
-SHARES = (0.05, 0.10, 0.20)
+SHARES = (0.05, 0.10, 0.20, 0.40)
 SEEDS = (11, 12)
-PARTS = ("datalab", "cpu")
+PARTS = ("datalab", "cpu", "sets")
 MEASURED = ("labels", "issues")  # stages
+COLUMNS = ("score", "probability_wrong", "suggested_label", "flagged")
+LEAST_BIN = 40  # images
 TIMEOUT_S = 3600.0
 CLEANLAB = peers.Peer("cleanlab[datalab]==2.9.0", "AGPL-3.0", {})
 # Gets an .npz of vectors (n, d) and given labels (m, n), and writes the scores (m, n).
@@ -56,37 +65,6 @@ for labels in given["labels"]:
     scores.append(lab.get_issues("label")["label_score"].to_numpy())
 np.save(sys.argv[2], np.array(scores))
 """
-
-Labels = NDArray[np.int64]
-
-
-def most_alike(vectors: Vectors, labels: Labels) -> Labels:
-    """(C,) for each class the other that looks most like it."""
-    count = int(labels.max()) + 1
-    means = np.array([vectors[labels == number].mean(axis=0) for number in range(count)])
-    cosines = unit(means - means.mean(axis=0))
-    alike = np.asarray(cosines @ cosines.T)
-    np.fill_diagonal(alike, -2)
-    return np.asarray(alike.argmax(axis=1))
-
-
-def spoilt(labels: Labels, kind: str, share: float, alike: Labels, seed: int) -> Labels:
-    """The labels with a share of them made wrong. kind: of KINDS. alike: of most_alike."""
-    generator = np.random.default_rng(seed)
-    rows = generator.permutation(len(labels))[: round(share * len(labels))]
-    found = labels.copy()
-    others = (labels[rows] + generator.integers(1, len(alike), len(rows))) % len(alike)
-    found[rows] = others if kind == "symmetric" else alike[labels[rows]]
-    return found
-
-
-def average_precision(scores: NDArray[np.floating[Any]], wrong: NDArray[np.bool_]) -> float:
-    """Of the ranking by score, lowest first; of equal scores all count as found together."""
-    order = np.argsort(scores, kind="stable")
-    hits, ordered = np.cumsum(wrong[order]), scores[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    new = np.diff(hits[ends], prepend=0)
-    return float((new * hits[ends] / (ends + 1)).sum() / wrong.sum())
 
 
 class StageLake:
@@ -111,22 +89,39 @@ class StageLake:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def judged(self, image_ids: Labels, labels: list[str]) -> dict[str, NDArray[Any]]:
-        """Columns of the table `labels`, in the order of image_ids, where these are their labels."""
+    def judged(self, image_ids: Labels, labels: list[str]) -> "StageResult":
+        """What the stage says where these are the labels of the images."""
         from jobs import labels as job
+        from udfs.labels import share as label_share
 
         lake = self._context.lake
         given = lake.spark.createDataFrame(
             list(zip(image_ids.tolist(), labels, strict=True)), "image_id LONG, label STRING"
         )
-        images = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
-        lake.overwrite("images", images)
-        job.STAGE.run(self._context)
+        relabelled = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
+        lake.overwrite("images", relabelled)
+        counts = job.STAGE.run(self._context).counts
         found = lake.read("labels").orderBy("image_id").toPandas()
         if found["image_id"].tolist() != sorted(image_ids.tolist()):
             raise ValueError("not all images were judged")
         order = np.argsort(np.argsort(image_ids))
-        return {name: found[name].to_numpy()[order] for name in ("score", "suggested_label", "flagged")}
+        columns = {name: found[name].to_numpy()[order] for name in COLUMNS}
+        wrong = columns["probability_wrong"].astype(float)
+        bins = np.minimum((wrong * label_share.BINS).astype(int), label_share.BINS - 1)
+        images = np.bincount(bins, minlength=label_share.BINS).astype(np.int64)
+        sums = np.bincount(bins, wrong, minlength=label_share.BINS).astype(np.float64)
+        known = label_share.Estimate(counts["wrong_share"], counts["wrong_low"], counts["wrong_high"])
+        flags = {str(wish): bins >= label_share.threshold(images, sums, wish, known) for wish in ("thorough", 0.9)}
+        return StageResult(columns, known, flags)
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """columns: COLUMNS of the table `labels`. known: how many labels are wrong. flags: by other wishes."""
+
+    columns: dict[str, NDArray[Any]]
+    known: Any
+    flags: dict[str, NDArray[np.bool_]]
 
 
 def command(*arguments: str) -> process_tree.Measured:
@@ -220,7 +215,10 @@ def measure(
     found: dict[str, Any] = {
         "images": len(ids), "classes": len(names), "seeds": list(SEEDS),
         "alike": {str(name): str(names[other]) for name, other in zip(names, alike, strict=True)},
-        "flagged_untouched": round(float(np.mean(untouched["flagged"])), 4),
+        "clean": {
+            "flagged": round(float(np.mean(untouched.columns["flagged"])), 4),
+            **{name: getattr(untouched.known, name) for name in ("share", "low", "high")},
+        },
     }  # fmt: skip
     scores: NDArray[np.float64] | None = None
     if "datalab" not in skip:
@@ -228,17 +226,14 @@ def measure(
             scores = datalab_scores(vectors, texts, work)
         except (peers.NotMeasuredError, OSError) as error:
             found["datalab_failed"] = str(error)
+    bins: list[tuple[NDArray[Any], NDArray[Any]]] = []
     for number, labels in enumerate(given):
-        wrong = labels != truth
-        own = ours[number]
-        flagged = own["flagged"].astype(bool)
-        both = flagged & wrong
-        part = {
-            "label_ap": average_precision(own["score"].astype(float), wrong),
-            "flag_precision": both.sum() / max(flagged.sum(), 1),
-            "flag_recall": both.sum() / wrong.sum(),
-            "suggestion_accuracy": float(np.mean(own["suggested_label"][both] == names[truth][both])),
-        }
+        wrong, own = labels != truth, ours[number]
+        part = of_case(own, wrong)
+        both = own.columns["flagged"].astype(bool) & wrong
+        part["suggestion_accuracy"] = float(np.mean(own.columns["suggested_label"][both] == names[truth][both]))
+        part["inside"] = float(own.known.low <= wrong.mean() <= own.known.high)
+        bins.append((own.columns["probability_wrong"].astype(float), wrong))
         if scores is not None:
             part["datalab_ap"] = average_precision(scores[number], wrong)
         parts.append(part)
@@ -252,6 +247,15 @@ def measure(
             }
             for kind in KINDS
         }
+    found["calibration"] = [round(gap, 3) for gap in pooled(bins)]
+    found["calibration_by_noise"] = {
+        f"{kind} {share:.2f}": round(
+            max(map(abs, pooled([b for b, c in zip(bins, cases, strict=True) if c[:2] == (kind, share)]))), 3
+        )
+        for kind in KINDS for share in SHARES
+    }  # fmt: skip
+    if "sets" not in skip:
+        found["sets"] = label_sets.measure(vectors, truth)
     if scores is not None:
         found["ratio"] = {
             kind: {
@@ -262,7 +266,62 @@ def measure(
         }
     if "cpu" not in skip:
         found |= cpu_slope(vectors, truth, sizes, work)
+    found["bars"] = bars(found)
     return found
+
+
+def of_case(own: StageResult, wrong: NDArray[np.bool_]) -> dict[str, float]:
+    score, flagged = own.columns["score"].astype(float), own.columns["flagged"].astype(bool)
+    both, thorough, precise = flagged & wrong, own.flags["thorough"], own.flags["0.9"]
+    f1 = 2 * both.sum() / (flagged.sum() + wrong.sum())
+    order = np.argsort(score, kind="stable")
+    best = (2 * np.cumsum(wrong[order]) / (np.arange(1, len(order) + 1) + wrong.sum())).max()
+    return {
+        "label_ap": average_precision(score, wrong),
+        "flag_precision": both.sum() / max(flagged.sum(), 1),
+        "flag_recall": both.sum() / wrong.sum(),
+        "flag_f1": f1,
+        "f1_ratio": f1 / best,
+        "estimate": own.known.share,
+        "thorough_recall": (thorough & wrong).sum() / wrong.sum(),
+        "precise_precision": (precise & wrong).sum() / max(precise.sum(), 1),
+    }
+
+
+def pooled(cases: list[tuple[NDArray[np.float64], NDArray[np.bool_]]]) -> list[float]:
+    """Of (probability, wrong) of some cases together in ten bins the share that is wrong less the probability; 0 where
+    there are fewer than LEAST_BIN images."""
+    probability, wrong = (np.concatenate(column) for column in zip(*cases, strict=True))
+    bins = np.minimum((10 * probability).astype(int), 9)
+    chosen = [bins == number for number in range(10)]
+    return [float(wrong[c].mean() - probability[c].mean()) if c.sum() >= LEAST_BIN else 0.0 for c in chosen]
+
+
+# What the ranking was before labels and noise were learnt together, by the same command: the mean of SEEDS.
+BEFORE = {
+    "symmetric": {"0.05": 0.797, "0.10": 0.864, "0.20": 0.915}, "similar": {"0.05": 0.576, "0.10": 0.653, "0.20": 0.697}
+}  # fmt: skip
+
+
+def bars(found: dict[str, Any]) -> dict[str, bool]:
+    noises = [(kind, f"{share:.2f}") for kind in KINDS for share in SHARES]
+    told = {kind_share: float(found["estimate"][kind_share[0]][kind_share[1]]) for kind_share in noises}
+    gains = [found["label_ap"][kind][share] - ap for kind, of in BEFORE.items() for share, ap in of.items()]
+    return {
+        "ap_gains_0.03": float(np.mean(gains)) >= 0.03,
+        "ap_nowhere_lower": min(gains) >= 0,
+        "f1_ratio_0.95": all(found["f1_ratio"][kind][share] >= 0.95 for kind, share in noises),
+        "estimate_in_7_of_8": sum(
+            abs(one - float(share)) <= (0.25 * float(share) if float(share) >= 0.04 else 0.01)
+            for (_, share), one in told.items()
+        ) >= 7,
+        "calibrated": max(map(abs, found["calibration"])) <= 0.07,
+        "calibrated_in_each_noise": max(found["calibration_by_noise"].values()) <= 0.07,
+        "clean_flagged_0.01": found["clean"]["flagged"] <= 0.01,
+        "clean_interval_holds_0": found["clean"]["low"] <= 0,
+        "thorough_recall_0.85": all(found["thorough_recall"][kind]["0.10"] >= 0.85 for kind in KINDS),
+        "precision_0.9": all(0.85 <= found["precise_precision"][kind][share] <= 0.95 for kind, share in noises),
+    }  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

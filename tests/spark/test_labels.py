@@ -23,7 +23,7 @@ from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.vectors import unit
-from udfs.vectors import label_rows
+from udfs.labels import rows as label_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,8 @@ def test_wrong_labels_are_found_with_the_right_one_and_a_neighbour_that_has_it(
         confusions = small_lake.rows_of(context, "confusions")
     assert len(found) == len(pictures)
     assert {image_id for image_id, row in found.items() if row["flagged"]} == set(wrong)
-    assert sorted(found, key=lambda n: found[n]["score"])[:3] == sorted(wrong, key=lambda n: found[n]["score"])
+    assert set(sorted(found, key=lambda n: found[n]["score"])[:3]) == set(wrong)
+    assert all(row["probability_wrong"] == pytest.approx(1 - row["score"], abs=1e-9) for row in found.values())
     for image_id, label in wrong.items():
         row = found[image_id]
         assert (row["label"], row["suggested_label"]) == (label, truth[image_id])
@@ -104,11 +105,14 @@ def test_wrong_labels_are_found_with_the_right_one_and_a_neighbour_that_has_it(
         (image_id, "relabel", truth[image_id]) for image_id in wrong
     }
     assert {(row[0], row[1]): row[2] for row in confusions} == {("dog", "cat"): 1, ("eel", "dog"): 1, ("cat", "eel"): 1}
-    assert {(row[0], row[1]): row[2:] for row in classes}[("dog", "test")] == (
-        9,
-        1,
-        None,
-    )  # image 0 and every 15th from 5
+    by_class = {(row[0], row[1]): row[2:] for row in classes}
+    assert by_class[("dog", "test")][:3] == (9, 1, None)  # image 0 and every 15th from 5
+    for name in ANIMALS:
+        noise, low, high, *accuracies = by_class[(name, "train")][3:]
+        assert low <= noise < high
+        assert noise == pytest.approx(1 / 40, abs=0.01)
+        assert by_class[(name, "test")][3:] == by_class[(name, "train")][3:]
+        assert all(0.9 < accuracy <= 1 for accuracy in accuracies)
     assert sum(row[2] for row in classes) == len(pictures)
     assert (counts["labelled"], counts["judged_classes"], counts["flagged"]) == (120, 3, 3)
 
@@ -285,12 +289,72 @@ def test_a_sample_judges_all(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def test_long_vectors_are_shortened(spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from udfs.vectors import label_model
+    from udfs.labels import model as label_model
 
     monkeypatch.setattr(label_model, "MOST_DIMENSIONS", 12)
     with stage(spark, tmp_path, relabelled(animals(), {0: "dog"})) as (context, _):
         assert len(labels._vectors(context).first()["vector"]) == 12  # type: ignore[index]
         assert 0 in {row["image_id"] for row in context.lake.read("labels").where("flagged").collect()}
+
+
+@pytest.mark.parametrize("wish", ["balanced", "precise", "thorough", "0.5"])
+def test_flags_are_as_many_as_was_wished(spark: SparkSession, tmp_path: Path, wish: str) -> None:
+    """Classes that cannot be told apart in each image: whoever wants all that are wrong gets right ones too."""
+    generator = np.random.default_rng(4)
+    pictures = [p.but(vector=_blurred(p, generator)) for p in animals(100)]
+    wrong = {n: ANIMALS[(n + 1) % 3] for n in range(0, 300, 10)}
+    option = f"labels.precision={wish}" if wish == "0.5" else f"labels.flag={wish}"
+    with stage(spark, tmp_path, relabelled(pictures, {**wrong}), option) as (context, counts):
+        rows = context.lake.read("labels").collect()
+    flagged = {row["image_id"]: row["probability_wrong"] for row in rows if row["flagged"]}
+    expected = sum(flagged.values())
+    everything = sum(row["probability_wrong"] for row in rows)
+    precision, recall = expected / len(flagged), expected / everything
+    assert 10 < len(flagged) < 150
+    assert min(flagged.values()) >= max(row["probability_wrong"] for row in rows if not row["flagged"])
+    if wish == "thorough":
+        assert recall >= 0.9
+    if wish == "precise":
+        assert 0.9 <= precision < 0.97
+    if wish == "0.5":
+        assert 0.5 <= precision < 0.56
+    if wish == "balanced":
+        order = np.sort([row["probability_wrong"] for row in rows])[::-1]
+        best = (2 * np.cumsum(order) / (np.arange(1, 301) + everything)).max()
+        assert 2 * expected / (len(flagged) + everything) == pytest.approx(best, abs=0.01)
+    assert counts["wrong_low"] <= 0.1 <= counts["wrong_high"]
+    assert any(note.startswith("labels: 1") and "are wrong by estimate" in note for note in counts["notes"])
+
+
+def _blurred(picture: Picture, generator: np.random.Generator) -> tuple[float, ...]:
+    vector = np.array(picture.vector) + generator.normal(size=16) * 0.3
+    return tuple(unit([vector])[0].tolist())
+
+
+def test_clean_labels_are_told_so(spark: SparkSession, tmp_path: Path) -> None:
+    with stage(spark, tmp_path, animals(60)) as (context, counts):
+        rows = small_lake.rows_of(context, "classes")
+    assert (counts["wrong_low"], counts["flagged"]) == (0.0, 0)
+    assert 0 < counts["wrong_high"] < 0.05
+    assert any(note.startswith("labels: none can be shown to be wrong (at most ") for note in counts["notes"])
+    assert all(row[6] == 0 for row in rows)
+
+
+def test_names_of_a_hierarchy_very_unequal_classes_and_labels_that_are_unknown(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """A name with a slash is one name; images of an unknown label are neither judged nor counted as wrong."""
+    names = ("animal/cat", "animal/dog", "vehicle/car")
+    pictures = [p for p in animals(300, names) if p.label != "animal/dog" or p.image_id < 36]  # 12 of it
+    wrong = {0: "animal/dog", 3: "vehicle/car", 2: "animal/cat", 7: None, 5: " "}
+    with stage(spark, tmp_path, relabelled(pictures, wrong)) as (context, counts):
+        rows = {row["image_id"]: row for row in context.lake.read("labels").collect()}
+        classes = {row[0]: row for row in small_lake.rows_of(context, "classes") if row[1] == "train"}
+    assert len(rows) == len(pictures) - 2
+    assert {n for n, row in rows.items() if row["flagged"]} == {0, 3, 2}
+    assert [rows[n]["suggested_label"] for n in (0, 3, 2)] == ["animal/cat", "animal/cat", "vehicle/car"]
+    assert classes[None][5:] == (None,) * 6
+    assert counts["labelled"] == len(rows)
 
 
 def test_the_schema_of_what_is_judged_is_that_of_the_table() -> None:

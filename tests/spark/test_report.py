@@ -54,7 +54,8 @@ def fill(context: Context) -> None:
         "classes",
         *[{"label": f"class {i:03}", "split": f"split {i % SPLITS:02}", "images": 1000 - i, "flagged": i % 2,
            "why_left_out": "too few" if i >= LABELS - 3 else None} for i in range(LABELS)],
-        {"label": "class 000", "split": None, "images": 5, "flagged": 0},
+        {"label": "class 000", "split": None, "images": 5, "flagged": 0, "noise": 0.1, "noise_low": 0.05,
+         "noise_high": 0.2, "accuracy": 0.9, "accuracy_corrected": 0.95, "accuracy_without": 0.94},
         {"label": None, "split": "split 00", "images": 77, "flagged": 0},
     )  # fmt: skip
     put(
@@ -63,7 +64,8 @@ def fill(context: Context) -> None:
           for i in range(1, report_classes.PAIRS + 9)],
         {"label": HOSTILE[0], "other_label": HOSTILE[1], "images": 999, "share": 0.5},
     )  # fmt: skip
-    common = {"label": HOSTILE[0], "suggested_label": HOSTILE[1], "suggested_confidence": 0.9, "neighbour_share": 0.1}
+    common = {"label": HOSTILE[0], "suggested_label": HOSTILE[1], "suggested_confidence": 0.9, "neighbour_share": 0.1,
+              "probability_wrong": 0.9}  # fmt: skip
     put(
         "labels",
         {"image_id": 1, "confidence": 0.05, "score": 0.2, "flagged": True, "evidence_id": 2, **common},
@@ -86,8 +88,9 @@ def fill(context: Context) -> None:
     )  # fmt: skip
     put(
         "runs",
-        *[{"run_id": str(n), "job": "labels", "counts": f'{{"in": 3, "out": 3, "failed": 0, "notes": ["note {n}"]}}',
-           "version": "", "config": "{}", "inputs": "{}", "started_at": small_lake.SOME_DAY,
+        *[{"run_id": str(n), "job": "labels", "counts": f'{{"in": 3, "out": 3, "failed": 0, "notes": ["note {n}"],'
+           f'"wrong_share": {n / 100}, "wrong_low": 0.01, "wrong_high": 0.03}}',
+           "version": "", "config": '{"settings": {}}', "inputs": "{}", "started_at": small_lake.SOME_DAY,
            "ended_at": small_lake.SOME_DAY.replace(day=n), "seconds": 1.0, "status": "done"} for n in (2, 1)],
     )  # fmt: skip
 
@@ -145,7 +148,11 @@ def test_what_the_report_shows(spark: SparkSession, tmp_path: Path, monkeypatch:
     assert classes.left_out == [LeftOut("too few", 3, sum(sizes[-3:]))]
     by_label = {one.label: one for one in classes.classes}
     assert len(by_label) == report_classes.LARGEST + report_classes.SMALLEST + 1
-    assert by_label["class 000"] == Class("class 000", {"split 00": 1000, None: 5})
+    assert by_label["class 000"] == Class(
+        "class 000", {"split 00": 1000, None: 5}, noise=(0.1, 0.05, 0.2), accuracy=(0.9, 0.95, 0.94)
+    )  # fmt: skip
+    assert by_label["class 001"].noise is None
+    assert classes.noise == (0.02, 0.01, 0.03)
     assert by_label[None].splits == {"split 00": 77}
     assert by_label[f"class {LABELS - 1}"].why_left_out == "too few"
     assert (len(classes.confusions), classes.confused) == (report_classes.PAIRS, report_classes.PAIRS + 9)

@@ -97,6 +97,15 @@ def test_bounds_refuse(path: str) -> None:
         assert fault.startswith(f"--set: {path} must be ")
 
 
+def test_a_setting_that_has_gone_names_what_takes_its_place(tmp_path: Path) -> None:
+    (fault,) = faults(overrides=("labels.flag_below=0.5",))
+    assert fault == (
+        "--set: labels.flag_below has gone, use labels.flag (balanced, precise or thorough) or labels.precision (0.9)"
+    )
+    for path in config.REPLACED:
+        assert tuple(path.split(".")) not in KEYS
+
+
 def test_all_faults_at_once(tmp_path: Path) -> None:
     """A run that stops at the first fault, and a fault without its place, its rule or its value."""
     file = tmp_path / "mine.yaml"

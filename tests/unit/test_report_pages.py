@@ -260,6 +260,22 @@ def test_classes_are_counted_by_split(tmp_path: Path) -> None:
     assert rows == sorted(rows)
 
 
+def test_how_many_labels_are_wrong_and_what_they_cost(tmp_path: Path) -> None:
+    cat = Class("cat", {None: 300}, 17, noise=(0.0612, 0.05, 0.08), accuracy=(0.9, 0.912, 0.897))
+    dog = Class("dog", {None: 200}, noise=(0.004, 0.0, 0.0151), accuracy=(0.5, 0.5, 0.5))
+    new = Class("newt", {None: 3}, why_left_out="fewer than 5 images")
+    write_report(tmp_path, summary(images=503), [], classes=classes(cat, dog, new, noise=(0.05, 0.03, 0.07)))
+    text = Page(tmp_path / "classes.html").words
+    assert "Wrong by estimate 5 % between 3 % and 7 %" in text
+    assert "cat 300 17 5.7 % 6.1 % 5 % to 8 % 90 % +1.2 −0.3" in text
+    assert "dog 200 0 0 % none shown, at most 1.5 % 50 % 0 0" in text
+    assert "newt 3 0 0 %" in text
+    write_report(tmp_path, summary(images=503), [], classes=classes(dog, new, noise=(0.004, 0.0, 0.02)))
+    text = Page(tmp_path / "classes.html").words
+    assert "Wrong by estimate none that can be shown at most 2 %" in text
+    assert "if corrected" not in text  # nothing is flagged
+
+
 def test_one_split_has_one_column_of_images(tmp_path: Path) -> None:
     write_report(tmp_path, summary(images=8), [], classes=classes(Class("cat", {None: 5}), Class("dog", {None: 3})))
     assert "Label Images Size cat 5 dog 3 All images 8" in Page(tmp_path / "classes.html").words

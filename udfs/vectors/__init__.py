@@ -1,1 +1,1 @@
-"""Arithmetic on vectors: cells, search, neighbours, groups, topics, labels."""
+"""Arithmetic on vectors: cells, search, neighbours, groups, topics."""

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from udfs.labels.classifier import NOBODY, Examples
+from udfs.labels.model import LabelModel
 from udfs.vectors.cell_packs import vectors_of
-from udfs.vectors.label_model import NOBODY, Examples, LabelModel
 
 Step = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 DIGITS = 6  # decimals that are kept: the last bits of a product differ between processors
@@ -23,6 +24,7 @@ JUDGED = pa.schema(
         pa.field("confidence", pa.float64()),
         pa.field("neighbour_share", pa.float64()),
         pa.field("score", pa.float64(), False),
+        pa.field("probability_wrong", pa.float64(), False),
         pa.field("suggested_label", pa.string(), False),
         pa.field("suggested_confidence", pa.float64(), False),
         pa.field("confident_label", pa.string()),
@@ -79,12 +81,14 @@ def _judged(
     rows = np.flatnonzero(has_it.any(axis=1))
     evidence[rows] = ids[rows, has_it[rows].argmax(axis=1)]
     share = np.round(found.agreeing / np.maximum(found.voting, 1), DIGITS)
+    score = np.round(np.clip(found.score, 0.0, 1.0), DIGITS)
     columns = [
         batch["image_id"],
         words.take(pa.array(images.classes)),
         np.round(found.confidence, DIGITS),
         pa.array(share, mask=found.voting == 0),
-        np.round(np.clip(found.score, 0.0, 1.0), DIGITS),
+        score,
+        np.round(1 - score, DIGITS),
         words.take(pa.array(found.likely)),
         np.round(found.likely_confidence, DIGITS),
         words.take(pa.array(found.confident, mask=found.confident == NOBODY)),
@@ -96,7 +100,7 @@ def _judged(
 
 
 def projected(matrix: NDArray[np.float32]) -> Step:
-    """Maps (image_id, vector) to shorter vectors. matrix: of udfs.vectors.label_model.projection."""
+    """Maps (image_id, vector) to shorter vectors. matrix: of udfs.labels.model.projection."""
 
     def run(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

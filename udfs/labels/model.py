@@ -1,0 +1,267 @@
+"""Which label the content of an image tells, from its embedding and from the labels of its neighbours.
+
+The classifier (udfs/labels/classifier.py) learns from labels some of which are wrong, so it and the noise are
+learnt together, by expectation and maximisation (Dempster, Laird and Rubin 1977; for noisy labels Dawid and Skene 1979,
+Bekker and Goldberger 2016). It begins with the classifier of the given labels, and with the noise that confident
+learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times then
+
+- the probability of each class k to be the true one of an image, p(k) T(k, given) / sum over j of p(j) T(j, given),
+- from these the classifier, each image counting for each class so much, and what wins its scale and weight under T,
+- and T(true, given) from the sums of these by given and true class.
+
+At last T is made so many times as strong as is likeliest (udfs/labels/share.py). The score is that probability
+of the given label. Thresholds are those of confident learning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udfs.labels import noise as label_noise
+from udfs.labels import share as label_share
+from udfs.labels.classifier import (
+    NOBODY,
+    Discriminants,
+    Examples,
+    Moments,
+    Stack,
+    combined,
+    discriminants,
+    hard,
+)
+from udfs.labels.noise import Noise, Probabilities
+from udfs.labels.share import Estimate
+from udfs.vectors.cosine import Ids
+
+if TYPE_CHECKING:
+    import scipy.sparse
+
+SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # of Discriminants; one is chosen
+MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; longer ones are projected
+FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
+ROUNDS = 3  # the ranking gains nothing from a fourth
+LEAST_SHARE = 1e-3  # of an image in a class; less is none
+PROFILE_CELLS = 5_000_000  # images x classes that the strength of the noise is fitted to, some ten times
+LEAST_TIMES = 0.25  # of the noise in the scores: where none can be shown they still rank
+
+
+@dataclass(frozen=True)
+class LabelModel:
+    """A fitted model of C classes and F folds for vectors of d numbers.
+
+    coefficients: (F, d, C) and intercepts: (F, C) float32, each fold's found without its images. scale, weight: of
+    the classifier. noise: how labels become wrong. thresholds: (C,) mean probability of a class among the images with
+    that label. typical: (C,) the row of the examples that is surest to be of a class."""
+
+    coefficients: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+    scale: float
+    weight: float
+    noise: Noise
+    thresholds: Probabilities
+    typical: Ids
+
+    def probabilities(self, images: Examples) -> Probabilities:
+        """(n, C), rows of sum 1, each by the model of the image's fold."""
+        return combined(
+            discriminants(self.coefficients, self.intercepts, images), images.votes, self.scale, self.weight
+        )
+
+    def judge(self, images: Examples) -> Judged:
+        """What the model says of the labels of any number of images."""
+        parts = [self._judge(part) for part in images.parts(len(self.thresholds))] or [self._judge(images)]
+        columns = zip(*(part.columns() for part in parts), strict=True)
+        return Judged(*(np.concatenate(column) for column in columns))
+
+    def _judge(self, images: Examples) -> Judged:
+        rows, given = np.arange(len(images)), images.classes
+        found = self.probabilities(images)
+        confident = confident_classes(found, self.thresholds)
+        confidence = found[rows, given]
+        true = found * self.noise.likelihoods(given)
+        true /= np.maximum(true.sum(axis=1, keepdims=True), 1e-300)
+        score = true[rows, given]
+        true[rows, given] = -1.0
+        likely = true.argmax(axis=1)
+        return Judged(
+            confidence, score, likely.astype(np.int32), true[rows, likely], confident.astype(np.int32),
+            (images.votes == given[:, None]).sum(axis=1),
+            (images.votes != NOBODY).sum(axis=1),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Of (n,) images: the probability that the content tells of the given label; the score in [0, 1] (low is bad); of
+    the other classes the one that is likeliest to be the true one where this label was given, and how likely, on the
+    scale of the score; the class that the image is confidently of or NOBODY; the neighbours that have the given label,
+    and all that have one."""
+
+    confidence: Probabilities
+    score: Probabilities
+    likely: NDArray[np.int32]
+    likely_confidence: Probabilities
+    confident: NDArray[np.int32]
+    agreeing: NDArray[np.int64]
+    voting: NDArray[np.int64]
+
+    def columns(self) -> tuple[NDArray[np.generic], ...]:
+        return (
+            self.confidence, self.score, self.likely, self.likely_confidence, self.confident, self.agreeing, self.voting
+        )  # fmt: skip
+
+
+def in_two_folds(classes: NDArray[np.int32], folds: NDArray[np.int32], count: int) -> NDArray[np.bool_]:
+    """(count,) whether a class has images in two folds or more: without them no model can know of it that has not
+    seen the images that it is to judge."""
+    first = np.full(count, np.iinfo(np.int32).max, np.int32)
+    last = np.full(count, -1, np.int32)
+    np.minimum.at(first, classes, folds)
+    np.maximum.at(last, classes, folds)
+    return first < last
+
+
+def projection(dimension: int, seed: int = 0) -> NDArray[np.float32] | None:
+    """(dimension, MOST_DIMENSIONS) that keeps the distances of longer vectors (Johnson and Lindenstrauss), or None."""
+    if dimension <= MOST_DIMENSIONS:
+        return None
+    drawn = np.random.default_rng(seed).standard_normal((dimension, MOST_DIMENSIONS), np.float32)
+    return drawn / np.float32(np.sqrt(MOST_DIMENSIONS))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """model, made with shrinkage, and of the examples that it was fitted to judged: what it says of them; lake: the
+    share of labels that are wrong, each class weighed by its size; of_class: (C,) shares of each class, and the ends of
+    their intervals."""
+
+    model: LabelModel
+    shrinkage: float
+    judged: Judged
+    lake: Estimate
+    of_class: tuple[Probabilities, Probabilities, Probabilities]
+
+
+def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
+    """Fits a model to examples of all classes, each in two folds at least. sizes: (C,) images of each class in all.
+
+    Raises ValueError for fewer than two classes, or a class that is in one fold only."""
+    count = len(sizes)
+    if count < 2 or not in_two_folds(examples.classes, examples.folds, count).all():
+        raise ValueError("a model needs two classes, each with images in two folds")
+    weights = (sizes / np.bincount(examples.classes, minlength=count))[examples.classes]
+    weights *= len(examples) / weights.sum()  # of what each example stands for
+    some = examples.rows(slice(0, max(1000, FIT_CELLS // count)))
+    few = examples.rows(slice(0, max(1000, PROFILE_CELLS // count)))
+    moments = [Moments.of(examples, fold, hard(examples.classes, count)) for fold in range(folds)]
+    found = Discriminants(moments, sizes / sizes.sum())
+    best: tuple[float, tuple[float, float], float] | None = None
+    for shrinkage in SHRINKAGES:
+        tried = found.coefficients(shrinkage)
+        loss, mixture = Stack(discriminants(*tried, some), some, weights).fitted()
+        if best is None or loss < best[0]:
+            best, chosen = (loss, mixture, shrinkage), tried
+    _, mixture, shrinkage = best or (0.0, (1.0, 0.0), SHRINKAGES[-1])
+    noise = label_noise.of_joint(_confident_joint(some, chosen, mixture, count), sizes)
+    for turn in range(ROUNDS):
+        shares, prior = _expected(examples, chosen, mixture, noise, weights)
+        noise = label_noise.of_counts(_weighted(examples.classes, shares, weights))
+        again = [Moments.of(examples, fold, shares, known.products) for fold, known in enumerate(moments)]
+        chosen = Discriminants(again, prior).coefficients(shrinkage)
+        if turn < ROUNDS - 1:
+            mixture = Stack(discriminants(*chosen, some), some, weights).fitted(noise, mixture)[1]
+    likely = label_share.profile(Stack(discriminants(*chosen, few), few, weights), noise, mixture, few.folds)
+    noise = noise.times(max(likely.times, LEAST_TIMES))
+    thresholds, typical = _surest(examples, chosen, likely.mixture)
+    model = LabelModel(*chosen, *likely.mixture, noise, thresholds, typical)
+    judged = model.judge(examples)
+    share = float(np.dot(weights, 1 - judged.score)) / len(examples)
+    per = share / max(likely.times, LEAST_TIMES)
+    shares, low, high = label_share.of_classes(examples.classes, judged.score, count, likely.nats)
+    shares = np.clip(shares * likely.times / max(likely.times, LEAST_TIMES), low, high)
+    # Were none of these wrong, so many of all still could be.
+    unseen = label_share.NATS / len(few)
+    lake = Estimate(per * likely.times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
+    return Fitted(model, shrinkage, judged, lake, (shares, low, high))
+
+
+Coefficients = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+def _expected(
+    examples: Examples, chosen: Coefficients, mixture: tuple[float, float], noise: Noise, weights: Probabilities
+) -> tuple[scipy.sparse.csr_array, Probabilities]:
+    """(n, C) probability of each class to be the true one of an example, what is less than LEAST_SHARE left out, and
+    (C,) share of the classes."""
+    from scipy import sparse
+
+    count = len(noise.kept)
+    parts, prior, start = [], np.zeros(count), 0
+    for part in examples.parts(count):
+        true = combined(discriminants(*chosen, part), part.votes, *mixture) * noise.likelihoods(part.classes)
+        true /= np.maximum(true.sum(axis=1, keepdims=True), 1e-300)
+        prior += weights[start : start + len(part)] @ true
+        start += len(part)
+        every = np.arange(len(part))
+        true[every, part.classes] = np.maximum(true[every, part.classes], LEAST_SHARE)
+        true[true < LEAST_SHARE] = 0.0
+        true /= true.sum(axis=1, keepdims=True)
+        parts.append(sparse.csr_array(true.astype(np.float32)))
+    return sparse.csr_array(sparse.vstack(parts)), prior / prior.sum()
+
+
+def _weighted(
+    classes: NDArray[np.int32], shares: scipy.sparse.csr_array, weights: Probabilities
+) -> scipy.sparse.csr_array:
+    """(C, C) sums of the weights by given and true class."""
+    from scipy import sparse
+
+    given = hard(classes, shares.shape[1]).astype(np.float64).T @ sparse.diags_array(weights)
+    return sparse.csr_array(given @ shares)
+
+
+def _confident_joint(
+    examples: Examples, chosen: Coefficients, mixture: tuple[float, float], count: int
+) -> scipy.sparse.csr_array:
+    """(C, C) counts by given and confident class."""
+    from scipy import sparse
+
+    thresholds, _ = _surest(examples, chosen, mixture)
+    joint = sparse.csr_array((count, count))
+    for part in examples.parts(count):
+        probabilities = combined(discriminants(*chosen, part), part.votes, *mixture)
+        confident = confident_classes(probabilities, thresholds)
+        known = confident != NOBODY
+        ones = np.ones(int(known.sum()))
+        joint = joint + sparse.csr_array((ones, (part.classes[known], confident[known])), shape=(count, count))
+    return joint
+
+
+def _surest(examples: Examples, chosen: Coefficients, mixture: tuple[float, float]) -> tuple[Probabilities, Ids]:
+    """thresholds and typical of LabelModel; 1 and -1 of a class that has no example."""
+    count = chosen[1].shape[1]
+    sums, typical = np.zeros(count), np.full(count, -1, np.int64)
+    surest, start = np.full(count, -1.0), 0
+    for part in examples.parts(count):
+        probabilities = combined(discriminants(*chosen, part), part.votes, *mixture)
+        own = probabilities[np.arange(len(part)), part.classes]
+        np.add.at(sums, part.classes, own)
+        order = np.lexsort((-np.arange(len(part)), own))  # the surest last, and of equals the first
+        typical_here = np.full(count, -1, np.int64)
+        typical_here[part.classes[order]] = order
+        better = (typical_here >= 0) & (np.where(typical_here >= 0, own[typical_here], -1) > surest)
+        typical[better] = typical_here[better] + start
+        surest[better] = own[typical_here[better]]
+        start += len(part)
+    members = np.bincount(examples.classes, minlength=count)
+    return np.where(members > 0, sums / np.maximum(members, 1), 1.0), typical
+
+
+def confident_classes(probabilities: Probabilities, thresholds: Probabilities) -> NDArray[np.int64]:
+    """(n,) the likeliest of the classes whose threshold an image reaches, NOBODY where it reaches none."""
+    reached = np.where(probabilities >= thresholds, probabilities, -1.0)
+    best = reached.argmax(axis=1)
+    return np.where(reached[np.arange(len(best)), best] >= 0, best, NOBODY)
