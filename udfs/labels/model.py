@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # of Discriminants; one is chosen
 MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; longer ones are projected
 FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
+# Wrong labels of a class that are taken to be spread evenly, beside those that were counted: in what the scores are of
+# more than in what is learnt from, as a label may also be wrong at random.
+SPREAD, SPREAD_LAST = 10.0, 20.0
 ROUNDS = 3  # the ranking gains nothing from a fourth
 LEAST_SHARE = 1e-3  # of an image in a class; less is none
 PROFILE_CELLS = 5_000_000  # images x classes that the strength of the noise is fitted to, some ten times
@@ -168,7 +171,8 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     noise = label_noise.of_joint(_confident_joint(some, chosen, mixture, count), sizes)
     for turn in range(ROUNDS):
         shares, prior = _expected(examples, chosen, mixture, noise, weights)
-        noise = label_noise.of_counts(_weighted(examples.classes, shares, weights))
+        spread = SPREAD_LAST if turn == ROUNDS - 1 else SPREAD
+        noise = label_noise.of_counts(_weighted(examples.classes, shares, weights), spread)
         again = [Moments.of(examples, fold, shares, known.products) for fold, known in enumerate(moments)]
         chosen = Discriminants(again, prior).coefficients(shrinkage)
         if turn < ROUNDS - 1:

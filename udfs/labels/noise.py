@@ -17,7 +17,6 @@ RANDOM_SHARE = 0.6  # of the noise that the confident joint tells: labels are al
 # Of the diagonal that the confident joint tells. A class that is never confident is not certain to be wrong, and none
 # is free of wrong labels: ten benchmark sets have 3 % on average (Northcutt, Athalye and Mueller 2021).
 LEAST_KEPT, MOST_KEPT = 1e-3, 0.99
-SPREAD = 20.0  # wrong labels of a class that are taken to be spread evenly, beside those that were counted
 # Labels of a class that are taken to be there, beside those that were counted: right and wrong ones.
 RIGHT, AT_LEAST = 10.0, 1.0
 
@@ -62,16 +61,17 @@ def of_joint(joint: scipy.sparse.csr_array, sizes: NDArray[np.int64]) -> Noise:
     return Noise(kept, (1 - RANDOM_SHARE) * _off(columns), (1 - kept - confusions) / (count - 1))
 
 
-def of_counts(counts: scipy.sparse.csr_array) -> Noise:
+def of_counts(counts: scipy.sparse.csr_array, spread: float) -> Noise:
     """From numbers of images by given and true class, as far as these are known: sums of posterior probabilities. Off
-    the diagonal they are drawn to even ones by a Dirichlet prior of SPREAD."""
+    the diagonal they are drawn to even ones by a Dirichlet prior: so many more of each class, spread
+    evenly."""
     from scipy import sparse
 
     count = counts.shape[0]
     own, off = counts.diagonal(), _off(counts)
     wrong = np.asarray(off.sum(axis=0)).ravel()
     total = own + RIGHT + wrong + AT_LEAST
-    told = wrong / (wrong + SPREAD)
+    told = wrong / (wrong + spread)
     even = wrong * (1 - told) + AT_LEAST
     confused = sparse.csr_array(off @ sparse.diags_array(told / total))
     return Noise((own + RIGHT) / total, confused, even / total / (count - 1))
