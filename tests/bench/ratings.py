@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,7 @@ from udfs.vectors.cosine import Vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 ALIKE = 0.98
+ONE_THREAD = "OPENBLAS_NUM_THREADS"
 DRAWS = 10
 NEAREST = 10
 FEW, SOME, PERSONAL = 20, 50, 10
@@ -417,6 +419,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", default="", help=f"parts to leave out, of {','.join(SKIPPED)}")
     parser.add_argument("--work", type=Path, help="existing folder for lakes, removed again")
     options = parser.parse_args(argv)
+    if os.environ.get(ONE_THREAD) != "1":  # as `imagesieve ratings` does; NumPy reads it once
+        given = sys.argv[1:] if argv is None else argv
+        command = [sys.executable, "-m", "tests.bench.ratings", *given]
+        return subprocess.run(command, env={**os.environ, ONE_THREAD: "1"}, check=False).returncode
     skip = {name for name in options.skip.split(",") if name}
     if not skip <= set(SKIPPED):
         parser.error(f"--skip: must be of {','.join(SKIPPED)}")
