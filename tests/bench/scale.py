@@ -27,6 +27,7 @@ SOURCES = {
     "labels": "slope from 20,000 to 80,000 images, tests.bench.issues",
     "content": "the same",
     "issues": "the same",
+    "map": "slope from 20,000 to 50,000 vectors, tests.bench.map",
 }
 SIZES = (10**5, 10**6, 10**7, 10**8, 10**9)
 COSINES = (0.5, 0.65, 0.8, 0.88, 0.95)
