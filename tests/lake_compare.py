@@ -15,7 +15,7 @@ from jobs.tables import TABLES
 EXACT = 1e-12  # relative: sums and powers in another order, or of another library
 # Products of float32 vectors, in batches of other sizes: by table and column. Of `issues` it concerns those of labels.
 PRODUCTS = {
-    "labels": {"confidence", "score", "suggested_confidence"},
+    "labels": {"confidence", "score", "suggested_confidence", "probability_wrong"},
     "issues": {"score"},
 }
 PRODUCT = 1e-5  # relative, or absolute where a number is below one
