@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import scipy.sparse  # costs 0.1 s to import, its linalg and optimize 0.3 s: only what fits a model does so
 
 NOBODY = -1  # in the place of a class
+EXACT_CLASSES = 1000  # up to which products are exact: for more they would cost too much
 CELLS_AT_ONCE = 8_000_000  # images x classes of one step: 64 MB as float64
 # Of a probability, as float64 and float32: exp takes eight times as long where its result is no normal number.
 LEAST_LOG, LEAST_LOG_32 = -700.0, -80.0
@@ -135,12 +136,17 @@ class Discriminants:
 def discriminants(
     coefficients: NDArray[np.float32], intercepts: NDArray[np.float32], images: Examples
 ) -> NDArray[np.float32]:
-    """(n, C) of the model of each image's fold; -inf where it knows no image of the class."""
+    """(n, C) of the model of each image's fold; -inf where it knows no image of the class.
+
+    Up to EXACT_CLASSES they are computed in float64: the last bits of a float32 product depend on which other images
+    stand beside one, and probabilities make much of them."""
+    number = np.float64 if coefficients.shape[2] <= EXACT_CLASSES else np.float32
     found = np.empty((len(images), coefficients.shape[2]), np.float32)
     for fold in range(len(coefficients)):
         rows = np.flatnonzero(images.folds == fold)
         if len(rows):
-            found[rows] = images.vectors[rows] @ coefficients[fold] + intercepts[fold]
+            products = images.vectors[rows].astype(number) @ coefficients[fold].astype(number)
+            found[rows] = products + intercepts[fold]
     return found
 
 
