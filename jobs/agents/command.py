@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 
@@ -50,8 +49,7 @@ def main(argv: Sequence[str]) -> int:
         files = folders.resolved(given.files)
     except ValueError as error:
         raise ConfigError(f"--files: {error}") from error
-    for name, value in pool.MALLOC.items():  # of the children
-        os.environ.setdefault(name, value)
+    pool.set_malloc()
     app = App(named(given.lake), agent(given.name), not given.allow_decisions, fetch.Limits(), MAX_PIXELS)
     try:
         server(Asked(app, files), given.allow_decisions).run("stdio")

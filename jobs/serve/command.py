@@ -165,8 +165,7 @@ def _fork_children() -> None:
     """Children of the decoder start in hundredths of a second."""
     from udfs.children import forks, pool
 
-    for name, value in pool.MALLOC.items():  # of the children
-        os.environ.setdefault(name, value)
+    pool.set_malloc()
     if forks.can_fork():
         pool.start_by(forks.ForkServer())
 

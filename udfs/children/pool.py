@@ -32,8 +32,15 @@ _POLL_S = 0.25
 # Of glibc: else each thread that fetches keeps a heap of its own, and gives its pages back after every image.
 MALLOC = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(256 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
+
 # Of NumPy's products: there is one worker a core. Spark sets the first for its workers.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def set_malloc() -> None:
+    """Sets MALLOC for the children that are started from here on, where the environment does not say otherwise."""
+    for name, value in MALLOC.items():
+        os.environ.setdefault(name, value)
 
 
 class DiedError(Exception):

@@ -145,7 +145,7 @@ def discriminants(
     for fold in range(len(coefficients)):
         rows = np.flatnonzero(images.folds == fold)
         if len(rows):
-            products = images.vectors[rows].astype(number) @ coefficients[fold].astype(number)
+            products = images.vectors[rows].astype(number, copy=False) @ coefficients[fold].astype(number, copy=False)
             found[rows] = products + intercepts[fold]
     return found
 
