@@ -1,1 +1,1 @@
-"""Alive: what has just come into a bucket or a folder, brought into the lake as it comes."""
+"""Alive: images that arrive are brought into a lake one batch at a time, at a cost in proportion to what is new."""

@@ -1,4 +1,4 @@
-"""What happened to objects, and what a batch of it does to a lake: the seam between who hears of it and who applies it."""
+"""Changes: what happened to objects, and what came of it; the seam between who is told and who brings it in."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Change:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a batch did. batch: its number in the lake, None where nothing changed. The rest: numbers of images."""
+    """What a batch did. batch: its number in the lake, None where nothing changed. same: were known as they are.
+    left_out: belong to no input of the lake."""
 
     batch: int | None
     added: int
@@ -33,10 +34,10 @@ class Outcome:
 
 
 class Bringer(Protocol):
-    """Brings batches of changes into one lake."""
+    """Brings batches of changes into a lake."""
 
     def bring(self, changes: Sequence[Change]) -> Outcome:
-        """Commits all tables, or raises RunError with nothing lost. May be called again with the same changes."""
-        ...
+        """Commits all tables, or raises RunError with nothing lost; may be called again with the same changes."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends what it holds."""
