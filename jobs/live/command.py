@@ -15,14 +15,15 @@ from typing import Any
 from jobs import config, metrics
 from jobs.errors import ConfigError, InputError, LakeError
 from jobs.lakes import existing, named
-from jobs.live import health, wanted
-from jobs.live.arrivals import Source
+from jobs.live import health
 from jobs.live.changes import Bringer
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.messages import Gathering, Messages
 from jobs.live.service import Service
-from jobs.live.sqs import QueueError, Sqs
+from jobs.live.sources import wanted
+from jobs.live.sources.arrivals import Source
+from jobs.live.sources.messages import Gathering, Messages
+from jobs.live.sources.sqs import QueueError, Sqs
 from jobs.progress import Reporter
 from udfs.stores.s3 import StoreError
 from udfs.stores.s3_objects import Limits
@@ -138,7 +139,7 @@ def _folder(
         import watchfiles  # noqa: F401
     except ImportError:
         raise ConfigError('watch --folder needs another package: pip install "imagesieve[watch]"') from None
-    from jobs.live.folder import Folder
+    from jobs.live.sources.folder import Folder
 
     return Folder(lake, what, gathering, rescan_s, settings.catalog.max_removed_share, figures, log)
 

@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from jobs.errors import ConfigError, InputError, LakeBusyError, LakeError, MachineError, RunError
-from jobs.live.arrivals import Arrival, Source, again_in_s
 from jobs.live.changes import Bringer, Outcome
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.looking import look
-from jobs.live.sqs import QueueError
+from jobs.live.sources.arrivals import Arrival, Source, again_in_s
+from jobs.live.sources.looking import look
+from jobs.live.sources.sqs import QueueError
 from udfs.stores.s3 import StoreError
 from udfs.stores.s3_objects import Limits
 

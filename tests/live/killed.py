@@ -10,10 +10,10 @@ from typing import Any
 from jobs.live.changes import Change
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.messages import Gathering, Messages
 from jobs.live.service import Service
-from jobs.live.sqs import Sqs
-from jobs.live.wanted import Wanted
+from jobs.live.sources.messages import Gathering, Messages
+from jobs.live.sources.sqs import Sqs
+from jobs.live.sources.wanted import Wanted
 from tests.live.lakes import Book
 from udfs.stores.s3_objects import Limits
 

@@ -18,8 +18,9 @@ import pytest
 
 from jobs import config, metrics
 from jobs.errors import ConfigError, InputError, LakeError, RunError
-from jobs.live import command, figures, health, wanted
+from jobs.live import command, figures, health
 from jobs.live.changes import Outcome
+from jobs.live.sources import wanted
 from tests import s3_server
 from tests.live import lakes
 from tests.live.conftest import Queues

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from jobs.live import events, wanted
-from jobs.live.events import NotAnEventError, Told
+from jobs.live.sources import events, wanted
+from jobs.live.sources.events import NotAnEventError, Told
 
 BUCKET = {"name": "photos", "ownerIdentity": {"principalId": "A3"}, "arn": "arn:aws:s3:::photos"}
 

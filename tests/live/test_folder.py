@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from jobs.errors import InputError
-from jobs.live import folder as folders
-from jobs.live.comparing import Differences, compare
 from jobs.live.figures import Figures
-from jobs.live.folder import Folder
 from jobs.live.log import Log
-from jobs.live.messages import Gathering
 from jobs.live.service import Service
-from jobs.live.wanted import Wanted, spellings
+from jobs.live.sources import folder as folders
+from jobs.live.sources.comparing import Differences, compare
+from jobs.live.sources.folder import Folder
+from jobs.live.sources.messages import Gathering
+from jobs.live.sources.wanted import Wanted, spellings
 from tests.live import lakes
 from tests.live.lakes import Book
 from udfs.stores import listing

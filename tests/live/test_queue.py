@@ -16,10 +16,10 @@ from jobs.live import service as services
 from jobs.live.changes import Change
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.messages import Gathering, Messages
 from jobs.live.service import Service
-from jobs.live.sqs import QueueError, Sqs
-from jobs.live.wanted import Wanted
+from jobs.live.sources.messages import Gathering, Messages
+from jobs.live.sources.sqs import QueueError, Sqs
+from jobs.live.sources.wanted import Wanted
 from tests import s3_server
 from tests.live.conftest import Queues
 from tests.live.lakes import Book
@@ -159,7 +159,7 @@ def test_a_batch_that_is_refused_is_halved(queues: Queues, tmp_path: Path) -> No
 
 def test_a_message_that_is_refused_for_ever(queues: Queues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A message that comes for ever, and one put aside without the reason."""
-    monkeypatch.setattr("jobs.live.messages.again_in_s", lambda _: 0)
+    monkeypatch.setattr("jobs.live.sources.messages.again_in_s", lambda _: 0)
 
     def before(_: Sequence[Change]) -> None:
         raise ZeroDivisionError("of the core's own")

@@ -8,12 +8,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jobs.live import events
-from jobs.live.arrivals import Arrival, again_in_s
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.sqs import Message, QueueError, Sqs
-from jobs.live.wanted import SHARD, Wanted
+from jobs.live.sources import events
+from jobs.live.sources.arrivals import Arrival, again_in_s
+from jobs.live.sources.sqs import Message, QueueError, Sqs
+from jobs.live.sources.wanted import SHARD, Wanted
 
 WAIT_S = 5.0  # of one request at most: so long it takes until a stop is heard
 ONCE_WAIT_S = 2.0  # SQS asks all its servers where it may wait at all
@@ -33,7 +33,7 @@ class Gathering:
 
 
 class Messages:
-    """A Source: see jobs.live.arrivals. While a message is at hand nobody else gets it."""
+    """A Source: see jobs.live.sources.arrivals. While a message is at hand nobody else gets it."""
 
     def __init__(
         self, sqs: Sqs, wanted: Wanted, gathering: Gathering, visibility_s: int, figures: Figures, log: Log

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jobs.errors import InputError
-from jobs.live.arrivals import Arrival, again_in_s
-from jobs.live.comparing import compare
 from jobs.live.figures import Figures
 from jobs.live.log import Log
-from jobs.live.messages import Gathering
-from jobs.live.wanted import Wanted
+from jobs.live.sources.arrivals import Arrival, again_in_s
+from jobs.live.sources.comparing import compare
+from jobs.live.sources.messages import Gathering
+from jobs.live.sources.wanted import Wanted
 from udfs.stores import listing, uris
 from udfs.stores.s3 import StoreError
 
@@ -48,7 +48,7 @@ class _Pending:
 
 
 class Folder:
-    """A Source: see jobs.live.arrivals."""
+    """A Source: see jobs.live.sources.arrivals."""
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.engines import datasets, delta_log
-from jobs.live.wanted import Wanted, spellings
+from jobs.live.sources.wanted import Wanted, spellings
 from udfs.stores import listing, uris
 
 _LISTED = pa.schema([("uri", pa.string()), ("etag", pa.string())])
