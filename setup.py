@@ -66,7 +66,7 @@ setup(
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
-        "emr": ["*.sh", "cloudformation/*"],
+        "emr": ["*.sh", "cloudformation/*", "container/*"],
     },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
