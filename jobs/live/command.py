@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from jobs import config, metrics
-from jobs.errors import ConfigError, InputError, LakeError
+from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeError, stopped
 from jobs.lakes import existing, named
 from jobs.live import health
 from jobs.live.changes import Bringer
@@ -85,7 +86,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str], open_bringer: Opener | None = None) -> int:
     """Watches until SIGTERM or Ctrl-C, and then ends the batch that is at work. open_bringer: what opens a lake; None:
     jobs.live.core's. Raises RunError."""
-    given = parser().parse_args(argv)
+    try:
+        return _watch(parser().parse_args(argv), open_bringer)
+    except KeyboardInterrupt:
+        return stopped("interrupted; nothing is lost: start it again to go on", INTERRUPTED)
+
+
+def _watch(given: argparse.Namespace, open_bringer: Opener | None) -> int:
     gathering, visibility_s, rescan_s = _asked(given)
     settings = config.load(given.config, given.overrides)
     if open_bringer is None:
@@ -118,7 +125,7 @@ def main(argv: Sequence[str], open_bringer: Opener | None = None) -> int:
         stop = stack.enter_context(_stopping())
         for place in wanted.beyond(lake, what):
             log.event("beyond", place=place, text="is no input of the lake's last run: nothing of it is taken")
-        log.event("watching", lake=lake, places=", ".join(what.places))
+        log.event("watching", lake=lake, places=", ".join(what.places) if given.queue else what.places[0])
         limits = Limits(settings.embed.max_bytes, settings.embed.timeout_s, settings.embed.retries)
         opened = partial(open_bringer, lake, settings, log)
         Service(source, opened, limits, given.once, figures, log).run(stop)
@@ -173,20 +180,48 @@ def seconds(option: str, text: str) -> float:
 
 @contextmanager
 def _stopping() -> Iterator[threading.Event]:
-    """An event that SIGTERM and Ctrl-C set. A second Ctrl-C interrupts what is at work."""
+    """An event that SIGTERM and Ctrl-C set. A second one interrupts what is at work.
+
+    A terminal sends Ctrl-C to the children that read images, too, and without them no batch is ended. So they are not
+    to hear it: what the thread that starts them does not hear, they do not. A thread of its own hears it here."""
     stop = threading.Event()
-
-    def asked(number: int, _frame: Any) -> None:
-        if stop.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stop.set()
-
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, asked) for number in (signal.SIGTERM, signal.SIGINT)}
+    main = threading.get_ident()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    def hear() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        while number := ours.recv(1):
+            if number[0] in (signal.SIGINT, signal.SIGTERM):
+                if stop.is_set():
+                    signal.pthread_kill(main, signal.SIGUSR1)
+                stop.set()
+
+    handlers: dict[signal.Signals, Any] = {
+        signal.SIGUSR1: interrupt, signal.SIGTERM: _nothing, signal.SIGINT: _nothing
+    }  # fmt: skip
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    wakeup = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    listener = threading.Thread(target=hear, name="interrupts", daemon=True)
+    listener.start()
     try:
         yield stop
     finally:
+        signal.set_wakeup_fd(wakeup)
+        theirs.close()
+        listener.join(5)
+        ours.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _nothing(_number: int, _frame: Any) -> None:
+    """A signal that is heard by another way."""

@@ -92,6 +92,9 @@ class Service:
                     self._trouble(error, stop)
                 except Exception as error:
                     left += self._parts(part, error, stop)
+                except BaseException:
+                    left.append(part)
+                    raise
                 else:
                     self._source.done(part)
                     self._troubles = self._singles = 0

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from jobs import config, metrics
-from jobs.errors import ConfigError, InputError, LakeError, RunError
+from jobs.errors import INTERRUPTED, ConfigError, InputError, LakeError, RunError
 from jobs.live import command, figures, health
 from jobs.live.changes import Outcome
 from jobs.live.sources import wanted
@@ -105,20 +105,20 @@ def lines(process: "subprocess.Popen[str]") -> list[dict[str, Any]]:
 
 def started(book: Path, seconds: float, *options: str) -> "subprocess.Popen[str]":
     run = [sys.executable, "-m", "tests.live.watching", str(book), str(seconds), *options]
-    return subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    return subprocess.Popen(run, stderr=subprocess.PIPE, text=True, env=dict(os.environ), start_new_session=True)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_after_the_batch(tmp_path: Path, queues: Queues, number: signal.Signals) -> None:
-    """A container that is stopped in the middle of a batch, which is done again, or that does not stop at all."""
+    """A container that is stopped in the middle of a batch, which is done again, or that does not stop at all; Ctrl-C
+    that ends the children of a batch, for a terminal sends it to all."""
     lake, book = lakes.make(tmp_path / "lake", [queues.uri("")]), tmp_path / "book.json"
     queues.arrive("a.jpg", "b.jpg")
     watch = started(book, 3, "--lake", lake, "--queue", queues.url, "--every", "1s", "--at-least", "1")
     try:
-        until(lambda: queues.counts() == (0, 2), 60)
-        time.sleep(1.5)  # until the batch is at work
+        until(book.with_suffix(".at-work").exists, 60)
         assert not Book(book).images
-        watch.send_signal(number)
+        os.killpg(watch.pid, number) if number == signal.SIGINT else watch.send_signal(number)
         assert watch.wait(60) == 0
     finally:
         watch.kill()
@@ -128,6 +128,27 @@ def test_a_stop_ends_after_the_batch(tmp_path: Path, queues: Queues, number: sig
     assert [line["event"] for line in said] == ["watching", "stage", "batch", "ended"]
     assert said[2]["added"] == 2
     assert 0 < said[2]["lag_s"] < 60
+
+
+def test_a_second_stop_interrupts(tmp_path: Path, queues: Queues) -> None:
+    """A watch that can only be killed, and one that loses what it was at."""
+    lake, book = lakes.make(tmp_path / "lake", [queues.uri("")]), tmp_path / "book.json"
+    queues.arrive("a.jpg")
+    watch = started(book, 60, "--lake", lake, "--queue", queues.url, "--every", "0", "--at-least", "1")
+    try:
+        until(book.with_suffix(".at-work").exists, 60)
+        os.killpg(watch.pid, signal.SIGINT)
+        time.sleep(1)
+        assert watch.poll() is None
+        os.killpg(watch.pid, signal.SIGINT)
+        assert watch.wait(30) == INTERRUPTED
+    finally:
+        watch.kill()
+    assert watch.stderr is not None
+    *_, last = watch.stderr.read().splitlines()
+    assert last == "imagesieve: interrupted; nothing is lost: start it again to go on"
+    assert queues.counts() == (1, 0)
+    assert not Book(book).images
 
 
 def test_folder_and_once(tmp_path: Path) -> None:
