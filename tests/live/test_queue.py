@@ -344,6 +344,17 @@ def test_kills(queues: Queues, tmp_path: Path, seed: int) -> None:
     assert queues.buried() == []
 
 
+def test_messages_that_tell_of_nothing(queues: Queues, book: Book) -> None:
+    """Messages of what is no image that stay, or for which a lake is opened: some buckets have little else."""
+    queues.receives(1000)
+    queues.tell(*[f"{number}.txt" for number in range(120)])
+    watch = Watch(queues, book)
+    watch.run()
+    assert queues.counts() == (0, 0)
+    assert book.batches == []
+    assert watch.figures.counted("left_out") == 120
+
+
 def _until(true: Callable[[], bool], within_s: float = 30.0) -> None:
     ends = time.monotonic() + within_s
     while not true():

@@ -148,7 +148,9 @@ def test_the_weekly_run_is_that_of_the_pipeline() -> None:
     assert [after[name] for name in ("Stop", "Wait", "Look", "Stands", "Run", "Start")] == [
         "Wait", "Look", "Stands", "Wait", "Start", "Ended",
     ]  # fmt: skip
-    assert states["Run"]["Catch"][0]["Next"] == "Start"
+    for name in ("Look", "Run"):
+        (caught,) = states[name]["Catch"]
+        assert (caught["ErrorEquals"], caught["Assign"], caught["Next"]) == (["States.ALL"], {"failed": True}, "Start")
     assert states["Start"]["Arguments"]["DesiredCount"] == resources["Service"]["Properties"]["DesiredCount"] == 1
 
 

@@ -58,7 +58,7 @@ class Messages:
                 arrivals = [arrival for message in messages if (arrival := self._taken(message)) is not None]
                 found += arrivals
                 size += sum(len(message.body) for message in messages)
-                if not messages or len(self._idle) >= 100:
+                if full or not messages or len(self._idle) >= 100:
                     self._forget_idle()
                 if full or (not messages and (due or plan.once)):
                     return found
