@@ -153,6 +153,10 @@ class Lake:
         self._may_write()
         objects.delete_below(staged or uris.join(self.uri, "_staging"))
 
+    def confirm(self) -> None:
+        """Asked before something that is no table is written. Raises where this run may not write any longer."""
+        self._may_write()
+
     def mark(self, **values: int) -> None:
         """Writes the lake's marker with these values changed; makes a lake of a URI that is none yet."""
         self._may_write()

@@ -9,6 +9,7 @@ import time
 from pyspark.sql import functions as F
 
 from jobs import catalog, clean, clusters, content, embed, issues, labels, neighbours, report
+from jobs.indexing import stage as index
 from jobs.mapping import map as image_map
 from jobs.pages import place, render
 from jobs.progress import say
@@ -28,6 +29,7 @@ STAGES = (
     labels.STAGE,
     content.STAGE,
     image_map.STAGE,
+    index.STAGE,
     issues.STAGE,
     ratings.STAGE,
     report.STAGE,

@@ -105,7 +105,7 @@ class App:
         if self._facts is None:
             self._facts = self._gathered(self._open)
         searches = self._open.searches
-        told["search"] = {"like": searches.index is not None, "words": searches.has_words}
+        told["search"] = {"like": searches.index is not None, "words": searches.has_words, **searches.told}
         return {**told, **self._facts}
 
     def _begin(self) -> None:

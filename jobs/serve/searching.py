@@ -8,7 +8,9 @@ import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
-from jobs.serve import vector_index
+from jobs.indexing import opening, reading, store
+from jobs.indexing.opening import Opened
+from jobs.indexing.vector_index import VectorIndex
 from jobs.serve.columns import Columns, Rows
 from jobs.serve.filters import FilterError
 from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
-from jobs.serve.vector_index import VectorIndex
 from udfs import arrow
 from udfs.images.rows import PENDING
 from udfs.networks import concepts, models, preparation
@@ -44,6 +47,7 @@ class Searches:
         self._lake, self._at, self._columns = lake, at, columns
         self._limits, self._max_pixels = limits, max_pixels
         self.index: VectorIndex | None = None
+        self.opened: Opened | None = None
         self.progress, self.fault = 0.0, ""
         self._model = self._model_of_lake()
         self._given: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
@@ -60,6 +64,17 @@ class Searches:
     def model(self) -> str:
         """The key of the network whose vectors are searched."""
         return self._model.key
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the page says of the index: whose it is, of how many pictures, and its recall as it was measured."""
+        if self.opened is None:
+            return {}
+        recall = self.opened.recall
+        return {
+            "index": self.opened.source, "indexed": self.opened.index.images, "note": self.opened.note or None,
+            "recall": None if recall is None else {**asdict(recall)},
+        }  # fmt: skip
 
     def wait(self, most_s: float | None = None) -> None:
         """Until the index is there, or cannot be, or so many seconds are over."""
@@ -111,15 +126,16 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
-            kept = {**self._at, "embeddings": delta_log.version(uris.join(self._lake, "embeddings"))}
-            folder = folder_of(self._lake, kept)
-            folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
-            classifier = concepts.prepare(self._model, user_cache())
-            index = vector_index.opened(
-                folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
-            )
-            self.fault = "" if index is not None else f"this lake has no vectors of {self._model.key}"
-            self.index = index
+            at = reading.versions(self._lake)
+            folder = folder_of(self._lake, {**self._at, **at})
+            reader = opening.Reader(
+                self._lake, self._model.key, at, concepts.prepare(self._model, user_cache()), self._columns.rows_of_ids,
+                folder.with_name(f"index-{store.LAYOUT}-{folder.name}"), self._says,
+            )  # fmt: skip
+            found = reader.opened()
+            self.fault = "" if found is not None else f"this lake has no vectors of {self._model.key}"
+            if found is not None:
+                self.opened, self.index = found, found.index
         except Exception as error:  # whoever searches is told
             self.fault = " ".join(str(error).split()) or type(error).__name__
 
