@@ -12,6 +12,7 @@ version = next(
 )
 
 CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
+CLIP = ["tokenizers>=0.21"]  # words for a network that has a text side
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
@@ -93,7 +94,8 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "clip": CLIP,
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
@@ -102,7 +104,7 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
+        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs import __version__
@@ -19,6 +19,7 @@ from jobs.serve.decisions import Decisions
 from jobs.serve.facets.arrivals import arrivals
 from jobs.serve.facets.states import States
 from jobs.serve.filters import FACETS, SORTS
+from jobs.serve.maps.colouring import ratings
 from jobs.serve.pictures import Pictures
 from jobs.serve.searching import Searches
 from jobs.serve.views import Views
@@ -26,6 +27,7 @@ from udfs.stores import fetch, uris
 
 LABELS = 2000  # that are offered for a choice
 RUNS = 20  # of the table that are told
+MORE = ("neighbours", "ratings")  # tables that are read beside those of the gallery
 TITLES = {
     "image_id": "number", "size_bytes": "bytes", "label_score": "label", "medium": "kind of picture",
     "suggested": "suggested label", "run": "came in run", "kind": "kind of copy", "relation": "how copies differ",
@@ -91,6 +93,8 @@ class App:
                 now.decisions.close()
             finally:
                 self._lock.release()
+        elif self._more() != {name: now.tables.at[name] for name in MORE}:
+            self._open, self._facts = replace(now, tables=Opened(self.uri, {**at, **self._more()})), None
         self.open.decisions.refresh()
 
     def facts(self) -> dict[str, Any]:
@@ -120,8 +124,11 @@ class App:
         searches = Searches(self.uri, at, columns, self._limits, self._max_pixels)
         states = States(self.uri, at["issues"])
         views = Views(columns, lambda: (decisions.column(), decisions.revision), searches.find, states.changed)
-        tables = Opened(self.uri, {**at, "neighbours": delta_log.version(uris.join(self.uri, "neighbours"))})
+        tables = Opened(self.uri, {**at, **self._more()})
         self._open, self._facts = Open(at, tables, columns, views, decisions, searches, states), None
+
+    def _more(self) -> dict[str, int | None]:
+        return {name: delta_log.version(uris.join(self.uri, name)) for name in MORE}
 
     def _says(self, share: float) -> None:
         self._progress = share
@@ -138,6 +145,7 @@ class App:
             "mapped": now.columns.mapped,
             "facets": [{"name": name, "title": _title(name)} for name in FACETS],
             "scores": [score for score in scores if sum(score["bins"])],
+            "ratings": [{"name": name, "title": name} for name in ratings(now.tables)],
             "sorts": [{"name": name, "title": _title(name)} for name in SORTS],
             "issues": {
                 name: {"title": text.title, "text": text.what, "theme": text.theme, "do": text.do}

@@ -21,9 +21,9 @@ from starlette.types import ASGIApp
 from jobs.serve import told
 from jobs.serve.batches import DecisionError
 from jobs.serve.columns import Rows
-from jobs.serve.filters import DECISION, FACETS, Filter, FilterError
+from jobs.serve.filters import FACETS, Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError, Open
-from jobs.serve.maps import answers
+from jobs.serve.maps import answers, colouring
 from jobs.serve.rules import accepting, agreement
 from jobs.serve.rules.accepting import ACCEPTED
 from jobs.serve.rules.safe_folders import note_of, safe
@@ -259,11 +259,8 @@ def _map(app: App, request: Request) -> Response:
 
 
 def _map_colours(app: App, request: Request) -> Response:
-    name = request.query_params.get("facet", "")
-    if name not in FACETS:
-        raise RequestError(f"facet: must be one of {', '.join(FACETS)}")
-    now = app.open
-    return _bytes(answers.colours(now.decisions.column() if name == DECISION else now.columns.coded(name)))
+    now, asked = app.open, colouring.asked(request.query_params)
+    return _bytes(colouring.colours(*asked, now.columns, now.decisions.column(), now.tables))
 
 
 def _map_view(app: App, request: Request) -> Response:
