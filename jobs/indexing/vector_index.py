@@ -49,6 +49,21 @@ class VectorIndex:
         highest first."""
         return self._nearest(self._space.projected(vector[np.newaxis])[0], count)
 
+    def described(self, vector: NDArray[np.float32], count: int = FOUND) -> tuple[Rows, Alike]:
+        """As like(), of a text's vector. All pictures are compared: texts lie apart from images, and the cells in which
+        images are dealt say little of where a text's nearest are."""
+        projected = np.asarray(vector @ self._space.basis, np.float32)
+        rows: list[Rows] = [np.zeros(0, np.int32)]
+        alike: list[Alike] = [np.zeros(0, np.float32)]
+        for segment, own in self._parts:
+            found = _products(segment.bytes, projected) / segment.lengths
+            alike.append(np.where(own < 0, np.float32(NOWHERE), found))
+            rows.append(own)
+        together = np.concatenate(alike)
+        best = _highest(together, count)
+        best = best[together[best] > NOWHERE]
+        return np.concatenate(rows)[best], np.clip(together[best], -1, 1)
+
     def like_row(self, row: int, count: int = FOUND) -> tuple[Rows, Alike] | None:
         """As like(), of a picture by its row, itself first; None where it has no vector."""
         at = int(self._place[row]) if 0 <= row < len(self._place) else -1

@@ -27,8 +27,10 @@ from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
 from udfs import arrow
 from udfs.images.rows import PENDING
-from udfs.networks import concepts, models, preparation
+from udfs.networks import cards, concepts, models, preparation
+from udfs.networks.models import ModelError
 from udfs.networks.nouns import nouns
+from udfs.networks.text_side import TextSide
 from udfs.stores import fetch, uris
 from udfs.stores.cache import user_cache
 
@@ -51,6 +53,7 @@ class Searches:
         self.progress, self.fault = 0.0, ""
         self._model = self._model_of_lake()
         self._given: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._text: Recent[TextSide] = Recent(1, lambda _: 1)
         self._answers: Recent[Found] = Recent(KEPT, lambda _: 1)
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._begin, name="index", daemon=True)
@@ -58,7 +61,7 @@ class Searches:
 
     @property
     def has_words(self) -> bool:
-        return self.index is not None and self.index.has_classes
+        return self.index is not None and (self.index.has_classes or self._model.has_text)
 
     @property
     def model(self) -> str:
@@ -111,6 +114,11 @@ class Searches:
             if what not in self._given:
                 raise FilterError("picture: it is not here any more; give it again")
             return index.like(self._given[what])
+        if self._model.has_text:
+            try:
+                return index.described(self._text.get("", lambda: TextSide(self._model, user_cache())).vector(what))
+            except (ModelError, OSError) as error:
+                raise FilterError(f"words: {error}") from error
         if not index.has_classes:
             raise FilterError(f"words: {self._model.key} does not know words")
         weights = [nouns().weights(term) for term in nouns().terms(what)]
@@ -143,15 +151,25 @@ class Searches:
         self.progress = share
 
     def _model_of_lake(self) -> models.Model:
-        """Whose vectors the last run of embed has made; one that has only a card in a file counts as unknown."""
-        if delta_log.version(uris.join(self._lake, "runs")) is not None:
-            rows = dataset(self._lake, "runs").to_table(columns=["job", "ended_at", "config", "status"])
-            for run in rows.sort_by([("ended_at", "descending")]).to_pylist():
-                if run["job"] == "embed" and run["status"] == "done":
-                    key = json.loads(run["config"])["settings"].get("model", "")
-                    name, _, revision = key.partition("@")
-                    return models.MODELS.get(key) or models.Model(name, revision, "vectors", 0, 0, "", "", "")
-        return models.find(models.DEFAULT)
+        """Whose vectors the last run of embed has made; a card as the last run has recorded it."""
+        if delta_log.version(uris.join(self._lake, "runs")) is None:
+            return models.find(models.DEFAULT)
+        rows = dataset(self._lake, "runs").to_table(columns=["job", "ended_at", "config", "status"])
+        runs = [run for run in rows.sort_by([("ended_at", "descending")]).to_pylist() if run["status"] == "done"]
+        embedded = next((json.loads(run["config"]) for run in runs if run["job"] == "embed"), None)
+        if embedded is None:
+            return models.find(models.DEFAULT)
+        key = embedded["settings"].get("model", "")
+        if key in models.MODELS:
+            return models.MODELS[key]
+        for run in runs:
+            card = json.loads(run["config"]).get("all", {}).get("models", {}).get(key)
+            if card:
+                found = cards.recorded(key, card)
+                if found is not None:
+                    return found
+        name, _, revision = key.partition("@")
+        return models.Model(name, revision, "vectors", 0, 0, "", "", "")
 
     def _embedded(self, data: bytes) -> NDArray[np.float32]:
         """Of norm 1. The bytes go through a private file to the child that decodes."""
