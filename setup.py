@@ -21,6 +21,7 @@ NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
 SERVE = ["httptools>=0.6", "numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30", "uvloop>=0.20"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
+WATCH = ["watchfiles>=1.0"]  # events of files
 TEST = [
     *DOCS,
     *EMR,
@@ -66,7 +67,7 @@ setup(
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
-        "emr": ["*.sh", "cloudformation/*"],
+        "emr": ["*.sh", "cloudformation/*", "container/*"],
     },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
@@ -94,7 +95,7 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
         "clip": CLIP,
         "demo": DEMO,
         "docs": DOCS,
@@ -104,7 +105,8 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
+        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
+        "watch": WATCH,
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )
