@@ -47,7 +47,7 @@ class Usual:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return json.loads(json.dumps(asdict(self)))
+        return dict(json.loads(json.dumps(asdict(self))))
 
     @staticmethod
     def of(found: Mapping[str, Any]) -> Usual:

@@ -7,7 +7,9 @@ Delta's protocol), so that nothing is made twice. Whoever takes the lake to writ
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +19,7 @@ import pyarrow.parquet as pq
 from jobs.engines import delta_log
 from jobs.engines.base import Table
 from jobs.engines.sail_types import arrow_schema
+from jobs.errors import ContractError
 from udfs.stores import fetch, objects, ranges, uris
 
 FOLDER = "_journal"
@@ -46,9 +49,14 @@ def change(table: Table, rows: Any = None, removed: Any = None, new: bool = Fals
     return TableChange(_as_table(rows, schema), _as_table(removed, key), new)
 
 
-def write(lake: str, number: int, changes: Mapping[str, TableChange], marks: Mapping[str, int]) -> None:
+def write(
+    lake: str, number: int, changes: Mapping[str, TableChange], marks: Mapping[str, int], tables: Mapping[str, Table]
+) -> None:
     """Makes these changes count: from here on they will be made, by settle(). lake: a canonical URI, held by a lease.
-    number: higher than that of any change before. marks: what settle() is to return."""
+    number: higher than that of any change before. marks: what settle() is to return. tables: by name. Raises
+    ContractError, before anything counts, where a table would refuse its rows."""
+    for name, made in changes.items():
+        _check(tables[name], made.rows)
     objects.delete_below(uris.join(lake, FOLDER))  # of a run that was killed before its entry was whole
     told = {}
     for name, made in changes.items():
@@ -87,6 +95,28 @@ def forget(lake: str) -> None:
     """Removes what settle() has made. The entry goes first: without it the rest is nothing."""
     objects.delete(uris.join(lake, FOLDER, ENTRY))
     objects.delete_below(uris.join(lake, FOLDER))
+
+
+def _check(table: Table, rows: pa.Table) -> None:
+    """Raises ContractError where a row breaks a check of the table: once a change counts it must not be refused."""
+    for column in table.schema:
+        if not column.nullable and rows[column.name].null_count:
+            raise ContractError(f"{table.name}: {rows[column.name].null_count} rows lack {column.name}: not written")
+    if not table.checks or not rows.num_rows:
+        return
+    plain = [
+        field.name for field in rows.schema if not pa.types.is_nested(field.type) and not pa.types.is_binary(field.type)
+    ]
+    columns = [rows[name].cast(pa.int64()) if pa.types.is_timestamp(rows[name].type) else rows[name] for name in plain]
+    with closing(sqlite3.connect(":memory:")) as base:  # checks are written in SQL
+        named = ",".join(f'"{name}"' for name in plain)
+        base.execute(f"CREATE TABLE given ({named})")
+        values = zip(*(column.to_pylist() for column in columns), strict=True)
+        base.executemany(f"INSERT INTO given VALUES ({','.join('?' * len(plain))})", values)  # noqa: S608 (names of tables and columns)
+        for name, condition in table.checks.items():
+            (broken,) = base.execute(f"SELECT count(*) FROM given WHERE NOT coalesce({condition}, FALSE)").fetchone()  # noqa: S608 (names of tables and columns)
+            if broken:
+                raise ContractError(f"{table.name}: {broken} rows break {name}: not written")
 
 
 def _as_table(rows: Any, schema: pa.Schema) -> pa.Table:

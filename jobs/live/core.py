@@ -9,9 +9,10 @@ import datetime
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from jobs import __version__, clusters, embed, issues, neighbours
 from jobs.catalog import JOB as CATALOG
 from jobs.config import Config
 from jobs.engines import journal
-from jobs.engines.base import Engine
+from jobs.engines.base import Engine, MapBatches
 from jobs.engines.opening import explained
 from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.issues import USUAL, Usual
@@ -35,6 +36,7 @@ from jobs.live.neighbours import move
 from jobs.live.plan import Places, Plan, plan
 from jobs.progress import Reporter
 from jobs.stage import Context, History
+from jobs.tables import TABLES
 from udfs import arrow
 from udfs.images import rows as image_rows
 from udfs.networks import models, preparation
@@ -47,22 +49,29 @@ ALONE = 32  # images that one child reads, before another is asked
 # Tables that hold rows of images and are not at hand: rows of images that are gone go.
 OF_WHOLE_RUNS = ("labels", "concepts", "topics", "map", "ratings")
 FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS)
-JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)
+JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 
 
 class Core:
     """A Bringer for one lake. engine: open, closed by whoever opened it. prefixes: canonical URIs of places that are
-    taken beside the inputs of the lake."""
+    taken beside the inputs of the lake. at_hand: a folder of its own; None: one of the user's caches."""
 
     def __init__(
-        self, lake: str, config: Config, reporter: Reporter, engine: Engine, prefixes: Sequence[str] = ()
+        self,
+        lake: str,
+        config: Config,
+        reporter: Reporter,
+        engine: Engine,
+        prefixes: Sequence[str] = (),
+        at_hand: Path | None = None,
     ) -> None:
         self._uri, self._config, self._reporter, self._engine = lake, config, reporter, engine
         self._prefixes = tuple(prefixes)
         self._model = models.find(config.embed.model, config.models)
         self._limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
-        self._known = Known(Known.place(user_cache(), lake), lake, self._model.key, config.neighbours.k)
-        self._read: Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]] | None = None
+        folder = at_hand or Known.place(user_cache(), lake)
+        self._known = Known(folder, lake, self._model.key, config.neighbours.k)
+        self._read: MapBatches | None = None
 
     def bring(self, changes: Sequence[Change]) -> Outcome:
         """See Bringer. Raises RunError."""
@@ -73,8 +82,9 @@ class Core:
                 stack.enter_context(explained(self._engine))
                 lake = Lake(self._engine.spark, self._uri, run_id, lease)
                 lake.open()
-                if self._known.bring_up({name: lake.version(name) for name in FOLLOWED}):
-                    self._known.note("learnt", json.dumps(self._learnt(lake)))
+                versions = {name: lake.version(name) for name in FOLLOWED}
+                if not self._known.is_of(versions):
+                    self._known.make(versions, json.dumps(self._learnt(lake)))
                 return self._brought(lake, changes)
         except (LeaseHeld, LeaseLost) as error:
             raise LakeBusyError(str(error)) from error
@@ -88,22 +98,25 @@ class Core:
     def _learnt(self, lake: Lake) -> dict[str, Any]:
         """What of the lake's runs a batch needs. Raises LakeError, ConfigError where they do not serve."""
         history, context = History(lake), Context(lake, self._config, self._reporter)
-        listed = history.last_done(CATALOG)
+        listed, layout, usual = history.last_done(CATALOG), None, {}
         for stage in JUDGED_BY:
             last = history.last_done(stage.name)
             if listed is None or last is None:
                 raise LakeError(f"{self._uri} was not made whole yet: run `imagesieve run` first")
             now = json.loads(json.dumps({**stage.settings(context), "version": __version__}))
             if last["settings"] != now:
-                other = sorted(name for name in now.keys() | last["settings"].keys() if now.get(name) != last["settings"].get(name))
+                other = sorted(
+                    name for name in now.keys() | last["settings"].keys() if now.get(name) != last["settings"].get(name)
+                )
                 raise ConfigError(
                     f"{stage.name} ran with other settings ({', '.join(other)}): run `imagesieve run` with these once"
                 )
-        return {"layout": listed["settings"]["layout"], USUAL: history.last_done(issues.JOB)["counts"][USUAL]}
+            layout, usual = listed["settings"]["layout"], last["counts"].get(USUAL, {})
+        return {"layout": layout, USUAL: usual}
 
     def _brought(self, lake: Lake, changes: Sequence[Change]) -> Outcome:
         began, known = time.time(), self._known
-        learnt = json.loads(known.noted("learnt"))
+        learnt = json.loads(known.learnt)
         places = Places((*known.distinct("source"), *self._prefixes), learnt["layout"])
         first = max(lake.next_id("next_image_id"), known.highest_id() + 1)
         done = plan(changes, known, places, first, self._limits)
@@ -121,14 +134,16 @@ class Core:
         touched = self._tables(draft, done, read, usual)
         number = lake.next_id(BATCH_MARK)
         failed = read.filter(pc.is_valid(read["error"])).num_rows
-        outcome = Outcome(number, len(done.added), len(done.changed), len(done.removed), done.same, failed, done.left_out)
+        outcome = Outcome(
+            number, len(done.added), len(done.changed), len(done.removed), done.same, failed, done.left_out
+        )
         draft.put("runs", [self._run(lake, outcome, began)], new=True)
         marks = {
             "next_image_id": max([lake.next_id("next_image_id"), *(row["image_id"] + 1 for row in done.added)]),
             "next_cluster_id": touched.next_cluster_id,
             BATCH_MARK: number + 1,
         }
-        journal.write(self._uri, number + 1, draft.changes, marks)
+        journal.write(self._uri, number + 1, draft.changes, marks, TABLES)
         lake.settle()
         lake.clear_staging()
         return outcome
@@ -141,7 +156,12 @@ class Core:
         hashes = set(known.of_images("features", gone, ("pixel_hash",))["pixel_hash"].to_pylist())
         lost = gone - good_ids
         draft.put("images", done.to_read, _keys(done.removed), new=not gone)
-        draft.put("features", good, _keys(lost & set(ids_of(known.of_images("features", gone, ("image_id",))).tolist())), new=not gone)
+        draft.put(
+            "features",
+            good,
+            _keys(lost & set(ids_of(known.of_images("features", gone, ("image_id",))).tolist())),
+            new=not gone,
+        )
         vectors = good.append_column("model", pa.repeat(self._model.key, good.num_rows))
         held = draft.keys_in_lake("embeddings", gone).to_pylist()
         replaced = [row for row in held if row["model"] != self._model.key or row["image_id"] not in good_ids]
@@ -167,9 +187,7 @@ class Core:
             row["image_id"]: row["attempt"]
             for row in self._known.of_images("failures", [row["image_id"] for row in done.changed]).to_pylist()
         }
-        rows = [
-            {**row, "has_features": False, "attempt": attempts.get(row["image_id"], 0) + 1} for row in done.to_read
-        ]
+        rows = [{**row, "has_features": False, "attempt": attempts.get(row["image_id"], 0) + 1} for row in done.to_read]
         if not rows:
             return image_rows.EMBEDDED.empty_table()
         run = self._reader()
@@ -181,7 +199,7 @@ class Core:
             batches = [batch.select(image_rows.EMBEDDED.names) for part in found for batch in part]
         return pa.Table.from_batches(batches, schema=image_rows.EMBEDDED)
 
-    def _reader(self) -> Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]:
+    def _reader(self) -> MapBatches:
         """What reads images in child processes, which stay open for later batches."""
         if self._read is None:
             settings, model = self._config.embed, self._model

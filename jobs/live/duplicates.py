@@ -120,7 +120,9 @@ def _closure(draft: Draft, nodes: set[int]) -> tuple[dict[int, int], set[int]]:
 def _edges_of(draft: Draft, ids: Iterable[int]) -> set[tuple[int, int]]:
     given = list(ids)
     found = [draft.known.rows("edges", by, given) for by in ("image_id", "other_id")]
-    return {pair for table in found for pair in zip(*(table[name].to_pylist() for name in table.column_names), strict=True)}
+    return {
+        pair for table in found for pair in zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    }
 
 
 def _pair(one: int, other: int) -> tuple[int, int]:
@@ -140,7 +142,9 @@ def _clusters(
     places = known.places(ids)
     rows = np.array([places[one] for one in ids], np.int64)
     vectors = known.shelf.vectors(rows)
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), known.shelf.dimension).cast(pa.list_(pa.float32()))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), known.shelf.dimension).cast(
+        pa.list_(pa.float32())
+    )
     vector = draft.frame(pa.table({"image_id": np.array(ids, np.int64), "vector": lists}))
     named = pa.table({"image_id": np.array(ids, np.int64), "component": np.array(list(component.values()), np.int64)})
     components = from_arrow(lake.spark, named, COMPONENTS)

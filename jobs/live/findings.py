@@ -34,7 +34,9 @@ OF_PAIRS = (
 )
 
 
-def find(draft: Draft, config: Config, usual: Usual, good: pa.Table, read: set[int], gone: set[int], others: set[int]) -> None:
+def find(
+    draft: Draft, config: Config, usual: Usual, good: pa.Table, read: set[int], gone: set[int], others: set[int]
+) -> None:
     """Brings `scores` and `issues` in line. good: the features of what was read well. read: all that was read. gone:
     ids of what was removed or read anew. others: ids of images with other copies, look-alikes or leaks than before."""
     known = draft.known

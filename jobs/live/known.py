@@ -26,6 +26,7 @@ from jobs.tables import TABLES
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Ids
 
+FILE = "known.sqlite"
 LAYOUT = 1  # of the folder: another number makes it anew
 # The tables that are kept, and by what their rows are found beside the key.
 FOUND_BY = {
@@ -78,21 +79,26 @@ class Known:
         assert self._shelf is not None  # noqa: S101 (bring_up was called)
         return self._shelf
 
-    def bring_up(self, versions: Mapping[str, int | None]) -> bool:
-        """Makes it what the lake is at these versions of its tables. Returns whether it had to be made again."""
-        wanted = self._mark(versions)
+    def is_of(self, versions: Mapping[str, int | None]) -> bool:
+        """Whether it is what the lake is at these versions of its tables."""
         if self._dirty.exists():
             self.close()
-        elif self._base is None and (self._folder / "known.sqlite").exists():
-            self._connect()
-        if self._base is not None and self._get("mark") == wanted:
-            if self._shelf is None:
-                self._open_shelf()
             return False
+        if self._base is None and (self._folder / FILE).exists():
+            self._connect()
+        if self._base is None or self._get("mark") != self._mark(versions):
+            return False
+        if self._shelf is None:
+            self._open_shelf()
+        return True
+
+    def make(self, versions: Mapping[str, int | None], learnt: str) -> None:
+        """Makes it anew of the lake at these versions. learnt: a text that is kept with it."""
         self.close()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         self._connect()
+        self._set("learnt", learnt)
         for name in FOUND_BY:
             self._load(name, versions.get(name))
         self._make_shelf(versions)
@@ -100,7 +106,11 @@ class Known:
             for column in by:
                 self.base.execute(f"CREATE INDEX {name}_by_{column} ON {name} ({column})")
         self.settled(versions)
-        return True
+
+    @property
+    def learnt(self) -> str:
+        """As make() was given it."""
+        return str(self._get("learnt"))
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -119,13 +129,6 @@ class Known:
         self._set("count", self.shelf.count)
         self._set("mark", self._mark(versions))
         self.base.commit()
-
-    def note(self, name: str, text: str) -> None:
-        """Keeps a text with it."""
-        self._set(name, text)
-
-    def noted(self, name: str) -> str:
-        return str(self._get(name))
 
     def highest_id(self) -> int:
         """-1 without images."""
@@ -149,7 +152,8 @@ class Known:
             part = given[at : at + _VARIABLES]
             marks = ",".join("?" * len(part))
             found += self.base.execute(
-                f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks})", part
+                f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks})",
+                part,  # noqa: S608 (names of tables and columns)
             ).fetchall()
         parts = zip(*found, strict=True) if found else [[]] * len(schema)
         return pa.table(
@@ -162,7 +166,7 @@ class Known:
 
     def distinct(self, column: str) -> list[str]:
         """The values of a column of `images`, none of them null. They are few: sources, splits."""
-        query = f"SELECT DISTINCT {column} FROM images WHERE {column} IS NOT NULL"
+        query = f"SELECT DISTINCT {column} FROM images WHERE {column} IS NOT NULL"  # noqa: S608 (names of tables and columns)
         return sorted(value for (value,) in self.base.execute(query))
 
     def places(self, ids: Iterable[int]) -> dict[int, int]:
@@ -171,7 +175,7 @@ class Known:
         for at in range(0, len(given), _VARIABLES):
             part = given[at : at + _VARIABLES]
             marks = ",".join("?" * len(part))
-            found |= dict(self.base.execute(f"SELECT image_id, row FROM places WHERE image_id IN ({marks})", part))
+            found |= dict(self.base.execute(f"SELECT image_id, row FROM places WHERE image_id IN ({marks})", part))  # noqa: S608 (names of tables and columns)
         return found
 
     def put_places(self, ids: Iterable[int], rows: Iterable[int]) -> None:
@@ -186,7 +190,7 @@ class Known:
             key = TABLES[name].key
             gone = zip(*(made.removed[column].to_pylist() for column in key), strict=True)
             where = " AND ".join(f'"{column}" = ?' for column in key)
-            self.base.executemany(f"DELETE FROM {name} WHERE {where}", gone)
+            self.base.executemany(f"DELETE FROM {name} WHERE {where}", gone)  # noqa: S608 (names of tables and columns)
             self._insert(name, made.rows)
 
     # --- inside ---
@@ -195,7 +199,7 @@ class Known:
         return json.dumps([LAYOUT, self._model, self._k, sorted(versions.items())])
 
     def _connect(self) -> None:
-        self._base = sqlite3.connect(self._folder / "known.sqlite", check_same_thread=False)
+        self._base = sqlite3.connect(self._folder / FILE, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode = WAL")
         self._base.execute("PRAGMA synchronous = OFF")  # a cache: what is lost is made again
         self._base.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value)")
@@ -220,7 +224,7 @@ class Known:
     def _insert(self, name: str, rows: pa.Table) -> None:
         names = columns(name).names
         values = zip(*(_plain(rows[column]) for column in names), strict=True)
-        self.base.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({','.join('?' * len(names))})", values)
+        self.base.executemany(f"INSERT OR REPLACE INTO {name} VALUES ({','.join('?' * len(names))})", values)  # noqa: S608 (names of tables and columns)
 
     def _make_shelf(self, versions: Mapping[str, int | None]) -> None:
         centres = dataset(self._lake, "centres", versions["centres"]).to_table().sort_by("cell")
@@ -273,7 +277,8 @@ def _listed(names: Iterable[str]) -> str:
 
 def _plain(column: pa.ChunkedArray) -> Sequence[Any]:
     """Values as SQLite has them: times as microseconds since 1970."""
-    return (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    values: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
+    return values
 
 
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:

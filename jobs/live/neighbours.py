@@ -59,13 +59,17 @@ def move(draft: Draft, good: pa.Table, gone: set[int], hashes: set[str], k: int)
 def _copies(draft: Draft, hashes: set[str], gone: set[int]) -> tuple[pa.Table, pa.Table]:
     """The rows of `copies` that these pixel hashes concern, as they were and as they are."""
     known = draft.known
-    features = known.rows("features", "pixel_hash", hashes, ("image_id", "pixel_hash", "width", "height", "jpeg_quality"))
+    features = known.rows(
+        "features", "pixel_hash", hashes, ("image_id", "pixel_hash", "width", "height", "jpeg_quality")
+    )
     images = known.of_images("images", ids_of(features), ("image_id", "uri", "size_bytes", "modified_at"))
     rows = joined(features, images)
     before = known.of_images("copies", {*ids_of(rows).tolist(), *gone})
     if not rows.num_rows:
         return before, before.schema.empty_table()
-    frame = with_order(draft.frame(rows)).select("image_id", "pixel_hash", content_key().alias("content_key"), *BEST_FIRST)
+    frame = with_order(draft.frame(rows)).select(
+        "image_id", "pixel_hash", content_key().alias("content_key"), *BEST_FIRST
+    )
     after = frame.join(best_of_equal(frame), "pixel_hash").select("image_id", "representative_id", "content_key")
     return before, to_arrow(after)
 
@@ -78,7 +82,9 @@ def _place(draft: Draft, good: pa.Table, keys: dict[int, int], moved: Moved) -> 
     rows = np.array(list(gone.values()), np.int64)
     shelf.used[rows] = False
     if len(ids):
-        known.put_places(ids, shelf.append(ids, np.array([keys[one] for one in ids.tolist()], np.int64), _vectors(good)))
+        known.put_places(
+            ids, shelf.append(ids, np.array([keys[one] for one in ids.tolist()], np.int64), _vectors(good))
+        )
     shelf.used[np.array(list(known.places(moved.fresh).values()), np.int64)] = True
 
 
@@ -91,7 +97,8 @@ def _lists(draft: Draft, moved: Moved, k: int) -> None:
     known, shelf = draft.known, draft.known.shelf
     orphans = set(ids_of(known.rows("neighbours", "neighbour_id", moved.lost)).tolist()) - moved.lost - moved.fresh
     asking = sorted(moved.fresh | orphans)
-    found = Pairs(*(np.empty(0, kind) for kind in (np.int64, np.int64, np.int64, np.float64)))
+    nobody = np.empty(0, np.int64)
+    found = Pairs(nobody, nobody, nobody, np.empty(0, np.float64))
     if asking:
         places = known.places(asking)
         rows = np.array([places[one] for one in asking], np.int64)
@@ -152,7 +159,11 @@ def _cells(draft: Draft, moved: Moved) -> None:
     places = known.places(fresh)
     rows = np.array([places[one] for one in fresh.tolist()], np.int64)
     cell = shelf.nearest_cell(shelf.vectors(rows)) if len(fresh) else np.empty(0, np.int32)
-    now = {(one, own): key for one, own, key in zip(fresh.tolist(), cell.tolist(), shelf.keys[rows].tolist(), strict=True)}
-    gone = [row for row in draft.keys_in_lake("cells", moved.lost).to_pylist() if (row["image_id"], row["cell"]) not in now]
+    now = {
+        (one, own): key for one, own, key in zip(fresh.tolist(), cell.tolist(), shelf.keys[rows].tolist(), strict=True)
+    }
+    gone = [
+        row for row in draft.keys_in_lake("cells", moved.lost).to_pylist() if (row["image_id"], row["cell"]) not in now
+    ]
     added = [{"image_id": one, "cell": own, "content_key": key} for (one, own), key in now.items()]
     draft.put("cells", added, gone, new=not moved.lost)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Shelf:
     float32, the cosine of an image's last neighbour, UNKNOWN where it has fewer than k. used: (n,) whether it takes
     part in the search. folder: of its own. Nothing of it is to be trusted after a crash."""
 
-    _KINDS = {"ids": np.int64, "keys": np.int64, "least": np.float32, "used": np.bool_}
+    _KINDS: ClassVar[dict[str, Any]] = {"ids": np.int64, "keys": np.int64, "least": np.float32, "used": np.bool_}
 
     def __init__(self, folder: Path, dimension: int, count: int, centres: Vectors, starts: Rows) -> None:
         """count: of vectors that are there. centres: (c, d). starts: (c + 1,) where each cell begins."""

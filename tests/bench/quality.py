@@ -104,7 +104,8 @@ def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
     scores = quality_scores(given, usual_sides(given)).persist()
-    found = quality_issues(scores, limits, share_in_colour(scores, limits["grayscale"])).select("image_id", "issue").toPandas()
+    in_colour = share_in_colour(scores, limits["grayscale"])
+    found = quality_issues(scores, limits, in_colour).select("image_id", "issue").toPandas()
     issues = found.groupby("image_id")["issue"].agg(frozenset).to_dict()
     out = table.merge(scores.toPandas(), on="image_id")
     scores.unpersist()
