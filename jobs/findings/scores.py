@@ -157,7 +157,7 @@ def _harmonic_mean(*names: str) -> Column:
 
 
 def share_in_colour(scores: DataFrame, limit: float) -> float:
-    """The share of images, 0..1, that are not grey; 0 without images. scores: of quality_scores. limit: their colour."""
+    """The share of images, 0..1, that are not grey, or 0. scores: of quality_scores. limit: of colour_score."""
     row = scores.agg(F.avg((F.col(QUALITY[tables.GRAYSCALE]) >= F.lit(limit)).cast("double")).alias("share")).head()
     return 0.0 if row is None or row["share"] is None else float(row["share"])
 

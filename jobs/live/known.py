@@ -151,10 +151,8 @@ class Known:
         for at in range(0, len(given), _VARIABLES):
             part = given[at : at + _VARIABLES]
             marks = ",".join("?" * len(part))
-            found += self.base.execute(
-                f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks})",
-                part,  # noqa: S608 (names of tables and columns)
-            ).fetchall()
+            query = f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks})"  # noqa: S608 (names of ours)
+            found += self.base.execute(query, part).fetchall()
         parts = zip(*found, strict=True) if found else [[]] * len(schema)
         return pa.table(
             [_column(list(values), field.type) for values, field in zip(parts, schema, strict=True)], schema=schema
