@@ -20,6 +20,7 @@ NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
 SERVE = ["httptools>=0.6", "numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30", "uvloop>=0.20"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
+WATCH = ["watchfiles>=1.0"]  # events of files
 TEST = [
     *DOCS,
     *EMR,
@@ -93,7 +94,7 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
@@ -102,7 +103,8 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
+        "test": [*DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
+        "watch": WATCH,
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

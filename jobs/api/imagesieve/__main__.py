@@ -64,7 +64,13 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
+def _watch(argv: list[str]) -> int:
+    from jobs.live import command as watch
+
+    return watch.main(argv)
+
+
+LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply", "watch")  # which need no stage
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
@@ -75,6 +81,7 @@ BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),
     "unapply": ("take back what clean --apply has done", _unapply),
+    "watch": ("sieve new images as they come", _watch),
 }
 
 
