@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,14 @@ from jobs.catalog import JOB as CATALOG
 from jobs.config import Config
 from jobs.engines import journal
 from jobs.engines.base import Engine, MapBatches
-from jobs.engines.opening import explained
+from jobs.engines.choice import choose
+from jobs.engines.opening import Opening, explained
 from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.issues import USUAL, Usual
 from jobs.lakes import Lake
 from jobs.lease import LeaseHeld, LeaseLost, acquire
 from jobs.live import duplicates, findings
-from jobs.live.changes import Change, Outcome
+from jobs.live.changes import Bringer, Change, Outcome
 from jobs.live.draft import Draft
 from jobs.live.known import FOUND_BY, Known, ids_of
 from jobs.live.neighbours import move
@@ -40,7 +42,7 @@ from jobs.tables import TABLES
 from udfs import arrow
 from udfs.images import rows as image_rows
 from udfs.networks import models, preparation
-from udfs.stores import fetch
+from udfs.stores import fetch, uris
 from udfs.stores.cache import user_cache
 
 JOB = "watch"
@@ -52,9 +54,36 @@ FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUN
 JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 
 
+def open_bringer(lake: str, config: Config, reporter: Reporter) -> Bringer:
+    """The bringer of a lake that is there, with an engine of its own. lake: a canonical URI. Raises RunError."""
+    opening = Opening(choose(config.spark), config, uris.is_s3(lake))
+    try:
+        opening.check_lake(lake)
+        core = Core(lake, config, reporter, opening.engine(uris.is_s3(lake)))
+    except BaseException:
+        opening.__exit__(None, None, None)
+        raise
+    return _WithEngine(core, opening)
+
+
+@dataclass(frozen=True)
+class _WithEngine:
+    """A core, and the engine that ends with it."""
+
+    core: Core
+    opening: Opening
+
+    def bring(self, changes: Sequence[Change]) -> Outcome:
+        return self.core.bring(changes)
+
+    def close(self) -> None:
+        self.core.close()
+        self.opening.__exit__(None, None, None)
+
+
 class Core:
-    """A Bringer for one lake. engine: open, closed by whoever opened it. prefixes: canonical URIs of places that are
-    taken beside the inputs of the lake. at_hand: a folder of its own; None: one of the user's caches."""
+    """A Bringer for one lake. engine: open, closed by whoever opened it. at_hand: a folder of its own; None: one of the
+    user's caches."""
 
     def __init__(
         self,
@@ -62,11 +91,9 @@ class Core:
         config: Config,
         reporter: Reporter,
         engine: Engine,
-        prefixes: Sequence[str] = (),
         at_hand: Path | None = None,
     ) -> None:
         self._uri, self._config, self._reporter, self._engine = lake, config, reporter, engine
-        self._prefixes = tuple(prefixes)
         self._model = models.find(config.embed.model, config.models)
         self._limits = fetch.Limits(config.embed.max_bytes, config.embed.timeout_s, config.embed.retries)
         folder = at_hand or Known.place(user_cache(), lake)
@@ -117,9 +144,9 @@ class Core:
     def _brought(self, lake: Lake, changes: Sequence[Change]) -> Outcome:
         began, known = time.time(), self._known
         learnt = json.loads(known.learnt)
-        places = Places((*known.distinct("source"), *self._prefixes), learnt["layout"])
+        places = Places(tuple(known.distinct("source")), learnt["layout"])
         first = max(lake.next_id("next_image_id"), known.highest_id() + 1)
-        done = plan(changes, known, places, first, self._limits)
+        done = plan(changes, known, places, first)
         if not done.to_read and not done.removed:
             return Outcome(None, 0, 0, 0, done.same, 0, done.left_out)
         read = self._images(done)

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.errors import InputError
 from jobs.inputs.layout import layout_pattern
 from jobs.live.changes import Change
 from jobs.live.known import Known
-from udfs.errors import NOT_FOUND, ImageError
-from udfs.stores import fetch, listing
-from udfs.stores.s3 import StoreError
-
-ASKING = 16  # requests to the store at once
 
 
 @dataclass
@@ -36,8 +29,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Places:
-    """Where images of the lake come from. sources: the inputs, canonical URIs, and what is taken beside them. layout:
-    of the run that listed them."""
+    """Where images of the lake come from. sources: canonical URIs of its inputs. layout: of the run that listed
+    them."""
 
     sources: tuple[str, ...]
     layout: str | None
@@ -57,10 +50,8 @@ class Places:
         return found
 
 
-def plan(changes: Sequence[Change], known: Known, places: Places, first_id: int, limits: fetch.Limits) -> Plan:
-    """What is to be done. Of several changes of one object the last counts. first_id: the first never given out.
-
-    Raises InputError where the store does not say what an object is."""
+def plan(changes: Sequence[Change], known: Known, places: Places, first_id: int) -> Plan:
+    """What is to be done. Of several changes of one object the last counts. first_id: the first never given out."""
     last = {change.uri: change for change in changes}
     there = {row["uri"]: row for row in known.rows("images", "uri", last).to_pylist()}
     found, out = list[tuple[Change, dict[str, Any]]](), Plan()
@@ -73,7 +64,7 @@ def plan(changes: Sequence[Change], known: Known, places: Places, first_id: int,
         else:
             found.append((change, place))
     added = []
-    for change, place in _asked(found, limits):
+    for change, place in found:
         old = there.get(change.uri)
         if change.removed:
             if old is None:
@@ -94,24 +85,3 @@ def plan(changes: Sequence[Change], known: Known, places: Places, first_id: int,
     added.sort(key=lambda row: (row["relative"], row["uri"]))
     out.added = [{**row, "image_id": first_id + number} for number, row in enumerate(added)]
     return out
-
-
-def _asked(found: Iterable[tuple[Change, dict[str, Any]]], limits: fetch.Limits) -> list[tuple[Change, dict[str, Any]]]:
-    """The same with what the store says of each object, where the change does not say it all. One that is not there is
-    removed."""
-
-    def whole(change: Change) -> Change:
-        if change.removed or None not in (change.etag, change.size_bytes, change.modified_at):
-            return change
-        try:
-            stat = listing.stat(change.uri, limits)
-        except (ImageError, StoreError) as error:
-            if isinstance(error, ImageError) and error.code == NOT_FOUND:
-                return Change(change.uri, removed=True)
-            raise InputError(f"{change.uri}: {error}") from error
-        return replace(change, etag=stat.etag, size_bytes=stat.size_bytes, modified_at=stat.modified_at)
-
-    pairs = list(found)
-    with ThreadPoolExecutor(ASKING) as pool:
-        changes = pool.map(whole, [change for change, _ in pairs])
-        return list(zip(changes, [place for _, place in pairs], strict=True))

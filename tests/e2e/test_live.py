@@ -19,10 +19,12 @@ from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.lease import acquire
 from jobs.live.changes import Change, Outcome
 from jobs.live.core import Core
+from jobs.live.sources.looking import look
 from jobs.progress import Reporter
 from tests import live_compare
 from tests.e2e import images, lakes
 from tests.e2e.conftest import LAYOUT, LONG_AGO
+from udfs.stores.s3_objects import Limits
 
 # What is usual in a lake is what the last whole run found, until the next.
 FROZEN = {"scores": {"size_score"}, "issues": {"score"}}
@@ -61,8 +63,10 @@ class Live:
 
     def bring(self, changes: list[Change]) -> Outcome:
         core = self.core()
+        looked = look([change.uri for change in changes], Limits())
+        assert not looked.faults
         try:
-            return core.bring(changes)
+            return core.bring(looked.changes)
         finally:
             core.close()
 

@@ -15,6 +15,7 @@ from jobs.tables import TABLES
 from udfs.stores import objects
 
 EDGES, NEIGHBOURS = TABLES["edges"], TABLES["neighbours"]
+LEAK = {"image_id": 1, "between": "split", "here": "a", "there": "b", "other_id": 2, "kind": "near", "cosine": 0.9}
 
 
 def rows(lake: Path, name: str) -> list[dict[str, Any]]:
@@ -90,6 +91,8 @@ def test_what_was_not_written_whole_is_nothing(tmp_path: Path, monkeypatch: pyte
         ("edges", edge(4, 3), "edges: 1 rows break in_order"),
         ("edges", {"image_id": 4, "other_id": None}, "edges: 1 rows lack other_id"),
         ("neighbours", near(1, 1, 2, 1.5), "neighbours: 1 rows break cosine_in_range"),
+        ("leaks", {**LEAK, "between": "day and night"}, "leaks: 1 rows break between_known"),
+        ("leaks", {**LEAK, "other_id": 1}, "leaks: 1 rows break not_itself"),
     ],
 )
 def test_what_a_table_would_refuse_never_counts(tmp_path: Path, name: str, row: dict[str, Any], told: str) -> None:
