@@ -52,16 +52,19 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     A pair near enough is one where the cosine is certain, or the rule's evidence does, or the perceptual hashes are
     alike, whichever way the pictures lie: where an image has many copies, what is around it is these, and no margin
     tells. Only those that need evidence are aligned: at most k for each image, and few where the margin is asked for.
-    Returns (src, dst) with src < dst, each pair once."""
-    pairs = (
-        neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
-        .select(
-            F.least("image_id", "neighbour_id").alias("src"),
-            F.greatest("image_id", "neighbour_id").alias("dst"),
-            "cosine",
-        )
-        .dropDuplicates(["src", "dst"])
-    )
+    Returns EDGES with src < dst, each pair once."""
+    return edges_among(near_pairs(neighbours, rule), neighbours, hashes, rule)
+
+
+def near_pairs(neighbours: DataFrame, rule: NearRule) -> DataFrame:
+    """(src, dst, cosine) with src < dst, each pair once: neighbours whose cosine lets them be near-duplicates."""
+    near = neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
+    low, high = F.least("image_id", "neighbour_id"), F.greatest("image_id", "neighbour_id")
+    return near.select(low.alias("src"), high.alias("dst"), "cosine").dropDuplicates(["src", "dst"])
+
+
+def edges_among(pairs: DataFrame, neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> DataFrame:
+    """As near_edges, of these pairs alone. pairs: of near_pairs. neighbours: the whole lists of all images in them."""
     pairs = _on_both_sides(pairs, backgrounds(neighbours), "background", "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["src_background", "dst_background"])
     margin = F.col("cosine") - (F.col("src_background") + F.col("dst_background")) / 2
@@ -239,6 +242,7 @@ def clusters(context: Context) -> Counts:
         write_parquet(rows.select(*TABLES["duplicates"].schema.names), staged)
         rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
+        lake.overwrite("edges", edges.select(F.col("src").alias("image_id"), F.col("dst").alias("other_id")))
         lake.overwrite("duplicates", rows)
         lake.overwrite("look_alikes", look_alikes(kept))
         alike = lake.read("look_alikes").count()
@@ -278,7 +282,7 @@ STAGE = Stage(
     name=JOB,
     does="group duplicates and choose keepers",
     reads=("images", "features", "embeddings", "copies", "neighbours"),  # times, sizes and names decide what is kept
-    writes=("duplicates", "look_alikes"),
+    writes=("edges", "duplicates", "look_alikes"),
     settings=_settings,
     body=clusters,
     before=_say_uncalibrated,

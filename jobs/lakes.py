@@ -11,15 +11,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import __version__
-from jobs.engines import delta_log
+from jobs.engines import delta_log, journal
 from jobs.engines.base import of
 from jobs.errors import ConfigError, ContractError, LakeError, MissingTableError
 from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
-# Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of labels.
-LAKE_FORMAT = 6
+# Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of
+# labels, 7 edges.
+LAKE_FORMAT = 7
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 
@@ -146,7 +147,16 @@ class Lake:
         if read_marker(self.uri) is None:
             self.mark()
         self._create("reviews")
+        self.settle()
         self.clear_staging()
+
+    def settle(self) -> None:
+        """Makes what is left in the journal: see jobs.engines.journal."""
+        self._may_write()
+        marks = journal.settle(self.uri, TABLES)
+        if marks is not None:
+            self.mark(**marks)
+            journal.forget(self.uri)
 
     def clear_staging(self, staged: str | None = None) -> None:
         """Removes what this run and dead ones before it have staged, or one place that staging() named."""

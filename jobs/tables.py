@@ -181,6 +181,12 @@ TABLES: dict[str, Table] = {
             {"cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> neighbour_id"},
         ),
         Table(
+            "edges",
+            _schema(image_id=_LONG, other_id=_LONG),
+            ("image_id", "other_id"),
+            {"in_order": "image_id < other_id"},
+        ),
+        Table(
             "duplicates",
             _schema(
                 image_id=_LONG, cluster_id=_LONG, kind=_TEXT, keeper_id=_LONG, is_keeper=_BOOL,

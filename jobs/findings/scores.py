@@ -8,7 +8,6 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.engines.frames import small
 from jobs.findings.rows import issue_rows
 from udfs.images import medium
 
@@ -89,9 +88,22 @@ def percentiles(values: DataFrame, column: str, *shares: float) -> list[float] |
     return None if row is None or row["p"] is None else [float(value) for value in row["p"]]
 
 
-def quality_scores(features: DataFrame) -> DataFrame:
-    """(image_id, medium, tables.SCORES) of all images with features, each from the properties of udfs.images.quality
-    alone, but size_score, which holds an image against the lake.
+Sides = tuple[float, float, float]
+
+
+def usual_sides(features: DataFrame) -> Sides:
+    """Quartiles of the logarithm of the side, which is the root of width x height, in pixels; 0 without images."""
+    q1, median, q3 = percentiles(features.select(_log_side()), "log_side", 0.25, 0.5, 0.75) or [0.0, 0.0, 0.0]
+    return q1, median, q3
+
+
+def _log_side() -> Column:
+    return F.log(F.sqrt(F.col("width").cast("double") * F.col("height"))).alias("log_side")
+
+
+def quality_scores(features: DataFrame, sides: Sides) -> DataFrame:
+    """(image_id, medium, tables.SCORES) of images with features, each from the properties of udfs.images.quality
+    alone, but size_score, which holds an image against the lake. sides: of usual_sides of the lake.
 
     dark: 99th percentile of brightness (after cleanvision): even the lightest parts are dark.
     bright: one minus how much is clipped, half as much more where it is clipped in colour (a white background is
@@ -104,8 +116,8 @@ def quality_scores(features: DataFrame) -> DataFrame:
     quality: harmonic mean of TECHNICAL, each at least FLOOR: rises with each, and the worst weighs most.
     size: distance of the logarithm of the side from the median of the lake, against log 4 or three interquartile
     ranges. aspect ratio: short side by long side. colour: colourfulness by brightness, against GREY_SCALE."""
-    side = features.withColumn("log_side", F.log(F.sqrt(F.col("width").cast("double") * F.col("height"))))
-    q1, median_side, q3 = percentiles(side, "log_side", 0.25, 0.5, 0.75) or [0.0, 0.0, 0.0]
+    side = features.select("*", _log_side())
+    q1, median_side, q3 = sides
     usual = max(math.log(4.0), 3 * (q3 - q1))
     colour = F.col("colourfulness") / (F.lit(255.0) * F.col("brightness") + 1.0)
     coloured = F.least("clipped_colour", 2.0 * (F.col("clipped") - F.col("clipped_colour")))
@@ -144,18 +156,24 @@ def _harmonic_mean(*names: str) -> Column:
     return F.lit(float(len(names))) / total
 
 
-def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
+def share_in_colour(scores: DataFrame, limit: float) -> float:
+    """The share of images, 0..1, that are not grey, or 0. scores: of quality_scores. limit: of colour_score."""
+    row = scores.agg(F.avg((F.col(QUALITY[tables.GRAYSCALE]) >= F.lit(limit)).cast("double")).alias("share")).head()
+    return 0.0 if row is None or row["share"] is None else float(row["share"])
+
+
+def quality_issues(scores: DataFrame, limits: dict[str, float], in_colour: float) -> DataFrame:
     """A row for each score below its limit, but those of HIDDEN_BY; those OF_PHOTOGRAPHS only of photographs and of
     what is blank; grayscale only where the lake is MOSTLY in colour. limits: issue -> score. scores: of quality_scores.
+    in_colour: of share_in_colour of the lake.
     Returns the columns of `issues`."""
     low = {issue: F.col(score) < F.lit(limits[issue]) for issue, score in QUALITY.items()}
-    in_colour = scores.agg(F.avg((~low[tables.GRAYSCALE]).cast("double")).alias("in_colour"))
     raised = dict(low)
     may = F.col("medium").isin(medium.PHOTOGRAPH, medium.BLANK)
     raised[tables.FLAT] = F.col(QUALITY[tables.FLAT]) < F.lit(limits[tables.FLAT]) * F.when(may, 1.0).otherwise(DRAWN)
     for issue in OF_PHOTOGRAPHS:
         raised[issue] = raised[issue] & may
-    raised[tables.GRAYSCALE] = raised[tables.GRAYSCALE] & (F.col("in_colour") > F.lit(MOSTLY))
+    raised[tables.GRAYSCALE] = raised[tables.GRAYSCALE] & F.lit(in_colour > MOSTLY)
     for issue, hiding in HIDDEN_BY.items():
         for other in hiding:
             raised[issue] = raised[issue] & ~low[other]
@@ -163,7 +181,5 @@ def quality_issues(scores: DataFrame, limits: dict[str, float]) -> DataFrame:
         F.when(raised[issue], F.struct(F.lit(issue).alias("issue"), F.col(score).alias("score")))
         for issue, score in QUALITY.items()
     ]
-    flagged = scores.crossJoin(small(in_colour)).select(
-        "image_id", F.explode(F.array_compact(F.array(*flags))).alias("flag")
-    )
+    flagged = scores.select("image_id", F.explode(F.array_compact(F.array(*flags))).alias("flag"))
     return issue_rows(flagged.select("image_id", "flag.*"), "review")

@@ -99,12 +99,13 @@ def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
 def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns of `scores`, and `issues`, the set of the names of each image's issues."""
     from jobs import config
-    from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+    from jobs.findings.scores import QUALITY, quality_issues, quality_scores, share_in_colour, usual_sides
 
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
-    scores = quality_scores(given).persist()
-    found = quality_issues(scores, limits).select("image_id", "issue").toPandas()
+    scores = quality_scores(given, usual_sides(given)).persist()
+    in_colour = share_in_colour(scores, limits["grayscale"])
+    found = quality_issues(scores, limits, in_colour).select("image_id", "issue").toPandas()
     issues = found.groupby("image_id")["issue"].agg(frozenset).to_dict()
     out = table.merge(scores.toPandas(), on="image_id")
     scores.unpersist()

@@ -9,7 +9,15 @@ import pytest
 
 from jobs import config, tables
 from jobs.engines.frames import frame_of
-from jobs.findings.scores import HIDDEN_BY, QUALITY, TECHNICAL, quality_issues, quality_scores
+from jobs.findings.scores import (
+    HIDDEN_BY,
+    QUALITY,
+    TECHNICAL,
+    quality_issues,
+    quality_scores,
+    share_in_colour,
+    usual_sides,
+)
 from jobs.tables import SCORES
 
 if TYPE_CHECKING:
@@ -37,11 +45,16 @@ CHANGED: list[dict[str, Any]] = [
 LIMITS = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
 
 
+def quality(features: DataFrame) -> DataFrame:
+    """The scores of all images of a lake."""
+    return quality_scores(features, usual_sides(features))
+
+
 @pytest.fixture(scope="module")
 def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
     """The scores of a few images with round properties, by image_id."""
     rows = [(number, *{**USUAL, **changed}.values()) for number, changed in enumerate(CHANGED)]
-    found = quality_scores(spark.createDataFrame(rows, ["image_id", *USUAL]))
+    found = quality(spark.createDataFrame(rows, ["image_id", *USUAL]))
     assert found.columns == ["image_id", "medium", *SCORES]
     return {row["image_id"]: row.asDict() for row in found.collect()}
 
@@ -106,7 +119,7 @@ def test_a_better_score_never_lowers_the_whole(spark: SparkSession) -> None:
               "brisque": 20.0, "flat_share": 0.1, "brightness_p01": 0.01}  # fmt: skip
     rows = [(number, *{**USUAL, **{name: better[name]}}.values()) for number, name in enumerate(better)]
     rows.append((len(rows), *USUAL.values()))
-    found = quality_scores(spark.createDataFrame(rows, ["image_id", *USUAL])).orderBy("image_id").collect()
+    found = quality(spark.createDataFrame(rows, ["image_id", *USUAL])).orderBy("image_id").collect()
     *others, plain = (row["quality_score"] for row in found)
     assert all(other > plain for other in others)
     assert len(others) == len(TECHNICAL)
@@ -123,7 +136,8 @@ def scored(spark: SparkSession, rows: list[dict[str, float]]) -> DataFrame:
 
 def raised(spark: SparkSession, rows: list[dict[str, float]]) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {number: set() for number in range(len(rows))}
-    for row in quality_issues(scored(spark, rows), LIMITS).collect():
+    scores = scored(spark, rows)
+    for row in quality_issues(scores, LIMITS, share_in_colour(scores, LIMITS[tables.GRAYSCALE])).collect():
         assert row["issue"] not in found[row["image_id"]]
         assert row["score"] == pytest.approx(rows[row["image_id"]][QUALITY[row["issue"]]])
         assert (row["suggestion"], row["evidence_id"]) == ("review", None)
@@ -176,4 +190,5 @@ def test_grey_is_odd_only_among_colour(spark: SparkSession, grey: int, flagged: 
 def test_nothing_to_score(spark: SparkSession) -> None:
     """A crash where no image could be read."""
     none = spark.createDataFrame([(0, *USUAL.values())], ["image_id", *USUAL]).where("image_id > 0")
-    assert quality_issues(quality_scores(none), LIMITS).count() == 0
+    assert share_in_colour(quality(none), LIMITS[tables.GRAYSCALE]) == 0
+    assert quality_issues(quality(none), LIMITS, 0.0).count() == 0
