@@ -65,6 +65,7 @@ setup(
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
+        "udfs.transforms": ["*.jpg"],
         "emr": ["*.sh", "cloudformation/*"],
     },
     install_requires=[
