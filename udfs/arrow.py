@@ -15,6 +15,7 @@ from udfs.children.messages import Batches, Board
 from udfs.images.rows import EMBEDDED, HANDED_ON, READ_SCORES, THUMBNAILS
 from udfs.networks import models, preparation
 from udfs.stores import fetch
+from udfs.transforms.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,13 @@ class EmbedTask:
 
 @dataclass(frozen=True)
 class ThumbnailTask:
-    """Batches of REFERENCE and image_id to THUMBNAILS: WebP of at most side x side pixels, null where there is none."""
+    """Batches of REFERENCE and image_id to THUMBNAILS: a JPEG of at most side x side pixels, or the file of a variant;
+    null where there is none."""
 
     limits: fetch.Limits
     fetch_threads: int
     max_pixels: int
-    side: int
+    how: int | Variant  # side, or the variant
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass

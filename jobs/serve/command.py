@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobs.serve.web.guard import Embedding
 
 PORT = 8765
+VARIANTS_MARK = "imagesieve-variants"
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 MOST_AT_ONCE = 128  # requests; more are told to come again
 
@@ -46,6 +47,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--embed", action="append", default=[], metavar="ORIGIN",
         help="a page of this origin may show the app inside it, such as http://localhost:8888; may be repeated",
+    )  # fmt: skip
+    options.add_argument(
+        "--variants", metavar="PLACE",
+        help="a folder or an s3:// prefix where variants of pictures are kept for a day (default: in memory alone)",
     )  # fmt: skip
     options.add_argument("--until-stdin-ends", action="store_true", help="end when who has started it does")
     options.add_argument("--tls-certificate", metavar="FILE")
@@ -79,7 +84,9 @@ def main(argv: Sequence[str]) -> int:
     port = listening.getsockname()[1]
     token = secrets.token_urlsafe(24)
     try:
-        app = App(lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS)
+        app = App(
+            lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS, _variants(given.variants, lake)
+        )
     except BaseException:
         listening.close()
         raise
@@ -144,6 +151,25 @@ def _listening(host: str, port: int | None) -> socket.socket:
         found.listen(256)
         return found
     raise ConfigError(f"--port: cannot listen at {host}:{port}: {fault}")
+
+
+def _variants(given: str | None, lake: str) -> str | None:
+    """Where variants are kept. Raises ConfigError: what lies there besides would be deleted with them."""
+    from udfs.stores import objects, uris
+
+    if given is None:
+        return None
+    try:
+        place = uris.canonical(given, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
+        objects.check_access(place, must_exist=False)
+        if place == lake or place.startswith(f"{lake}/") or lake.startswith(f"{place}/"):
+            raise ConfigError(f"--variants {given}: must be apart from the lake")
+        if not uris.is_s3(place) and objects.has_any(place) and not objects.exists(uris.join(place, VARIANTS_MARK)):
+            raise ConfigError(f"--variants {given}: is not empty, and was not made for variants: name another folder")
+        objects.put(uris.join(place, VARIANTS_MARK), b"imagesieve serve --variants\n")
+    except ValueError as error:
+        raise ConfigError(f"--variants: {error}") from error
+    return place
 
 
 def _embedding(given: Sequence[str]) -> Embedding | None:

@@ -13,6 +13,7 @@ from jobs.engines.datasets import Opened, dataset
 from jobs.lakes import existing
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
+from jobs.progress import say
 from jobs.serve import gallery
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
@@ -22,6 +23,7 @@ from jobs.serve.filters import FACETS, SORTS
 from jobs.serve.maps.colouring import ratings
 from jobs.serve.pictures import Pictures
 from jobs.serve.searching import Searches
+from jobs.serve.variants.kept import Kept
 from jobs.serve.views import Views
 from udfs.stores import fetch, uris
 
@@ -53,12 +55,16 @@ class Open:
 
 
 class App:
-    """A lake that is opened in a thread of its own. uri: canonical. Raises LakeError where it is none."""
+    """A lake that is opened in a thread of its own. uri: canonical. variants: where they are kept, canonical, None: in
+    memory alone. Raises LakeError where it is none."""
 
-    def __init__(self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int) -> None:
+    def __init__(
+        self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int, variants: str | None = None
+    ) -> None:
         self.uri, self.user, self.read_only = existing(uri), user, read_only
         self._limits, self._max_pixels = limits, max_pixels
         self.pictures = Pictures(limits, max_pixels)
+        self.variants = Kept(variants, says=say)
         self._open: Open | None = None
         self._progress, self._fault = 0.0, ""
         self._lock = threading.Lock()

@@ -27,6 +27,7 @@ from jobs.serve.maps import answers, colouring
 from jobs.serve.rules import accepting, agreement
 from jobs.serve.rules.accepting import ACCEPTED
 from jobs.serve.rules.safe_folders import note_of, safe
+from jobs.serve.variants import answers as variants
 from jobs.serve.web.timing import Timed
 from jobs.tables import KEEP
 
@@ -391,4 +392,5 @@ GETS: dict[str, Answer] = {
     "lake": _lake, "rows": _rows, "facets": _facets, "facet": _facet, "step": _step, "image/{id:int}": _image,
     "clusters": _clusters, "confusions": _confusions, "reviews": _reviews, "folders": _folders, "states": _states,
     "changes": _changes, "map": _map, "map/colours": _map_colours, "map/view": _map_view, "map/row": _map_row,
+    "variant/{id:int}": lambda app, asked: variants.answer(app, _row_of(app, asked), asked),
 }  # fmt: skip

@@ -32,8 +32,8 @@ import pandas as pd
 
 from tests.bench import damage, peers, process_tree
 from tests.bench.damage import KINDS, Kind
-from udfs.image_pass import ANALYSIS_SIDE, FINER, opened
 from udfs.images import decode, looks, medium, quality
+from udfs.transforms.square import ANALYSIS_SIDE, FINER, opened
 
 UNHARMED = "unharmed"
 HALVES = ("tuning", "measured", "all")

@@ -21,6 +21,7 @@ from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.agents import command as agents
+from jobs.analysis import command as views
 from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
@@ -43,7 +44,7 @@ FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 BESIDE = {
     "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking, "serve": serve,
-    "unapply": applying, "watch": watch,
+    "unapply": applying, "views": views, "watch": watch,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

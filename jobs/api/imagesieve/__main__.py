@@ -58,6 +58,12 @@ def _review(argv: list[str]) -> int:
     return review_files.main(argv)
 
 
+def _views(argv: list[str]) -> int:
+    from jobs.analysis import command as views
+
+    return views.main(argv)
+
+
 def _unapply(argv: list[str]) -> int:
     from jobs.cleaning import applying
 
@@ -70,7 +76,7 @@ def _watch(argv: list[str]) -> int:
     return watch.main(argv)
 
 
-LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply", "watch")  # which need no stage
+LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")  # which need no stage
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
@@ -81,6 +87,7 @@ BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),
     "unapply": ("take back what clean --apply has done", _unapply),
+    "views": ("print the SQL of views over a lake: issues by day, costs, duplicates, agreement, trends", _views),
     "watch": ("sieve new images as they come", _watch),
 }
 
