@@ -129,7 +129,14 @@ def _listed(
         everything = with_layout(everything, inputs.layout)
     if inputs.owner:
         everything = with_owner(everything, inputs.owner)
-    return without_forgotten(context.lake, everything), skipped, notes
+    kept = without_forgotten(context.lake, everything)
+    if kept is not None:
+        left_out = everything.count() - kept.count()
+        if left_out:
+            again = "imagesieve forget --allow-all-again takes them in"
+            notes.append(f"catalog: {left_out:,} images are left out, for they were forgotten: {again}")
+        everything = kept
+    return everything, skipped, notes
 
 
 def _notes(left: Left) -> list[str]:

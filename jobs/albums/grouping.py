@@ -14,6 +14,7 @@ from jobs.albums.reading import Album, Albums
 from jobs.errors import ConfigError, InputError
 from udfs.albums.packs import UNKNOWN
 from udfs.networks import models
+from udfs.vectors.components import prepare
 from udfs.vectors.cosine import Ids, Values
 from udfs.vectors.similarity import THRESHOLDS, Compared, Groups, cosine_of
 
@@ -89,6 +90,7 @@ class OwnersAlbums:
         """Raises LakeError."""
         self._lake = lake
         self._albums = Albums(lake)
+        prepare()  # or the first album would wait for it
         self._last: tuple[Album, Compared] | None = None
         self._scores: dict[str, Values] = {}
         self._groups: dict[tuple[float, str | None], Groups] = {}

@@ -51,10 +51,10 @@ def allow_again(lake: str) -> None:
     objects.delete_below(_folder(lake))
 
 
-def without_forgotten(lake: Lake, listed: DataFrame) -> DataFrame:
-    """The rows whose URI was not forgotten. listed: with a column uri."""
+def without_forgotten(lake: Lake, listed: DataFrame) -> DataFrame | None:
+    """The rows whose URI was not forgotten; None where the lake has forgotten nothing. listed: with a column uri."""
     if not objects.has_any(_folder(lake.uri)):
-        return listed
+        return None
     marks = lake.engine.read_parquet(_folder(lake.uri), SCHEMA).distinct()
     salted = F.sha2(F.concat(F.lit(salt_of(lake.uri) + ":"), F.col("uri")), 256)
     return listed.withColumn(MARK, salted).join(marks, MARK, "left_anti").drop(MARK)

@@ -14,6 +14,7 @@ from jobs.lakes import existing
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
 from jobs.serve import gallery
+from jobs.serve.albums.answers import AlbumAnswers
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
 from jobs.serve.facets.arrivals import arrivals
@@ -56,6 +57,7 @@ class App:
     def __init__(self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int) -> None:
         self.uri, self.user, self.read_only = existing(uri), user, read_only
         self._limits, self._max_pixels = limits, max_pixels
+        self.albums = AlbumAnswers(self.uri)
         self.pictures = Pictures(limits, max_pixels)
         self._open: Open | None = None
         self._progress, self._fault = 0.0, ""

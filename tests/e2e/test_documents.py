@@ -21,9 +21,11 @@ from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.agents import command as agents
+from jobs.albums import command as albums
 from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
+from jobs.erasure import command as erasure
 from jobs.rating import command as ratings
 from jobs.serve import asking, review_files
 from jobs.serve import command as serve
@@ -41,8 +43,8 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 BESIDE = {
-    "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking, "serve": serve,
-    "unapply": applying,
+    "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings, "review": review_files,
+    "search": asking, "serve": serve, "unapply": applying,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

@@ -16,8 +16,8 @@ from udfs.albums import packs
 from udfs.albums.packs import FACTS, KEY_BITS, MARK_GONE, UNKNOWN, Pictures
 from udfs.stores import objects, uris
 
-GROUP_BYTES = 128 << 10  # that close a row group: as much is read for an owner with fewer pictures
-FILE_GROUPS = 128  # row groups that close a file: what its footer tells of each, some 500 bytes, is read as well
+GROUP_BYTES = 32 << 10  # that close a row group: as much is read for an owner with fewer pictures
+FILE_GROUPS = 48  # row groups that close a file: what its footer tells of each, some 500 bytes, is read as well
 FILE_BYTES = 32 << 20
 BUCKET_IMAGES = 16_384  # that one call holds in memory, about: 84 MB of 1,280 numbers
 BUCKET, SHARE = "bucket", "share"  # columns that deal pictures to files; see written
