@@ -5,13 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import __version__
-from jobs.engines import delta_log, journal
+from jobs.engines import delta_files, delta_log, journal
 from jobs.engines.base import of
 from jobs.errors import ConfigError, ContractError, LakeError, MissingTableError
 from jobs.lease import Lease
@@ -19,7 +19,7 @@ from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
 # Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of labels,
-# 7 fingerprints of the preprocessing, edges.
+# 7 fingerprints of the preprocessing, edges, owners.
 LAKE_FORMAT = 7
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
@@ -136,6 +136,14 @@ class Lake:
         of a row with removed = true only the key counts, and it goes."""
         self._create(name)
         self.engine.merge(self.path(name), TABLES[name], changes)
+
+    def put_files(self, name: str, added: Sequence[delta_files.Added], removed: Collection[str]) -> None:
+        """Makes Parquet files that workers have written in a table's folder part of it, in one commit in which others
+        go. removed: as the log spells them."""
+        self._create(name)
+        version = delta_files.commit(self.path(name), added, removed)
+        if version and version % delta_files.CHECKPOINT_EACH == 0:
+            delta_files.checkpoint(self.path(name))
 
     def staging(self, *parts: str) -> str:
         """A place for this run's intermediate files; clear_staging() empties it."""

@@ -18,6 +18,7 @@ import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
 
+from udfs.albums.taken import taken_at
 from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
 from udfs.images import alignment, decode, hashing, looks, medium, quality
@@ -161,6 +162,7 @@ def _features(data: bytes, decoded: decode.Decoded, seen: NDArray[np.uint8]) -> 
         "medium": medium.medium(small, decoded.width, decoded.height),
         "thumbnail": thumbnail.tobytes(),
         "look": looks.look(small),
+        "taken_at": taken_at(data, decoded.format),
         **quality.of_file(data, decoded, seen),
     }
 

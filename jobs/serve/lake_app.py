@@ -15,6 +15,7 @@ from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
 from jobs.progress import say
 from jobs.serve import gallery
+from jobs.serve.albums.answers import AlbumAnswers
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
 from jobs.serve.facets.arrivals import arrivals
@@ -63,6 +64,7 @@ class App:
     ) -> None:
         self.uri, self.user, self.read_only = existing(uri), user, read_only
         self._limits, self._max_pixels = limits, max_pixels
+        self.albums = AlbumAnswers(self.uri)
         self.pictures = Pictures(limits, max_pixels)
         self.variants = Kept(variants, says=say)
         self._open: Open | None = None

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jobs.serve import told
+from jobs.serve.albums.answers import album
 from jobs.serve.batches import DecisionError
 from jobs.serve.columns import Rows
 from jobs.serve.filters import FACETS, Filter, FilterError
@@ -393,4 +394,5 @@ GETS: dict[str, Answer] = {
     "clusters": _clusters, "confusions": _confusions, "reviews": _reviews, "folders": _folders, "states": _states,
     "changes": _changes, "map": _map, "map/colours": _map_colours, "map/view": _map_view, "map/row": _map_row,
     "variant/{id:int}": lambda app, asked: variants.answer(app, _row_of(app, asked), asked),
+    "album": lambda app, request: _json(*album(app.albums, request.query_params)),
 }  # fmt: skip

@@ -28,8 +28,11 @@ from jobs.serve.columns import NULL, STEPS, Coded
 from jobs.serve.maps import answers
 from jobs.serve.server import application
 from jobs.serve.web.guard import Embedding, Guard, origins
-from tests.bench import serve_lake
+from tests.bench import live_albums, serve_lake
+from udfs.albums import files
+from udfs.albums.packs import Pictures, key_of
 from udfs.children import pool
+from udfs.networks import models
 from udfs.stores import fetch
 
 IMAGES = 400
@@ -613,5 +616,39 @@ def test_a_lake_without_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert (found.status_code, found.json()["detail"]) == (404, "this lake has no map yet: run `imagesieve map`")
         assert client.get("/api/lake").json()["mapped"] == 0
         assert client.get("/api/rows?lasso=0,0,1,0,1,1,0,1").json()["total"] == 0
+    finally:
+        app.close()
+
+
+def test_an_album(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner's pictures that somebody without the token is told, an answer that is no JSON, a status that says that a
+    question nobody can answer was a fault of ours."""
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "lake"
+    shutil.copytree(lake, copy)
+    table = live_albums.new_table(copy)
+    ids = np.arange(30, dtype=np.int64)
+    uris = [f"/in/{EVIL}/{n}.jpg".encode() for n in range(30)]
+    pack = Pictures(live_albums.facts_of(ids, uris), uris, live_albums.vectors(30, 0)).compared()
+    writer = files.Writer(table, 1)
+    live_albums.commit(table, [*writer.add(key_of(EVIL), EVIL, 1, 0, models.DEFAULT, pack), *writer.close()])
+    app = opened(copy)
+    try:
+        assert client_of(app).get("/api/album", params={"owner": EVIL}).status_code == 401
+        client = client_of(app, authorization=f"Bearer {TOKEN}", **{"x-imagesieve": "1"})
+        found = client.get("/api/album", params={"owner": EVIL, "level": "high", "burst": "4"})
+        told = found.json()
+        assert found.headers["content-type"].startswith("application/json")
+        assert (told["pictures"], told["bursts"], len(told["rows"])) == (30, 30, 30)
+        assert told["groups"] == len({row["group"] for row in told["rows"]}) == sum(r["best"] for r in told["rows"])
+        assert client.get("/api/album", params={"owner": EVIL, "burst": "5"}).json()["bursts"] == 1
+        questions: list[tuple[dict[str, str], int]] = [
+            ({"owner": "nobody"}, 404), ({}, 400), ({"owner": EVIL, "level": "so"}, 400),
+            ({"owner": EVIL, "by": "taste"}, 404), ({"owner": EVIL, "burst": "nan"}, 400),
+        ]  # fmt: skip
+        for query, status in questions:
+            answer = client.get("/api/album", params=query)
+            assert answer.status_code == status, query
+            assert "\n" not in answer.json()["detail"]
     finally:
         app.close()

@@ -41,6 +41,7 @@ FEATURES = pa.schema(
         ("medium", pa.string()),
         ("thumbnail", pa.binary()),
         ("look", pa.binary()),
+        ("taken_at", pa.timestamp("us", tz="UTC")),
         *[(name, pa.float64()) for name in PROPERTIES],
     ]
 )

@@ -52,6 +52,18 @@ def _ratings(argv: list[str]) -> int:
     return ratings.main(argv)
 
 
+def _group(argv: list[str]) -> int:
+    from jobs.albums import command as albums
+
+    return albums.main(argv)
+
+
+def _forget(argv: list[str]) -> int:
+    from jobs.erasure import command as erasure
+
+    return erasure.main(argv)
+
+
 def _review(argv: list[str]) -> int:
     from jobs.serve import review_files
 
@@ -76,11 +88,14 @@ def _watch(argv: list[str]) -> int:
     return watch.main(argv)
 
 
-LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")  # which need no stage
+# Which need no stage.
+LIGHT = ("forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
+    "forget": ("delete all that a lake knows of a person's pictures, old versions too", _forget),
+    "group": ("group the pictures of one owner: alike ones, the best of each, bursts", _group),
     "mcp": ("let an agent look into a lake, and decide where that is allowed", _mcp),
     "ratings": ("scores learnt from people's picks: fit, suggest, explain, add, list, remove", _ratings),
     "review": ("decisions of people, out of a lake and into one", _review),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from imagesieve.showing import Shown
+    from jobs.albums.grouping import GroupedAlbum, OwnersAlbums
     from jobs.rating.albums import Album
 
 
@@ -54,6 +55,7 @@ class Lake:
         self.uri = uri
         self._report = report
         self._album: Album | None = None
+        self._albums: OwnersAlbums | None = None
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
@@ -188,6 +190,21 @@ class Lake:
         if self._album is None or self._album.asked != asked or not self._album.is_current():
             self._album = Album(self.uri, asked)
         return self._album.rate(rating, rater)
+
+    def group(
+        self, owner: str, level: str | float = "medium", by: str | None = None, burst_s: float = 3.0
+    ) -> GroupedAlbum:
+        """One owner's pictures: what is alike, the best of each group, and bursts.
+
+        owner: as in the table images. level: "low", "medium", "high", or a cosine; see imagesieve.group, whose answers
+        these are. by: a rating of the lake, by which the best is the best; by default the quality score. burst_s: a
+        longer gap between two pictures ends a burst. An owner that is asked for again is answered from memory, until
+        the albums change. `.pandas()` makes a table of the answer. Raises RunError."""
+        from jobs.albums.grouping import OwnersAlbums
+
+        if self._albums is None or not self._albums.is_current():
+            self._albums = OwnersAlbums(self.uri)
+        return self._albums.grouped(owner, level, by, burst_s)
 
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
         """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.
