@@ -16,9 +16,10 @@ from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
 from jobs.findings.common import without_common
+from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
-from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+from jobs.findings.scores import quality_issues, quality_scores
 from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted

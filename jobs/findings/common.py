@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs import tables
 from jobs.engines.frames import keep, small
-from jobs.findings.scores import QUALITY
+from jobs.findings.formulas import QUALITY
 from jobs.pages.format import written_out
 
 # Issues of a picture by itself or beside its like. What is to be removed, and labels and leaks, stay whatever their
