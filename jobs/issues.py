@@ -20,6 +20,7 @@ from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
 from jobs.findings.scores import quality_issues, quality_scores
+from jobs.findings.unread import SPOILT, UNREAD
 from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
@@ -30,21 +31,6 @@ from udfs.vectors.near_rule import NearRule
 JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 SHOWN = 100  # characters of a split that a note repeats
-
-
-# Of failures: the bytes are broken, or no image at all.
-SPOILT = ("empty", "not_an_image", "truncated", "corrupt")
-# The image may be good, and was not read; and what would read it.
-UNREAD = {
-    "unsupported": "its format is not read here: convert it",
-    "too_many_pixels": "raise embed.max_pixels",
-    "too_many_bytes": "raise embed.max_bytes",
-    "crashed": "raise embed.decode_timeout_s, or try another version of its decoder",
-    "timeout": "run again, or raise embed.timeout_s",
-    "fetch_failed": "run again, or raise embed.retries",
-    "access_denied": "grant the right to read it",
-    "not_found": "it was gone when it was to be read: run again",
-}
 
 
 def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:

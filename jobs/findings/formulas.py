@@ -80,6 +80,7 @@ FULL_EXPOSURE = 1.5  # clipped + half the peak of a white picture
 EXPOSED_BRIGHTNESS = 1.2  # times the brightness is the most that counts as exposed
 GREY_SCALE = 0.02  # colourfulness by brightness at which a picture still looks grey
 MOSTLY = 0.5  # share of the lake in colour from which a grey picture is odd
+FEWEST = 20  # images of a lake, source or class: of fewer nothing is said to be usual
 Value = Any  # a column, an array or a number
 
 

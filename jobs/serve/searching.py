@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
 from jobs.serve import vector_index
 from jobs.serve.columns import Columns, Rows
+from jobs.serve.door.reading import Reader
 from jobs.serve.filters import FilterError
 from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
 from jobs.serve.vector_index import VectorIndex
-from udfs import arrow
-from udfs.images.rows import PENDING
-from udfs.networks import concepts, models, preparation
+from udfs.networks import concepts, models
 from udfs.networks.nouns import nouns
 from udfs.stores import fetch, uris
 from udfs.stores.cache import user_cache
@@ -111,7 +106,7 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
-            kept = {**self._at, "embeddings": delta_log.version(uris.join(self._lake, "embeddings"))}
+            kept = {"embeddings": delta_log.version(uris.join(self._lake, "embeddings")), **self._at}
             folder = folder_of(self._lake, kept)
             folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
             classifier = concepts.prepare(self._model, user_cache())
@@ -138,23 +133,10 @@ class Searches:
         return models.find(models.DEFAULT)
 
     def _embedded(self, data: bytes) -> NDArray[np.float32]:
-        """Of norm 1. The bytes go through a private file to the child that decodes."""
+        """Of norm 1."""
         if self._model.key not in models.MODELS:
             raise FilterError(f"picture: the network of {self._model.key} is not here")
-        with tempfile.TemporaryDirectory(prefix="imagesieve-") as folder:
-            file = Path(folder) / "picture"
-            file.write_bytes(data)
-            row = {"uri": uris.canonical(str(file)), "image_id": 0, "has_features": False, "attempt": 1}
-            batch = pa.RecordBatch.from_pylist([row], schema=PENDING)
-            make = _task_maker(self._model, self._limits, self._max_pixels)
-            (done,) = pa.Table.from_batches(
-                arrow.embed_batches(make, HANG_S, lambda _: None)(iter([batch]))
-            ).to_pylist()
+        done = Reader(self._model, self._limits, self._max_pixels, HANG_S).given(data)
         if done["vector"] is None:
             raise FilterError(f"picture: it cannot be read: {done['error']}")
         return np.array(done["vector"], np.float32)
-
-
-def _task_maker(model: models.Model, limits: fetch.Limits, max_pixels: int) -> Callable[[], arrow.EmbedTask]:
-    prepared = preparation.prepare(model, user_cache(), "openvino")
-    return lambda: arrow.EmbedTask(model, prepared.kind, prepared.files, None, limits, 1, 0, max_pixels)

@@ -37,6 +37,12 @@ def _mcp(argv: list[str]) -> int:
     return agents.main(argv)
 
 
+def _check(argv: list[str]) -> int:
+    from jobs.serve.door import asking
+
+    return asking.main(argv)
+
+
 def _search(argv: list[str]) -> int:
     from jobs.serve import asking
 
@@ -64,9 +70,10 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
+LIGHT = ("check", "mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "check": ("say what a lake would say of a picture that it does not have", _check),
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
     "mcp": ("let an agent look into a lake, and decide where that is allowed", _mcp),
