@@ -124,7 +124,9 @@ class Door:
             return [self._pair(tables.NEAR_DUPLICATE, "remove", same[0])]
         rule = self.settings.rule
         least = rule.certain if rule.certain <= 1 else rule.threshold
-        alike = [each for each in seen if UNLIKE not in each.relations and each.cosine >= least]
+        alike = [
+            each for each in seen if UNLIKE not in each.relations and each.cosine >= least and not each.is_given_kept
+        ]
         if not alike or tables.LOOK_ALIKE in self.evidence.facts.common:
             return []
         return [self._pair(tables.LOOK_ALIKE, "review", alike[0])]
