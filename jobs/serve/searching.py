@@ -6,6 +6,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,14 @@ KEPT = 200  # answers, and as many given pictures
 HANG_S = 60.0
 MAX_PIXELS = 178_956_970  # as embed.max_pixels
 Found = tuple[Rows, NDArray[np.float32]]
+
+
+def index_folder(lake: str, at: dict[str, int | None]) -> Path:
+    """Where the index of these versions lies, whether or not it is there. at: of the gallery's tables, and of the
+    embeddings where that is known."""
+    kept = {"embeddings": delta_log.version(uris.join(lake, "embeddings")), **at}
+    folder = folder_of(lake, kept)
+    return folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
 
 
 class Searches:
@@ -106,9 +115,7 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
-            kept = {"embeddings": delta_log.version(uris.join(self._lake, "embeddings")), **self._at}
-            folder = folder_of(self._lake, kept)
-            folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
+            folder = index_folder(self._lake, self._at)
             classifier = concepts.prepare(self._model, user_cache())
             index = vector_index.opened(
                 folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says

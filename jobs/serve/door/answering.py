@@ -197,9 +197,11 @@ class Door:
         return told
 
 
-def opened(lake: str, at: dict[str, int | None], columns: Columns, searches: Searches) -> Door:
-    """Opens the door of a gallery; its evidence is made unless it is there, and its index waited for. Raises
-    LakeError, ModelError, InputError."""
+def opened(
+    lake: str, at: dict[str, int | None], columns: Columns, searches: Searches, evidence: Evidence | None = None
+) -> Door:
+    """Opens the door of a gallery. evidence: where it is known; else it is made unless it is there. Raises LakeError,
+    ModelError, InputError."""
     settings = of_lake(lake)
     model = settings.model
     if model.format == "vectors":
@@ -211,7 +213,7 @@ def opened(lake: str, at: dict[str, int | None], columns: Columns, searches: Sea
         lake,
         columns,
         settings,
-        making.opened(lake, at, columns, settings),
+        evidence or making.opened(lake, at, columns, settings),
         searches,
         Reader(model, limits, settings.max_pixels, settings.decode_timeout_s),
         concepts.prepare(model, user_cache()),

@@ -12,7 +12,7 @@ from typing import Any
 from jobs.errors import InputError, LakeError
 from jobs.lakes import existing, named
 from jobs.serve import gallery
-from jobs.serve.door import answering
+from jobs.serve.door import answering, prepared
 from jobs.serve.door.answering import Door
 from jobs.serve.searching import MAX_PIXELS, Searches
 from udfs.networks.models import ModelError
@@ -37,6 +37,15 @@ def check(lake: str, picture: str | bytes) -> dict[str, Any]:
         raise InputError(f"{picture[:200]!r}: {error}") from error
 
 
+def prepare(lake: str) -> str:
+    """Keeps under the lake what a door elsewhere needs, and returns where. Raises LakeError, InputError."""
+    at = gallery.versions(existing(lake))
+    try:
+        return prepared.put(lake, at, _door(lake, tuple(sorted(at.items()))))
+    except (ModelError, StoreError) as error:
+        raise LakeError(str(error)) from error
+
+
 @lru_cache(1)
 def _door(lake: str, versions: tuple[tuple[str, int | None], ...]) -> Door:
     """Kept while the lake stays as it is: to open it takes seconds."""
@@ -53,7 +62,9 @@ def parser() -> argparse.ArgumentParser:
         prog="imagesieve check", allow_abbrev=False,
         description="Says as JSON what a lake would say of a picture that it does not have; writes nothing to it.",
     )  # fmt: skip
-    options.add_argument("picture", metavar="FILE|URI", help="an image file, or s3://bucket/key")
+    what = options.add_mutually_exclusive_group(required=True)
+    what.add_argument("picture", nargs="?", metavar="FILE|URI", help="an image file, or s3://bucket/key")
+    what.add_argument("--prepare", action="store_true", help="keep under the lake what a door elsewhere needs")
     options.add_argument("--lake", required=True, metavar="URI", help="where the tables lie")
     return options
 
@@ -61,5 +72,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Raises RunError, InputError where the picture cannot be read from where it lies."""
     given = parser().parse_args(argv)
-    sys.stdout.write(answering.text(check(named(given.lake), given.picture)) + "\n")
+    lake = named(given.lake)
+    sys.stdout.write((prepare(lake) if given.prepare else answering.text(check(lake, given.picture))) + "\n")
     return 0

@@ -42,13 +42,14 @@ class Facts:
 
 
 class Evidence:
-    """A folder that is open. elsewhere: a canonical S3 URI where the LARGE files lie, if not in it.
+    """A folder that is open. elsewhere: a canonical URI where the LARGE files lie, if not in it.
 
     Of each row: hashes (n, HASH_BYTES) and sha256 (n, SHA_BYTES) uint8, zeros where the picture was not read;
     perceptual_hash int64; ninth, tenth: cosines of these neighbours, NaN where it has fewer; representative: the row of
     the best one of equal pixels; keeper: the row of what its cluster keeps, -1 where it is in none; squeezed bool."""
 
     def __init__(self, folder: Path, elsewhere: str | None = None) -> None:
+        self.folder = folder
         meta: dict[str, Any] = json.loads((folder / META).read_text(encoding="utf-8"))
         self.images: int = meta["images"]
         self.dimension: int = meta["dimension"]
@@ -62,7 +63,7 @@ class Evidence:
         self.representative, self.keeper, self.squeezed = load("representative"), load("keeper"), load("squeezed")
         self._by_hash, self._firsts = load("by_hash"), load("firsts")
         self._has_vector, self._starts, self._sizes = load("has_vector"), load("look_starts"), load("look_sizes")
-        places = [uris.join(elsewhere, name) if elsewhere else str(folder / name) for name in LARGE]
+        places = [uris.join(elsewhere, name) if elsewhere else str(folder.resolve() / name) for name in LARGE]
         self._vectors, self._looks = (_reader(place) for place in places)
 
     def exact(self, pixel_hash: str, most: int) -> tuple[int, Rows]:
@@ -103,7 +104,7 @@ def _reader(place: str) -> Read:
         stored = S3Object(place, Limits())
         pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="evidence")
         return lambda parts: list(pool.map(lambda part: bytes(stored.part(*part)), parts))
-    file = Path(place).open("rb", buffering=0)  # noqa: SIM115 (open as long as the reader is)
+    file = Path(os.fsdecode(uris.local_path(place))).open("rb", buffering=0)  # noqa: SIM115 (open as long as the reader is)
 
     def read(parts: Sequence[tuple[int, int]]) -> list[bytes]:
         return [os.pread(file.fileno(), length, start) for start, length in parts]

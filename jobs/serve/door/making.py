@@ -29,6 +29,7 @@ from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.near_rule import BACKGROUND_RANK
 
 SOURCES = ("features", "embeddings", "neighbours", "copies", "duplicates", "scores")
+DOOR = "door"
 ROWS = 2048  # read at once: 14 MB of vectors, thumbnails and looks
 SIDE_STEPS, MOST_LOG_SIDE = 1000, 20  # of a histogram of the logarithms of sides: as fine as scores.percentiles rounds
 PART = 1 << 20  # rows that are sorted or counted at once
@@ -40,7 +41,7 @@ def opened(
     """The evidence of a lake, made unless it is there. at: the versions of the tables of the gallery of columns."""
     versions = {**{name: delta_log.version(uris.join(lake, name)) for name in SOURCES}, **at}
     folder = folder_of(lake, {**versions, "settings": settings.of_the_lake})
-    folder = folder.with_name(f"door-{LAYOUT}-{folder.name}")
+    folder = folder.with_name(f"{DOOR}-{LAYOUT}-{folder.name}")
     if not (folder / META).exists():
         make_whole(folder, lambda draft: _Making(lake, versions, columns, settings, draft, say).all())
     return Evidence(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 import threading
@@ -17,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from jobs.errors import RunError
 from jobs.serve.door import answering, sources
 from jobs.serve.door.answering import Door
 from jobs.serve.door.sources import SourceError
@@ -90,7 +90,7 @@ class Gate:
 
     async def _checked(self, door: Door, request: Request) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() == JSON:
-            uri = sources.allowed(_uri(await _body(request, MOST_JSON)), self._sources)
+            uri = sources.allowed(sources.named(await _body(request, MOST_JSON)), self._sources)
             return await run_in_threadpool(_answered, door.check_at, uri)
         data = await _body(request, min(MOST_BYTES, door.settings.max_bytes))
         return await run_in_threadpool(_answered, door.check, data)
@@ -110,20 +110,14 @@ async def _body(request: Request, most: int) -> bytes:
     return bytes(data)
 
 
-def _uri(data: bytes) -> object:
-    try:
-        asked = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise SourceError("the body is no JSON", 400) from error
-    return asked.get("uri") if isinstance(asked, dict) and set(asked) == {"uri"} else None
-
-
 def _answered(ask: Any, given: Any) -> Response:
     begun = time.perf_counter()
     try:
         answer = _json(ask(given))
     except StoreError as error:
         return _refused(str(error), 502)
+    except RunError as error:
+        return _refused(str(error), 503)
     except Exception:  # a fault of ours: told to who looks at the server, and no end of it
         traceback.print_exc(file=sys.stderr)
         return _refused("a fault of imagesieve; the server's own output says more", 500)

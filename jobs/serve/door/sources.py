@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
@@ -30,6 +31,15 @@ def prefixes(given: Sequence[str]) -> tuple[str, ...]:
             raise ConfigError(f"--door-from {each[:200]}: {error}") from error
         found.append(uri.rstrip("/") + "/")
     return tuple(found)
+
+
+def named(data: bytes) -> object:
+    """What a body of JSON names: the value of `uri`, the one thing in it. Raises SourceError for what is no JSON."""
+    try:
+        asked = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise SourceError("the body is no JSON", 400) from error
+    return asked.get("uri") if isinstance(asked, dict) and set(asked) == {"uri"} else None
 
 
 def allowed(given: object, sources: Sequence[str]) -> str:
