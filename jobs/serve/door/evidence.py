@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,12 +69,15 @@ class Evidence:
 
     def exact(self, pixel_hash: str, most: int) -> tuple[int, Rows]:
         """How many pictures have equal pixels, and the first rows of these. pixel_hash: hexadecimal digits."""
-        wanted = np.frombuffer(bytes.fromhex(pixel_hash), np.uint8)
-        first = wanted[:8].view(">u8").astype(np.uint64)[0]
-        low, high = (int(np.searchsorted(self._firsts, first, side)) for side in ("left", "right"))
-        rows = np.asarray(self._by_hash[low : min(high, low + most)], np.int64)
-        rows = rows[(self.hashes[rows] == wanted).all(axis=1)]
-        return (high - low if len(rows) else 0), rows
+        first, second = (int(pixel_hash[at : at + HASH_BYTES], 16) for at in (0, HASH_BYTES))
+        low, high = (int(np.searchsorted(self._firsts, np.uint64(first), side)) for side in ("left", "right"))
+
+        def half(place: int) -> int:
+            return int.from_bytes(self.hashes[self._by_hash[place], HASH_BYTES // 2 :].tobytes())
+
+        places = range(low, high)
+        low, high = low + bisect_left(places, second, key=half), low + bisect_right(places, second, key=half)
+        return high - low, np.sort(np.asarray(self._by_hash[low : min(high, low + most)], np.int64))
 
     def vectors(self, rows: Rows) -> Vectors:
         """(n, d) float32 of rows that have one; others are zeros."""

@@ -118,9 +118,9 @@ class _Making:
                         starts[row], sizes[row] = end, len(thumbnail) + len(look)
                         end += len(thumbnail) + len(look)
         read = np.flatnonzero(np.asarray(hashes).any(axis=1))
-        firsts = np.ascontiguousarray(hashes[read, :8]).view(">u8").astype(np.uint64).reshape(-1)
-        order = np.argsort(firsts, kind="stable")
-        np.save(self._folder / "firsts.npy", firsts[order])
+        halves = np.ascontiguousarray(hashes[read]).view(">u8").astype(np.uint64)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))
+        np.save(self._folder / "firsts.npy", halves[order, 0])
         np.save(self._folder / "by_hash.npy", read[order].astype(np.int32))
 
     def _vectors(self) -> None:
