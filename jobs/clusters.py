@@ -26,16 +26,12 @@ from jobs.lakes import dense_ids
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.images import alignment
+from udfs.images.hash_distance import ALIKE_BITS, MIRRORED_BITS
 from udfs.images.relation_names import RELATIONS, SAME_PIXELS
 from udfs.images.starts import likeness, sketch
-from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
+from udfs.vectors.near_rule import BACKGROUND_RANK, NO_BACKGROUND, NearRule
 
 JOB = "clusters"
-NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
-ALIKE_BITS = 10  # of 64: perceptual hashes of a picture and of an edit that moves nothing; of others about 32 differ
-# Of a hash of 8 x 8 frequencies: those that change their sign in a picture that lies as it is, is mirrored left to
-# right, top to bottom, or both.
-MIRRORED_BITS = (0, 0x5555555555555555, 0x00FF00FF00FF00FF, 0x55AA55AA55AA55AA)
 SKETCHES_AT_HAND = 256  # 100 KB each
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 

@@ -18,10 +18,19 @@ from jobs import embed, tables
 from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
+<<<<<<< HEAD
 from jobs.findings.common import Common, without_common
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
 from jobs.findings.scores import QUALITY, Sides, quality_issues, quality_scores, share_in_colour, usual_sides
+=======
+from jobs.findings.common import without_common
+from jobs.findings.formulas import QUALITY
+from jobs.findings.label_issues import conflict_issues, wrong_label_issues
+from jobs.findings.rows import issue_rows, unlike
+from jobs.findings.scores import quality_issues, quality_scores
+from jobs.findings.unread import SPOILT, UNREAD
+>>>>>>> i21d
 from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
@@ -55,21 +64,6 @@ class Usual:
         q1, median, q3 = found["sides"]
         places = tuple((issue, place, name) for issue, place, name in found["common"]["places"])
         return Usual((q1, median, q3), found["in_colour"], Common(tuple(found["common"]["everywhere"]), places))
-
-
-# Of failures: the bytes are broken, or no image at all.
-SPOILT = ("empty", "not_an_image", "truncated", "corrupt")
-# The image may be good, and was not read; and what would read it.
-UNREAD = {
-    "unsupported": "its format is not read here: convert it",
-    "too_many_pixels": "raise embed.max_pixels",
-    "too_many_bytes": "raise embed.max_bytes",
-    "crashed": "raise embed.decode_timeout_s, or try another version of its decoder",
-    "timeout": "run again, or raise embed.timeout_s",
-    "fetch_failed": "run again, or raise embed.retries",
-    "access_denied": "grant the right to read it",
-    "not_found": "it was gone when it was to be read: run again",
-}
 
 
 def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:

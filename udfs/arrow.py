@@ -23,7 +23,8 @@ class EmbedTask:
     """Batches of PENDING to EMBEDDED: of each image its features and vector, or an error.
 
     kind, files: of preparation.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside
-    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
+    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU. alone: of
+    embedding.open_runtime."""
 
     model: models.Model
     kind: str
@@ -33,6 +34,7 @@ class EmbedTask:
     fetch_threads: int
     decode_threads: int
     max_pixels: int
+    alone: bool = False
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass  # in the child alone

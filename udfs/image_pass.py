@@ -55,7 +55,9 @@ class Prepared:
 def embed(task: EmbedTask) -> Callable[[Batches, Board], Batches]:
     """Opens the network of the task and returns what embeds with it: see arrow.EmbedTask and messages.Task."""
     cv2.setNumThreads(1)  # Spark runs one worker a core
-    net = embedding.open_runtime(task.kind, task.model, task.files, task.device) if task.kind else None
+    net = None
+    if task.kind:
+        net = embedding.open_runtime(task.kind, task.model, task.files, task.device, task.alone)
 
     def run(batches: Batches, board: Board) -> Batches:
         fetched = fetched_rows(batches, [*HANDED_ON.names, GIVEN_VECTOR, ROW], task.limits, task.fetch_threads)

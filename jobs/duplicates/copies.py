@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lakes import Lake
+from udfs.images.compression import SQUEEZED
 
 # The rule by which one image is better than another, best first, so that an original comes before its edits: more
 # pixels; not squeezed; older, for an edit is made after its original; more bytes; the shorter name, for "a (1).jpg" and
@@ -20,9 +21,6 @@ ORDER = {
     "uri": "ascending",
 }
 BEST_FIRST = tuple(ORDER)
-# JPEG quality below which an image is squeezed: what is lost shows, so that it is no original to keep even where times
-# of files, which many ways of copying change, say so. Cameras and web sites save at 60 and more.
-SQUEEZED = 50.0
 
 
 def with_order(images: DataFrame) -> DataFrame:

@@ -9,15 +9,19 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
+<<<<<<< HEAD
 from jobs.engines.frames import frame_of, keep, small
 from jobs.findings.scores import QUALITY
+=======
+from jobs.engines.frames import keep, small
+from jobs.findings.formulas import FEWEST, QUALITY
+>>>>>>> i21d
 from jobs.pages.format import written_out
 
 # Issues of a picture by itself or beside its like. What is to be removed, and labels and leaks, stay whatever their
 # number.
 USUAL = (*QUALITY, tables.LOOK_ALIKE)
 TEMPLATE = 0.8  # share of a lake, that was refused as copies of another, from which it is of one template
-FEWEST = 20  # images of a lake, source or class: fewer are no rule
 TOLD = 5  # sources and classes that the notes name for each, those with the most images
 SHOWN = 60  # characters of a name that a note repeats
 PLACES = {"source": "source", "label": "class"}

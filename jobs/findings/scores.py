@@ -2,80 +2,26 @@
 
 from __future__ import annotations
 
-import math
-
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
+<<<<<<< HEAD
+=======
+from jobs.engines.frames import small
+from jobs.findings import formulas
+from jobs.findings.formulas import MOSTLY, QUALITY, Operations, Sizes
+>>>>>>> i21d
 from jobs.findings.rows import issue_rows
-from udfs.images import medium
 
-# Issue -> its score; the setting in the section `issues` has the issue's name. All of these ask for a look only.
-QUALITY = {
-    tables.DARK: "dark_score",
-    tables.BRIGHT: "bright_score",
-    tables.BLURRY: "blur_score",
-    tables.NOISY: "noise_score",
-    tables.BLOCKY: "blockiness_score",
-    tables.LOW_CONTRAST: "contrast_score",
-    tables.LOW_INFORMATION: "information_score",
-    tables.FLAT: "flat_score",
-    tables.LOW_QUALITY: "quality_score",
-    tables.ODD_SIZE: "size_score",
-    tables.ODD_ASPECT_RATIO: "aspect_ratio_score",
-    tables.GRAYSCALE: "colour_score",
-}
-# Issues of photographs alone: a page is white, a drawing flat, a mask of few greys, an icon small, and that is no
-# fault.
-OF_PHOTOGRAPHS = (
-    tables.DARK,
-    tables.BRIGHT,
-    tables.BLURRY,
-    tables.NOISY,
-    tables.BLOCKY,
-    tables.LOW_CONTRAST,
-    tables.LOW_INFORMATION,
-    tables.LOW_QUALITY,
-    tables.GRAYSCALE,
-)
-DRAWN = 0.7  # of the limit of flat_score: a few strokes on paper are a drawing, and three discs are nearly nothing
-_FAULTS = (tables.BLURRY, tables.NOISY, tables.BLOCKY)
-_EXPOSURE = (tables.DARK, tables.BRIGHT)
-# An issue is not raised where one of these is: it would only follow from it. A flat picture, or one of few grey levels,
-# has no edge to be sharp, no contrast and no colours to speak of; what is too dark, too bright or faded has few grey
-# levels and pale colours; and where a low quality overall has a name, the name is enough.
-HIDDEN_BY = {
-    **dict.fromkeys(_FAULTS, (tables.FLAT,)),
-    tables.BLURRY: (tables.FLAT, tables.LOW_INFORMATION),
-    tables.LOW_CONTRAST: (tables.FLAT, tables.LOW_INFORMATION),
-    tables.LOW_INFORMATION: (tables.FLAT, *_EXPOSURE),
-    tables.GRAYSCALE: (tables.FLAT, *_EXPOSURE, tables.LOW_CONTRAST),
-    tables.LOW_QUALITY: (tables.FLAT, *_EXPOSURE, *_FAULTS, tables.LOW_CONTRAST, tables.LOW_INFORMATION),
-}
-# What quality_score is made of: faults of the picture, whatever is in it and whatever the rest of the lake is like.
-TECHNICAL = (
-    "dark_score",
-    "bright_score",
-    "blur_score",
-    "noise_score",
-    "blockiness_score",
-    "contrast_score",
-    "flat_score",
-    "brisque_score",
-)
-FLOOR = 0.1  # of one measure in the whole: it may err, and all others be good
-# Where a score is one half, between undamaged photographs and strongly spoilt ones (tests/bench/quality.py).
-HALF_EDGE_FREQUENCY = 0.72
-HALF_NOISE = 14.0  # grey levels
-HALF_BLOCKINESS = 1.22
-HALF_JPEG_QUALITY = 25.0
-BLOCKINESS_POWER = 4.0  # blockiness differs by little: without blocks it is about 0.9, with strong ones 1.3 and more
-FULL_EXPOSURE = 1.5  # clipped + half the peak of a white picture
-EXPOSED_BRIGHTNESS = 1.2  # times the brightness is the most that counts as exposed
-GREY_SCALE = 0.02  # colourfulness by brightness at which a picture still looks grey
-MOSTLY = 0.5  # share of the lake in colour from which a grey picture is odd
 STATISTIC_DECIMALS = 3  # exact percentiles keep every distinct value: rounded, they are few at any number of images
+
+
+def _choose(condition: Column, here: Column, elsewhere: Column) -> Column:
+    return F.when(condition, here).otherwise(elsewhere)
+
+
+OF_COLUMNS = Operations(number=F.lit, least=F.least, greatest=F.greatest, power=F.pow, absolute=F.abs, choose=_choose)
 
 
 def percentiles(values: DataFrame, column: str, *shares: float) -> list[float] | None:
@@ -88,6 +34,7 @@ def percentiles(values: DataFrame, column: str, *shares: float) -> list[float] |
     return None if row is None or row["p"] is None else [float(value) for value in row["p"]]
 
 
+<<<<<<< HEAD
 Sides = tuple[float, float, float]
 
 
@@ -154,6 +101,16 @@ def _harmonic_mean(*names: str) -> Column:
     """Of columns in [0, 1], each at least FLOOR."""
     total = sum((F.lit(1.0) / F.greatest(F.col(name), F.lit(FLOOR)) for name in names), F.lit(0.0))
     return F.lit(float(len(names))) / total
+=======
+def quality_scores(features: DataFrame) -> DataFrame:
+    """(image_id, medium, tables.SCORES) of all images with features, by jobs.findings.formulas."""
+    side = features.withColumn("log_side", F.log(F.sqrt(F.col("width").cast("double") * F.col("height"))))
+    sizes = Sizes.of_quartiles(*(percentiles(side, "log_side", 0.25, 0.5, 0.75) or [0.0, 0.0, 0.0]))
+    found = formulas.scores({name: F.col(name) for name in side.columns}, sizes, OF_COLUMNS)
+    scored = side.select("image_id", "medium", *(value.alias(name) for name, value in found.items()))
+    whole = formulas.quality_score({name: F.col(name) for name in found}, OF_COLUMNS)
+    return scored.withColumn("quality_score", whole).select("image_id", "medium", *tables.SCORES)
+>>>>>>> i21d
 
 
 def share_in_colour(scores: DataFrame, limit: float) -> float:
@@ -167,6 +124,7 @@ def quality_issues(scores: DataFrame, limits: dict[str, float], in_colour: float
     what is blank; grayscale only where the lake is MOSTLY in colour. limits: issue -> score. scores: of quality_scores.
     in_colour: of share_in_colour of the lake.
     Returns the columns of `issues`."""
+<<<<<<< HEAD
     low = {issue: F.col(score) < F.lit(limits[issue]) for issue, score in QUALITY.items()}
     raised = dict(low)
     may = F.col("medium").isin(medium.PHOTOGRAPH, medium.BLANK)
@@ -177,8 +135,19 @@ def quality_issues(scores: DataFrame, limits: dict[str, float], in_colour: float
     for issue, hiding in HIDDEN_BY.items():
         for other in hiding:
             raised[issue] = raised[issue] & ~low[other]
+=======
+    coloured = F.col(QUALITY[tables.GRAYSCALE]) >= F.lit(limits[tables.GRAYSCALE])
+    in_colour = scores.agg(F.avg(coloured.cast("double")).alias("in_colour"))
+    is_raised = formulas.raised(
+        {name: F.col(name) for name in tables.SCORES},
+        limits,
+        formulas.may_be_faulty(F.col("medium")),
+        F.col("in_colour") > F.lit(MOSTLY),
+        OF_COLUMNS,
+    )
+>>>>>>> i21d
     flags = [
-        F.when(raised[issue], F.struct(F.lit(issue).alias("issue"), F.col(score).alias("score")))
+        F.when(is_raised[issue], F.struct(F.lit(issue).alias("issue"), F.col(score).alias("score")))
         for issue, score in QUALITY.items()
     ]
     flagged = scores.select("image_id", F.explode(F.array_compact(F.array(*flags))).alias("flag"))

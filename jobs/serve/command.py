@@ -7,19 +7,23 @@ import contextlib
 import ctypes
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.errors import ConfigError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.routing import Route
 
+    from jobs.serve.lake_app import App
     from jobs.serve.web.guard import Embedding
 
 PORT = 8765
@@ -48,10 +52,19 @@ def parser() -> argparse.ArgumentParser:
         "--embed", action="append", default=[], metavar="ORIGIN",
         help="a page of this origin may show the app inside it, such as http://localhost:8888; may be repeated",
     )  # fmt: skip
+<<<<<<< HEAD
     options.add_argument(
         "--variants", metavar="PLACE",
         help="a folder or an s3:// prefix where variants of pictures are kept for a day (default: in memory alone)",
     )  # fmt: skip
+=======
+    options.add_argument("--door", action="store_true", help="POST a picture to /api/check, to be told of it")
+    options.add_argument(
+        "--door-from", action="append", default=[], metavar="PREFIX",
+        help="such as s3://bucket/incoming: pictures there may be named to the door by their URI; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--token-file", metavar="FILE", help="with the token to ask for (default: a new one)")
+>>>>>>> i21d
     options.add_argument("--until-stdin-ends", action="store_true", help="end when who has started it does")
     options.add_argument("--tls-certificate", metavar="FILE")
     options.add_argument("--tls-key", metavar="FILE")
@@ -79,10 +92,11 @@ def main(argv: Sequence[str]) -> int:
 
     _return_memory()
     embedding = _embedding(given.embed)
+    token = _token(given.token_file) if given.token_file else secrets.token_urlsafe(24)
+    door = _door(given.door, given.door_from)
     lake = named(given.lake)
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
-    token = secrets.token_urlsafe(24)
     try:
         app = App(
             lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS, _variants(given.variants, lake)
@@ -93,12 +107,12 @@ def main(argv: Sequence[str]) -> int:
     _fork_children()  # not before: it holds for the whole process
     shown = _bracketed("127.0.0.1" if given.host == "0.0.0.0" else given.host)  # noqa: S104 (compared, not bound)
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, socket.gethostname().lower())}
-    guarded = Guard(application(app), frozenset(hosts), token, port, all(tls), embedding)
+    guarded = Guard(application(app, door(app)), frozenset(hosts), token, port, all(tls), embedding)
     base = f"{'https' if all(tls) else 'http'}://{shown}:{port}"
     address = f"{base}/?token={token}"
-    inside = f"inside another page: {base}{embedding.path}\n" if embedding else ""
-    sys.stdout.write(f"{lake}\n{address}\n{inside}Ctrl-C ends it.\n")
-    sys.stdout.flush()
+    # Who has written the token into a file knows it, and logs shall not.
+    told = [lake, f"{base}/" if given.token_file else address]
+    _say([*told, f"inside another page: {base}{embedding.path}"] if embedding else told)
     if not given.no_browser:
         webbrowser.open(address)
     settings = uvicorn.Config(
@@ -116,6 +130,22 @@ def main(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
+
+
+def _say(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in (*lines, "Ctrl-C ends it.")))
+    sys.stdout.flush()
+
+
+def _door(is_open: bool, given: Sequence[str]) -> Callable[[App], Sequence[Route]]:
+    """What makes the routes of the door of an app; none where it is shut. Raises ConfigError."""
+    from jobs.serve.door import sources
+    from jobs.serve.door.routes import Gate
+
+    prefixes = sources.prefixes(given)
+    if prefixes and not is_open:
+        raise ConfigError("--door-from: add --door")
+    return lambda app: Gate(app, prefixes).routes() if is_open else ()
 
 
 def _return_memory() -> None:
@@ -179,6 +209,20 @@ def _embedding(given: Sequence[str]) -> Embedding | None:
         return Embedding(secrets.token_urlsafe(24), origins(given)) if given else None
     except ValueError as error:
         raise ConfigError(f"--embed: {error}") from error
+
+
+def _token(file: str) -> str:
+    """The token in a file that nobody else may read. Raises ConfigError."""
+    try:
+        path = Path(file)
+        text, mode = path.read_text(encoding="ascii").strip(), path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--token-file {file}: cannot be read ({error})") from error
+    if mode & 0o077:
+        raise ConfigError(f"--token-file {file}: others may read it: chmod 600")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{32,256}", text):
+        raise ConfigError(f"--token-file {file}: must hold 32 to 256 of A-Z a-z 0-9 _ -, and nothing else")
+    return text
 
 
 def _end_with_stdin(server: uvicorn.Server) -> None:

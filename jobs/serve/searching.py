@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import threading
 from collections import OrderedDict
+<<<<<<< HEAD
 from collections.abc import Callable
 from dataclasses import asdict
+=======
+>>>>>>> i21d
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
@@ -22,13 +23,19 @@ from jobs.indexing import opening, reading, store
 from jobs.indexing.opening import Opened
 from jobs.indexing.vector_index import VectorIndex
 from jobs.serve.columns import Columns, Rows
+from jobs.serve.door.reading import Reader
 from jobs.serve.filters import FilterError
 from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
+<<<<<<< HEAD
 from udfs import arrow
 from udfs.images.rows import PENDING
 from udfs.networks import cards, concepts, models, preparation
 from udfs.networks.models import ModelError
+=======
+from jobs.serve.vector_index import VectorIndex
+from udfs.networks import concepts, models
+>>>>>>> i21d
 from udfs.networks.nouns import nouns
 from udfs.networks.text_side import TextSide
 from udfs.stores import fetch, uris
@@ -38,6 +45,14 @@ KEPT = 200  # answers, and as many given pictures
 HANG_S = 60.0
 MAX_PIXELS = 178_956_970  # as embed.max_pixels
 Found = tuple[Rows, NDArray[np.float32]]
+
+
+def index_folder(lake: str, at: dict[str, int | None]) -> Path:
+    """Where the index of these versions lies, whether or not it is there. at: of the gallery's tables, and of the
+    embeddings where that is known."""
+    kept = {"embeddings": delta_log.version(uris.join(lake, "embeddings")), **at}
+    folder = folder_of(lake, kept)
+    return folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
 
 
 class Searches:
@@ -134,6 +149,7 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
+<<<<<<< HEAD
             at = reading.versions(self._lake)
             folder = folder_of(self._lake, {**self._at, **at})
             reader = opening.Reader(
@@ -144,6 +160,15 @@ class Searches:
             self.fault = "" if found is not None else f"this lake has no vectors of {self._model.key}"
             if found is not None:
                 self.opened, self.index = found, found.index
+=======
+            folder = index_folder(self._lake, self._at)
+            classifier = concepts.prepare(self._model, user_cache())
+            index = vector_index.opened(
+                folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
+            )
+            self.fault = "" if index is not None else f"this lake has no vectors of {self._model.key}"
+            self.index = index
+>>>>>>> i21d
         except Exception as error:  # whoever searches is told
             self.fault = " ".join(str(error).split()) or type(error).__name__
 
@@ -172,23 +197,10 @@ class Searches:
         return models.Model(name, revision, "vectors", 0, 0, "", "", "")
 
     def _embedded(self, data: bytes) -> NDArray[np.float32]:
-        """Of norm 1. The bytes go through a private file to the child that decodes."""
+        """Of norm 1."""
         if self._model.key not in models.MODELS:
             raise FilterError(f"picture: the network of {self._model.key} is not here")
-        with tempfile.TemporaryDirectory(prefix="imagesieve-") as folder:
-            file = Path(folder) / "picture"
-            file.write_bytes(data)
-            row = {"uri": uris.canonical(str(file)), "image_id": 0, "has_features": False, "attempt": 1}
-            batch = pa.RecordBatch.from_pylist([row], schema=PENDING)
-            make = _task_maker(self._model, self._limits, self._max_pixels)
-            (done,) = pa.Table.from_batches(
-                arrow.embed_batches(make, HANG_S, lambda _: None)(iter([batch]))
-            ).to_pylist()
+        done = Reader(self._model, self._limits, self._max_pixels, HANG_S).given(data)
         if done["vector"] is None:
             raise FilterError(f"picture: it cannot be read: {done['error']}")
         return np.array(done["vector"], np.float32)
-
-
-def _task_maker(model: models.Model, limits: fetch.Limits, max_pixels: int) -> Callable[[], arrow.EmbedTask]:
-    prepared = preparation.prepare(model, user_cache(), "openvino")
-    return lambda: arrow.EmbedTask(model, prepared.kind, prepared.files, None, limits, 1, 0, max_pixels)

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,10 @@ class RequestError(ValueError):
 Answer = Callable[[App, Request], Any]
 
 
-def application(app: App) -> ASGIApp:
-    """The routes of one lake; jobs.serve.web.guard stands before them."""
+def application(app: App, more: Sequence[Route] = ()) -> ASGIApp:
+    """The routes of one lake, and more; jobs.serve.web.guard stands before them."""
     routes = [
+        *more,
         Route("/", lambda request: FileResponse(STATIC / "index.html", headers=_FRESH)),
         *(Route(f"/{name}", functools.partial(_file, name)) for name in FILES),
         *(Route(f"/api/{path}", _answering(app, answer)) for path, answer in GETS.items()),

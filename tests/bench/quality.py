@@ -99,7 +99,12 @@ def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
 def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns of `scores`, and `issues`, the set of the names of each image's issues."""
     from jobs import config
+<<<<<<< HEAD
     from jobs.findings.scores import QUALITY, quality_issues, quality_scores, share_in_colour, usual_sides
+=======
+    from jobs.findings.formulas import QUALITY
+    from jobs.findings.scores import quality_issues, quality_scores
+>>>>>>> i21d
 
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
@@ -210,7 +215,7 @@ def cleanvision(table: pd.DataFrame, folder: Path, work: Path) -> dict[str, Any]
 def measure(photos: Path, work: Path, spark: Any, half: str = "measured", peer: bool = False) -> dict[str, Any]:
     """photos: a folder of JPEG photographs. work: an empty folder for the spoilt ones. half: one of HALVES.
     peer: whether cleanvision is measured too. Returns what the module's docstring says."""
-    from jobs.findings.scores import QUALITY
+    from jobs.findings.formulas import QUALITY
     from jobs.tables import GRAYSCALE, ODD_ASPECT_RATIO, ODD_SIZE
 
     files = damage.photographs(photos)

@@ -31,6 +31,7 @@ from jobs.live import command as watch
 from jobs.rating import command as ratings
 from jobs.serve import asking, review_files
 from jobs.serve import command as serve
+from jobs.serve.door import asking as checking
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -45,8 +46,13 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 BESIDE = {
+<<<<<<< HEAD
     "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings, "review": review_files,
     "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,
+=======
+    "check": checking, "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking,
+    "serve": serve, "unapply": applying,
+>>>>>>> i21d
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

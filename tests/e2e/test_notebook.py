@@ -13,7 +13,7 @@ import pytest
 from imagesieve import RunError
 
 from jobs import tables
-from jobs.findings.scores import QUALITY
+from jobs.findings.formulas import QUALITY
 from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
 

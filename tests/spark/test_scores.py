@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from jobs import config, tables
 from jobs.engines.frames import frame_of
+<<<<<<< HEAD
 from jobs.findings.scores import (
     HIDDEN_BY,
     QUALITY,
@@ -18,6 +20,11 @@ from jobs.findings.scores import (
     share_in_colour,
     usual_sides,
 )
+=======
+from jobs.findings import formulas
+from jobs.findings.formulas import HIDDEN_BY, OF_ARRAYS, QUALITY, TECHNICAL, Sizes
+from jobs.findings.scores import quality_issues, quality_scores
+>>>>>>> i21d
 from jobs.tables import SCORES
 
 if TYPE_CHECKING:
@@ -185,6 +192,26 @@ def test_grey_is_odd_only_among_colour(spark: SparkSession, grey: int, flagged: 
     """A lake of X-ray pictures in which each is called grayscale."""
     found = raised(spark, [{"colour_score": 0.1}] * grey + [{}] * (10 - grey))
     assert sum(issues == {tables.GRAYSCALE} for issues in found.values()) == flagged
+
+
+def test_columns_and_arrays_are_scored_alike(spark: SparkSession) -> None:
+    """Another formula for one picture, at the door, than for a lake of them."""
+    draw = np.random.default_rng(0)
+    rows = [
+        {name: value if name == "medium" else float(value * draw.uniform(0.2, 1.8)) for name, value in USUAL.items()}
+        for _ in range(50)
+    ]
+    for row in rows:
+        row["width"], row["height"] = round(row["width"]), round(row["height"])
+    frame = spark.createDataFrame([(n, *row.values()) for n, row in enumerate(rows)], ["image_id", *USUAL])
+    told = {row["image_id"]: row.asDict() for row in quality_scores(frame).collect()}
+    of = {name: np.array([row[name] for row in rows]) for name in USUAL if name != "medium"}
+    of["log_side"] = np.log(np.sqrt(of["width"] * of["height"]))
+    sizes = Sizes.of_quartiles(*np.percentile(np.round(of["log_side"], 3), [25, 50, 75]).tolist())
+    found = formulas.scores(of, sizes, OF_ARRAYS)
+    found["quality_score"] = formulas.quality_score(found, OF_ARRAYS)
+    for name in SCORES:
+        np.testing.assert_allclose(found[name], [told[n][name] for n in range(len(rows))], rtol=1e-12, err_msg=name)
 
 
 def test_nothing_to_score(spark: SparkSession) -> None:

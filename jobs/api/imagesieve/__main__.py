@@ -37,6 +37,12 @@ def _mcp(argv: list[str]) -> int:
     return agents.main(argv)
 
 
+def _check(argv: list[str]) -> int:
+    from jobs.serve.door import asking
+
+    return asking.main(argv)
+
+
 def _search(argv: list[str]) -> int:
     from jobs.serve import asking
 
@@ -82,6 +88,7 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
+<<<<<<< HEAD
 def _watch(argv: list[str]) -> int:
     from jobs.live import command as watch
 
@@ -90,8 +97,12 @@ def _watch(argv: list[str]) -> int:
 
 # Which need no stage.
 LIGHT = ("forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
+=======
+LIGHT = ("check", "mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
+>>>>>>> i21d
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "check": ("say what a lake would say of a picture that it does not have", _check),
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
     "forget": ("delete all that a lake knows of a person's pictures, old versions too", _forget),

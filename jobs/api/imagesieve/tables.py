@@ -154,6 +154,16 @@ class Lake:
         hits = search(self.uri, wanted, text, where, count)
         return pd.DataFrame([vars(hit) for hit in hits], columns=["image_id", "uri", "label", "score"])
 
+    def check(self, picture: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+        """What the lake would say of a picture that it does not have: its properties, scores and issues, exact and near
+        copies, what the network sees in it, and ratings; see docs/door.md. Nothing is written to the lake.
+
+        picture: a path, an s3:// URI, or the bytes of an image file. The first call makes ready what later ones need.
+        Raises RunError."""
+        from jobs.serve.door import asking
+
+        return asking.check(self.uri, picture if isinstance(picture, bytes) else os.fspath(picture))
+
     def show(
         self,
         where: str = "",
