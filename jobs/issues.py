@@ -18,19 +18,12 @@ from jobs import embed, tables
 from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
-<<<<<<< HEAD
 from jobs.findings.common import Common, without_common
-from jobs.findings.label_issues import conflict_issues, wrong_label_issues
-from jobs.findings.rows import issue_rows, unlike
-from jobs.findings.scores import QUALITY, Sides, quality_issues, quality_scores, share_in_colour, usual_sides
-=======
-from jobs.findings.common import without_common
 from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
-from jobs.findings.scores import quality_issues, quality_scores
+from jobs.findings.scores import Sides, quality_issues, quality_scores, share_in_colour, usual_sides
 from jobs.findings.unread import SPOILT, UNREAD
->>>>>>> i21d
 from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted

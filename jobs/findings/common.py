@@ -9,13 +9,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-<<<<<<< HEAD
 from jobs.engines.frames import frame_of, keep, small
-from jobs.findings.scores import QUALITY
-=======
-from jobs.engines.frames import keep, small
 from jobs.findings.formulas import FEWEST, QUALITY
->>>>>>> i21d
 from jobs.pages.format import written_out
 
 # Issues of a picture by itself or beside its like. What is to be removed, and labels and leaks, stay whatever their

@@ -52,19 +52,16 @@ def parser() -> argparse.ArgumentParser:
         "--embed", action="append", default=[], metavar="ORIGIN",
         help="a page of this origin may show the app inside it, such as http://localhost:8888; may be repeated",
     )  # fmt: skip
-<<<<<<< HEAD
     options.add_argument(
         "--variants", metavar="PLACE",
         help="a folder or an s3:// prefix where variants of pictures are kept for a day (default: in memory alone)",
     )  # fmt: skip
-=======
     options.add_argument("--door", action="store_true", help="POST a picture to /api/check, to be told of it")
     options.add_argument(
         "--door-from", action="append", default=[], metavar="PREFIX",
         help="such as s3://bucket/incoming: pictures there may be named to the door by their URI; may be repeated",
     )  # fmt: skip
     options.add_argument("--token-file", metavar="FILE", help="with the token to ask for (default: a new one)")
->>>>>>> i21d
     options.add_argument("--until-stdin-ends", action="store_true", help="end when who has started it does")
     options.add_argument("--tls-certificate", metavar="FILE")
     options.add_argument("--tls-key", metavar="FILE")

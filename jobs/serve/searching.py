@@ -6,11 +6,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-<<<<<<< HEAD
-from collections.abc import Callable
 from dataclasses import asdict
-=======
->>>>>>> i21d
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +23,8 @@ from jobs.serve.door.reading import Reader
 from jobs.serve.filters import FilterError
 from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
-<<<<<<< HEAD
-from udfs import arrow
-from udfs.images.rows import PENDING
-from udfs.networks import cards, concepts, models, preparation
+from udfs.networks import cards, concepts, models
 from udfs.networks.models import ModelError
-=======
-from jobs.serve.vector_index import VectorIndex
-from udfs.networks import concepts, models
->>>>>>> i21d
 from udfs.networks.nouns import nouns
 from udfs.networks.text_side import TextSide
 from udfs.stores import fetch, uris
@@ -48,11 +37,10 @@ Found = tuple[Rows, NDArray[np.float32]]
 
 
 def index_folder(lake: str, at: dict[str, int | None]) -> Path:
-    """Where the index of these versions lies, whether or not it is there. at: of the gallery's tables, and of the
-    embeddings where that is known."""
-    kept = {"embeddings": delta_log.version(uris.join(lake, "embeddings")), **at}
-    folder = folder_of(lake, kept)
-    return folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
+    """Where the index of these versions lies on this machine, whether or not it is there. at: of the gallery's
+    tables; those that the index is made of are taken as they are now where they are not among them."""
+    folder = folder_of(lake, {**reading.versions(lake), **at})
+    return folder.with_name(f"index-{store.LAYOUT}-{folder.name}")
 
 
 class Searches:
@@ -149,26 +137,15 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
-<<<<<<< HEAD
-            at = reading.versions(self._lake)
-            folder = folder_of(self._lake, {**self._at, **at})
+            at = {name: self._at.get(name, now) for name, now in reading.versions(self._lake).items()}
             reader = opening.Reader(
                 self._lake, self._model.key, at, concepts.prepare(self._model, user_cache()), self._columns.rows_of_ids,
-                folder.with_name(f"index-{store.LAYOUT}-{folder.name}"), self._says,
+                index_folder(self._lake, {**self._at, **at}), self._says,
             )  # fmt: skip
             found = reader.opened()
             self.fault = "" if found is not None else f"this lake has no vectors of {self._model.key}"
             if found is not None:
                 self.opened, self.index = found, found.index
-=======
-            folder = index_folder(self._lake, self._at)
-            classifier = concepts.prepare(self._model, user_cache())
-            index = vector_index.opened(
-                folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
-            )
-            self.fault = "" if index is not None else f"this lake has no vectors of {self._model.key}"
-            self.index = index
->>>>>>> i21d
         except Exception as error:  # whoever searches is told
             self.fault = " ".join(str(error).split()) or type(error).__name__
 

@@ -99,12 +99,8 @@ def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
 def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns of `scores`, and `issues`, the set of the names of each image's issues."""
     from jobs import config
-<<<<<<< HEAD
-    from jobs.findings.scores import QUALITY, quality_issues, quality_scores, share_in_colour, usual_sides
-=======
     from jobs.findings.formulas import QUALITY
-    from jobs.findings.scores import quality_issues, quality_scores
->>>>>>> i21d
+    from jobs.findings.scores import quality_issues, quality_scores, share_in_colour, usual_sides
 
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}

@@ -46,13 +46,8 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 BESIDE = {
-<<<<<<< HEAD
-    "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings, "review": review_files,
-    "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,
-=======
-    "check": checking, "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking,
-    "serve": serve, "unapply": applying,
->>>>>>> i21d
+    "check": checking, "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings,
+    "review": review_files, "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

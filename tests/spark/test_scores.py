@@ -10,21 +10,9 @@ import pytest
 
 from jobs import config, tables
 from jobs.engines.frames import frame_of
-<<<<<<< HEAD
-from jobs.findings.scores import (
-    HIDDEN_BY,
-    QUALITY,
-    TECHNICAL,
-    quality_issues,
-    quality_scores,
-    share_in_colour,
-    usual_sides,
-)
-=======
 from jobs.findings import formulas
 from jobs.findings.formulas import HIDDEN_BY, OF_ARRAYS, QUALITY, TECHNICAL, Sizes
-from jobs.findings.scores import quality_issues, quality_scores
->>>>>>> i21d
+from jobs.findings.scores import quality_issues, quality_scores, share_in_colour, usual_sides
 from jobs.tables import SCORES
 
 if TYPE_CHECKING:

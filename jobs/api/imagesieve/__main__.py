@@ -88,7 +88,6 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-<<<<<<< HEAD
 def _watch(argv: list[str]) -> int:
     from jobs.live import command as watch
 
@@ -96,10 +95,7 @@ def _watch(argv: list[str]) -> int:
 
 
 # Which need no stage.
-LIGHT = ("forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
-=======
-LIGHT = ("check", "mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
->>>>>>> i21d
+LIGHT = ("check", "forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "check": ("say what a lake would say of a picture that it does not have", _check),

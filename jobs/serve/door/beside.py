@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from jobs.indexing.vector_index import VectorIndex
 from jobs.serve.columns import Columns
 from jobs.serve.door.evidence import Evidence, Rows
 from jobs.serve.door.settings import Settings
-from jobs.serve.vector_index import VectorIndex
 from udfs.children import isolation
 from udfs.children.messages import FunctionTask
 from udfs.copies import BESIDE, NOWHERE, SecondLook
