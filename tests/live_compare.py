@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ LEFT_OUT = {
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
 
-def differences(a: Path, b: Path, apart: Mapping[str, set[str]] | None = None) -> dict[str, list[str]]:
-    """By table what differs, in lines for a person. apart: by table, columns that may differ."""
+def differences(
+    a: Path, b: Path, apart: Mapping[str, set[str]] | None = None, names: Sequence[str] = COMPARED
+) -> dict[str, list[str]]:
+    """By table what differs, in lines for a person; the last says how many rows. apart: by table, columns that may
+    differ. names: of the tables."""
     found = {}
-    for name in COMPARED:
+    for name in names:
         ours, theirs = (rows(lake, name) for lake in (a, b))
         lines = [f"only in a: {key}" for key in sorted(ours.keys() - theirs.keys(), key=repr)]
         lines += [f"only in b: {key}" for key in sorted(theirs.keys() - ours.keys(), key=repr)]
@@ -38,6 +41,7 @@ def differences(a: Path, b: Path, apart: Mapping[str, set[str]] | None = None) -
                 one, other = ours[key][column], theirs[key][column]
                 if column not in (apart or {}).get(name, ()) and not same(one, other, tolerance(name, column)):
                     lines.append(f"{key} {column}: {one!r} and {other!r}"[:300])
+                    break
         if lines:
             found[name] = [*lines[: 4 * SHOWN], f"{len(lines)} in all"]
     return found

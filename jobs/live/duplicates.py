@@ -70,7 +70,7 @@ def touch(draft: Draft, config: Config, moved: Moved) -> Touched:
 def _edges(draft: Draft, rule: NearRule, moved: Moved) -> set[int]:
     """Brings `edges` in line. Returns the images whose component may be another."""
     known = draft.known
-    turned = moved.changed_lists - moved.lost
+    turned = moved.changed_lists
     old = _edges_of(draft, turned | moved.lost)
     lists = known.of_images("neighbours", turned).to_pylist()
     least = min(rule.threshold, rule.certain)
