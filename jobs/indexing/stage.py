@@ -30,6 +30,7 @@ def vector_index(context: Context) -> Counts:
     counts: Counts = {"in": total, "out": total, "failed": 0}
     most = context.config.index.most_images
     if not total or total > most:
+        lake.confirm()
         counts["wrote"] = int(store.remove(lake.uri))
         if total > most:
             told = f"index: {total:,} images are more than index.most_images = {most:,}: the lake has no index"
@@ -82,7 +83,9 @@ def _is_to_be_made(context: Context) -> bool:
 
 
 def _settings(context: Context) -> dict[str, Any]:
-    return {"model": context.config.embed.model, "most_images": context.config.index.most_images}
+    """A text side that a card has got since is put down in `runs`, where searches look for it."""
+    model = models.find(context.config.embed.model, context.config.models)
+    return {"model": model.key, "most_images": context.config.index.most_images, "text": model.text_sha256}
 
 
 STAGE = Stage(

@@ -16,7 +16,8 @@
   itself measured; open_cpu_s until the app has the lake's index; then LATER more vectors: added_cpu_s of the command
   again, and the same of searches afterwards; own_cpu_ms, an image, where the lake has no index and the app makes one.
 - words: text_map, mean average precision of the class names over --labelled (a folder of each class), and of
-  tests.bench.serve_queries over --photos, whose names tell what they show.
+  tests.bench.serve_queries over --photos, whose names tell what they show. told_: the recall of like pictures, as a run
+  measured it.
 - scroll_ms: pages of 40 small pictures of --photos, made before, the 95th percentile."""
 
 from __future__ import annotations
@@ -343,6 +344,7 @@ def words(work: Path, labelled: Path | None, photos: Path | None) -> dict[str, A
         searches = Searches(str(lake), at, columns, fetch.Limits(), 10**8)
         searches.wait()
         assert searches.index is not None, searches.fault
+        found[f"told_{name}"] = searches.told["recall"]
         if name == "labelled":
             label = columns.coded("label")
             truth = {names[0]: label.having(names) for names in label.names if names}

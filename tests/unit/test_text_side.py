@@ -179,7 +179,7 @@ def pictures() -> Vectors:
 
 
 def test_words_are_asked_of_the_lakes_own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Words that go to WordNet where the lake's network knows better, cosines that are none, a filter without effect."""
+    """Words that go to WordNet where the lake's network knows better, cosines that are none, a filter ignored."""
     monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
     vectors = pictures()
     lake = lake_of(tmp_path, vectors, card(tmp_path))
