@@ -106,7 +106,8 @@ def write(lake: Lake, rows: DataFrame | None, target: Target, rules: dict[str, A
             lines += [f"{unread:>12,}  images to keep could not be read when the lake was made: in no shard"] * (
                 unread > 0
             )
-            made_of = {"lake": lake.uri, "tables": {name: lake.version(name) for name in READ_FROM}, "rules": rules}
+            versions = {name: lake.version(name) for name in READ_FROM}
+            made_of = {"lake": lake.uri, "tables": versions, "rules": rules, "dealt": dict(target.shares)}
         table = pq.read_table(listed, columns=["split", "label"])
         plan = {
             "code": CODE, "write": target.write, "seed": target.seed, "shard_images": target.shard_images,

@@ -144,11 +144,13 @@ def test_another_seed_is_another_order(made: Made, commands: lakes.Commands, tmp
 def test_a_killed_run_goes_on(made: Made, tmp_path: Path) -> None:
     """A shard that is cut off, missing or twice after kills at any moment."""
     rng = np.random.default_rng(3)
-    for _ in range(4):
+    for kill in range(4):
         process = lakes.start(*arguments(made.lake, tmp_path / "set"), cwd=tmp_path, own_group=True)
-        end = time.monotonic() + float(rng.uniform(3, 8))
-        while time.monotonic() < end and process.poll() is None and not list(tmp_path.glob("set/_parts/*")):
-            time.sleep(0.01)
+        # Every other one once shards are written, or soon after the set is begun; the others at any moment.
+        mark, most_s = ("set/_parts/*", 120) if kill % 2 else ("set/training-set.json", float(rng.uniform(3, 30)))
+        end = time.monotonic() + most_s
+        while time.monotonic() < end and process.poll() is None and not list(tmp_path.glob(mark)):
+            time.sleep(0.002)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
