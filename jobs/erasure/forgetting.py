@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from jobs import __version__
 from jobs.engines import delta_log
 from jobs.erasure import beside, finding, suppression
-from jobs.erasure.rewriting import Done, names_of, opened, purge, rewrite
+from jobs.erasure.rewriting import ROWS, Done, batches, names_of, opened, purge, rewrite
 from jobs.erasure.rules import RULES, Erased
 from jobs.errors import InputError, LakeError
 from jobs.lakes import existing
@@ -148,11 +149,13 @@ def _is_a_centre(lake: str, erased: Erased) -> bool:
         return False
     known = set()
     for name in names_of(centres):
-        with opened(uris.join(centres, name)) as file:
+        with opened(uris.join(centres, *unquote(name).split("/"))) as file:
             known |= {_digest(vector) for vector in file.read(columns=["vector"])["vector"].to_pylist()}
     embeddings = uris.join(lake, "embeddings")
     for name in names_of(embeddings) if delta_log.version(embeddings) is not None else ():
-        with opened(uris.join(embeddings, name)) as file:
+        with opened(uris.join(embeddings, *unquote(name).split("/"))) as file:
+            if not any(erased.has(rows["image_id"]).any() for rows in batches(file, ROWS, ("image_id",))):
+                continue
             for batch in file.iter_batches(4096, columns=["image_id", "vector"], use_threads=False):
                 ids = erased.has(batch.column("image_id"))
                 mine = batch.column("vector").filter(ids)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from jobs.engines import delta_files, delta_log
+from jobs.erasure import rewriting
 from jobs.erasure.rules import ERASED, RULES, Erased
 from jobs.tables import TABLES
 
@@ -109,3 +116,37 @@ def test_what_is_left(name: str) -> None:
     assert not again[: len(again)].any() or name == "duplicates"
     nobody = Erased(np.empty(0, np.int64))
     assert not rule.touched(rows.select(list(rule.looks)), nobody).any()
+
+
+def test_a_table_of_another_writer(tmp_path: Path) -> None:
+    """Times of INT96 that come back as others, names that the log spells otherwise than the disk, files of no version
+    and checksums of Hadoop that are left, a version that cannot be read any more."""
+    path = tmp_path / "a b" / "images"
+    delta_log.create(str(path), TABLES["images"])
+    at = datetime.datetime(2021, 5, 6, 7, 8, 9, 123456, datetime.UTC)
+    rows = rows_of("images", [{"image_id": n, "uri": f"u{n}", "source": "s", "modified_at": at} for n in range(5)])
+    (path / "p%41 ü").mkdir()
+    for name in ("p%41 ü/1.parquet", "orphan.parquet"):
+        pq.write_table(rows, path / name, use_deprecated_int96_timestamps=True)
+    (path / ".1.parquet.crc").write_bytes(b"crc")
+    (path / "_delta_log" / ".00000000000000000000.json.crc").write_bytes(b"crc")
+    size = (path / "p%41 ü" / "1.parquet").stat().st_size
+    delta_files.commit(str(path), [delta_files.Added("p%2541%20%C3%BC/1.parquet", size, 5)], ())
+    before = DeltaTable(path).to_pyarrow_table()
+    noted: list[rewriting.Done] = []
+    done = rewriting.rewrite(str(path), RULES["images"], GONE, noted.append)
+    assert (done.removed, done.changed, done.version) == (1, 0, 2)
+    assert noted == [done]
+    rewriting.purge(str(path), lambda: None)
+    table = DeltaTable(path)
+    assert table.version() == delta_log.version(str(path)) == 3
+    left = table.to_pyarrow_table().sort_by("image_id")
+    assert left["image_id"].to_pylist() == [0, 1, 2, 4]
+    assert left["modified_at"].to_pylist() == [at] * 4
+    assert left.schema == before.schema
+    files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    assert [name for name in files if not name.startswith("_delta_log/")] == [
+        unquote(name) for name in table.get_add_actions(flatten=True).column("path").to_pylist()
+    ]
+    assert all(name.partition(".")[0].endswith(("3", "_last_checkpoint")) for name in files if "_delta_log" in name)
+    assert rewriting.rewrite(str(path), RULES["images"], GONE, noted.append).removed == 0
