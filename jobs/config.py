@@ -117,6 +117,11 @@ class Content:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Index:
+    most_images: Annotated[Whole, between(0, 1_000_000_000)]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Issues:
     dark: Share
     bright: Share
@@ -202,6 +207,7 @@ class Config:
     clusters: Clusters
     labels: Labels
     content: Content
+    index: Index
     issues: Issues
     clean: Clean
     report: Report

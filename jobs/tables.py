@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
             "embeddings",
             _schema(
                 image_id=_LONG, model=_TEXT, vector=ArrayType(FloatType(), containsNull=False),
-                norm=(FloatType(), True),
+                norm=(FloatType(), True), transform=(_TEXT, True),
             ),
             ("image_id", "model"),
         ),
@@ -179,6 +179,12 @@ TABLES: dict[str, Table] = {
             _schema(image_id=_LONG, rank=_INT, neighbour_id=_LONG, cosine=_DOUBLE),
             ("image_id", "rank"),
             {"cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> neighbour_id"},
+        ),
+        Table(
+            "edges",
+            _schema(image_id=_LONG, other_id=_LONG),
+            ("image_id", "other_id"),
+            {"in_order": "image_id < other_id"},
         ),
         Table(
             "duplicates",

@@ -15,6 +15,7 @@ from udfs.children.messages import Batches, Board
 from udfs.images.rows import EMBEDDED, HANDED_ON, READ_SCORES, THUMBNAILS
 from udfs.networks import models, preparation
 from udfs.stores import fetch
+from udfs.transforms.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class EmbedTask:
     """Batches of PENDING to EMBEDDED: of each image its features and vector, or an error.
 
     kind, files: of preparation.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside
-    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
+    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU. alone: of
+    embedding.open_runtime."""
 
     model: models.Model
     kind: str
@@ -32,6 +34,7 @@ class EmbedTask:
     fetch_threads: int
     decode_threads: int
     max_pixels: int
+    alone: bool = False
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass  # in the child alone
@@ -41,12 +44,13 @@ class EmbedTask:
 
 @dataclass(frozen=True)
 class ThumbnailTask:
-    """Batches of REFERENCE and image_id to THUMBNAILS: WebP of at most side x side pixels, null where there is none."""
+    """Batches of REFERENCE and image_id to THUMBNAILS: a JPEG of at most side x side pixels, or the file of a variant;
+    null where there is none."""
 
     limits: fetch.Limits
     fetch_threads: int
     max_pixels: int
-    side: int
+    how: int | Variant  # side, or the variant
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass

@@ -32,7 +32,9 @@ NOT_COVERED = (
     "the pictures themselves, and the manifests that list them",
     "files that clean, review or a person has written outside the lake, and copies of the lake",
     "noncurrent versions of objects, where the bucket of the lake keeps them",
-    "the app's cache on other machines, until it opens the lake again; browsers",
+    "caches of the app, the door and the watch on other machines, until they open the lake again; browsers",
+    "variants of pictures that the app keeps in a place of its own, until their time is over",
+    "events of the pictures that wait in a queue",
     "what a rating has learnt: its numbers are of many pictures, and none can be read from them",
 )
 Say = Callable[[str], None]
@@ -58,6 +60,8 @@ def forget(lake: str, asked: Asked, lease: Lease, may_return: bool = False, say:
     Raises InputError where no such picture is known, LakeError, LeaseLost, StoreError."""
     existing(lake)
     _refuse_other_tables(lake)
+    lease.check()
+    beside.settle(lake)
     salt = suppression.salt_of(lake)
     mark = suppression.mark_of(salt, asked.told())
     pending = uris.join(lake, suppression.FOLDER, PENDING, f"{mark[:32]}.json")
@@ -84,7 +88,7 @@ def forget(lake: str, asked: Asked, lease: Lease, may_return: bool = False, say:
     told["ratings"] = beside.forget_judged(lake, erased)
     told["cache"] = beside.delete_cache(lake) or told.get("cache", False)
     lease.check()
-    beside.delete_staged(lake)
+    beside.delete_derived(lake)
     told["versions"], told["files"] = _purge_all(lake, lease, say)
     receipt = _receipt(lake, told, mark, asked, may_return)
     place = uris.join(

@@ -30,7 +30,7 @@ MANIFEST_ENDINGS = {
 }  # fmt: skip
 
 ARCHIVES = ("zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar")  # that may hold images, and are not read
-_REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.(?:jpg|webp)$")  # of a report, whose pictures are nobody's images
+REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.(?:jpg|webp)$")  # of a report, whose pictures are nobody's images
 LISTED = StructType(
     [
         StructField("uri", StringType(), False),
@@ -191,7 +191,7 @@ def images_of(
     outside = below(leave_out)
     for batch in listing.list_files(folder.uri, unlisted=left.unlisted):
         for file in batch:
-            if file.uri.startswith(outside) or _REPORTED.search(file.uri):
+            if file.uri.startswith(outside) or REPORTED.search(file.uri):
                 continue
             if "_delta_log/" in file.relative and (above := file.uri.partition("/_delta_log/"))[1]:
                 left.tables.add(above[0] + "/")

@@ -28,9 +28,9 @@ STRIP = 3  # previews on an issue's card on the first page
 TOPICS_ON_FIRST_PAGE = 12
 MATRIX = 8  # splits or sources in a table of leaks
 TABLE_NAMES = (  # those that a person queries, as in jobs.tables
-    "images", "features", "embeddings", "failures", "copies", "neighbours", "duplicates", "look_alikes", "leaks",
-    "labels", "confusions", "classes", "concepts", "topics", "topic_summaries", "map", "scores", "issues", "ratings",
-    "albums", "reviews", "runs",
+    "images", "features", "embeddings", "failures", "copies", "neighbours", "edges", "duplicates", "look_alikes",
+    "leaks", "labels", "confusions", "classes", "concepts", "topics", "topic_summaries", "map", "scores", "issues",
+    "ratings", "albums", "reviews", "runs",
 )  # fmt: skip
 SPLIT_ORDER = {"train": 0, "test": 2}  # all other splits lie between them, by name
 THUMB = re.compile(r"thumbs/[0-9]{1,19}(-[0-9a-f]{12})?\.(webp|jpg|png)", re.ASCII)

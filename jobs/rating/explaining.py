@@ -15,7 +15,6 @@ from jobs.errors import ConfigError, InputError
 from jobs.rating import store
 from jobs.rating.vectors import Ids, LakeRows
 from udfs.errors import ImageError
-from udfs.image_pass import ANALYSIS_SIDE, FINER
 from udfs.images import decode
 from udfs.networks import embedding, preparation
 from udfs.networks.feature_map import FeatureMap
@@ -25,6 +24,7 @@ from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, Numbers, expit
 from udfs.stores import fetch
 from udfs.stores.cache import user_cache
+from udfs.transforms.square import decoded_side
 
 SIDE = 512  # pixels of an overlay's longer side, at most
 EXACT, OCCLUDED = "exact", "occlusion"
@@ -138,14 +138,8 @@ def _chosen(lake: LakeRows, head: Head, uri: str | None, top: int, bottom: int) 
 
 def seen_by(data: bytes, model: Model, max_pixels: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A picture as the network gets it, just as `embed` makes it, and as it is shown. Raises ImageError."""
-    side = model.input_side
-    decoded = decode.decode(
-        data, round(FINER * max(side, ANALYSIS_SIDE) if side > ANALYSIS_SIDE else FINER * ANALYSIS_SIDE), max_pixels
-    )
-    pixels = decoded.pixels
-    if pixels.shape[:2] == (side, side) and model.fit == "stretch":
-        return pixels, pixels
-    return embedding.fit(pixels, side, model.fit), pixels
+    pixels = decode.decode(data, decoded_side(model.input_side), max_pixels).pixels
+    return embedding.fit(pixels, model.input_side, model.fit), pixels
 
 
 def write(folder: Path, explained: list[Explained], head: Head, ending: str, fit: str) -> list[str]:

@@ -39,7 +39,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench import damage, process_tree, vector_lake
-from udfs.image_pass import opened
 from udfs.images import decode
 from udfs.images.rows import PROPERTIES
 from udfs.networks import embedding, models, preparation
@@ -49,6 +48,7 @@ from udfs.ratings.fitting import Fitted, Judged, Space, TooFewError
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, RATING, Numbers
 from udfs.stores.cache import user_cache
+from udfs.transforms.square import opened
 from udfs.vectors.cosine import Vectors
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,9 +14,15 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql.pandas.types import to_arrow_schema
 
-from jobs.engines import delta_files, delta_log
-from jobs.erasure import rewriting
+from jobs.engines import delta_files, delta_log, journal
+from jobs.erasure import beside, rewriting
+from jobs.erasure.forgetting import Asked, forget
 from jobs.erasure.rules import ERASED, RULES, Erased
+from jobs.erasure.suppression import forgotten_of
+from jobs.lakes import LAKE_FORMAT, MARKER
+from jobs.lease import acquire
+from jobs.live.known import Known
+from jobs.serve import gallery
 from jobs.tables import TABLES
 
 URI = 's3://b/users/z/"1 \u00e9".jpg'
@@ -150,3 +156,29 @@ def test_a_table_of_another_writer(tmp_path: Path) -> None:
     ]
     assert all(name.partition(".")[0].endswith(("3", "_last_checkpoint")) for name in files if "_delta_log" in name)
     assert rewriting.rewrite(str(path), RULES["images"], GONE, noted.append).removed == 0
+
+
+def test_what_is_made_of_the_tables_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of another name than the door, the index or the watch give theirs, a change in the journal that would
+    bring back what was deleted."""
+    source = (Path(beside.__file__).parents[1] / "serve" / "door" / "prepared.py").read_text(encoding="utf-8")
+    assert f'PLACE, CURRENT = "{beside.DOOR}"' in source
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    lake = str(tmp_path / "lake")
+    delta_log.create(f"{lake}/images", TABLES["images"])
+    (tmp_path / "lake" / MARKER).write_text(json.dumps({"format": LAKE_FORMAT, "version": "1", "next_image_id": 1}))
+    rows = [{"image_id": 3, "uri": "a", "source": "s", "owner": "z"}, {"image_id": 4, "uri": "b", "source": "s"}]
+    made = journal.change(TABLES["images"], rows, None, new=True)
+    journal.write(lake, 1, {"images": made}, {"next_image_id": 5}, TABLES)
+    places = [tmp_path / "lake" / name / "x" for name in ("_staging", "vector-index", "door")]
+    places += [Known.place(tmp_path / "cache", lake) / "x", gallery.folder_of(lake, {}) / "x"]
+    for file in places:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"a")
+    with acquire(lake, "test") as lease:
+        forget(lake, Asked(frozenset({"z"})), lease)
+    assert not any(file.exists() for file in places)
+    assert not (tmp_path / "lake" / "_journal").exists()
+    assert DeltaTable(f"{lake}/images").to_pyarrow_table()["image_id"].to_pylist() == [4]
+    assert json.loads((tmp_path / "lake" / MARKER).read_text())["next_image_id"] == 5
+    assert forgotten_of(lake, {"a", "b"}) == {"a"}

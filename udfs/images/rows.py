@@ -57,6 +57,7 @@ EMBEDDED = pa.schema(
         *FEATURES,
         ("vector", pa.list_(pa.float32())),
         ("norm", pa.float32()),
+        ("transform", pa.string()),
         ("error", pa.string()),
         ("detail", pa.string()),
     ]

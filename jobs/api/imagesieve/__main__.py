@@ -37,6 +37,12 @@ def _mcp(argv: list[str]) -> int:
     return agents.main(argv)
 
 
+def _check(argv: list[str]) -> int:
+    from jobs.serve.door import asking
+
+    return asking.main(argv)
+
+
 def _search(argv: list[str]) -> int:
     from jobs.serve import asking
 
@@ -70,15 +76,29 @@ def _review(argv: list[str]) -> int:
     return review_files.main(argv)
 
 
+def _views(argv: list[str]) -> int:
+    from jobs.analysis import command as views
+
+    return views.main(argv)
+
+
 def _unapply(argv: list[str]) -> int:
     from jobs.cleaning import applying
 
     return applying.main(argv)
 
 
-LIGHT = ("forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
+def _watch(argv: list[str]) -> int:
+    from jobs.live import command as watch
+
+    return watch.main(argv)
+
+
+# Which need no stage.
+LIGHT = ("check", "forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "check": ("say what a lake would say of a picture that it does not have", _check),
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
     "forget": ("delete all that a lake knows of a person's pictures, old versions too", _forget),
@@ -89,6 +109,8 @@ BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),
     "unapply": ("take back what clean --apply has done", _unapply),
+    "views": ("print the SQL of views over a lake: issues by day, costs, duplicates, agreement, trends", _views),
+    "watch": ("sieve new images as they come", _watch),
 }
 
 
