@@ -138,6 +138,8 @@ def _written(lake: Lake, wanted: DataFrame, rows: DataFrame, model: str, run: in
         .withColumn(files.SHARE, F.pmod("image_id", F.coalesce("shares", F.lit(1))).cast("int"))
         .select(files.BUCKET, files.SHARE, *files.GIVEN)
     )  # fmt: skip
+    if not lake.exists(JOB):
+        lake.empty(JOB)  # Spark makes no table where files lie
     objects.delete_below(uris.join(table, files.folder_of(run)))  # of a run that was killed
     staged = lake.staging(JOB)
     with batch_rows(lake.spark, ARROW_ROWS):

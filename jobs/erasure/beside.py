@@ -1,18 +1,27 @@
-"""Beside: what lies around the tables of a lake and may name a picture: the report, heads of ratings, staged files, and
-the app's cache of this machine."""
+"""Beside: what lies around the tables of a lake and may name a picture: the report, heads of ratings, staged files, the
+index, what the door keeps, and the caches of this machine."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
 
+from jobs.engines import journal
 from jobs.erasure.rewriting import rows_of
 from jobs.erasure.rules import Erased
+from jobs.indexing import store as index
+from jobs.lakes import MARKER, read_marker
+from jobs.live.known import Known
 from jobs.pages.place import index_of
 from jobs.rating import store
 from jobs.serve import gallery
+from jobs.tables import TABLES
 from udfs.stores import objects, uris
+from udfs.stores.cache import user_cache
+
+STAGING, DOOR = "_staging", "door"  # of jobs.lakes, and of jobs.serve.door.prepared
 
 # What the report stage writes: its pages, and pictures that are named by their image.
 _PAGE = re.compile(r"[a-z_0-9-]+\.html|thumbs/[0-9]{1,19}[-0-9a-z_]*\.(?:webp|jpg|png)", re.ASCII)
@@ -51,16 +60,29 @@ def forget_judged(lake: str, erased: Erased) -> int:
     return changed
 
 
-def delete_staged(lake: str) -> None:
-    """Deletes what ended runs have left staged."""
-    objects.delete_below(uris.join(lake, "_staging"))
+def settle(lake: str) -> None:
+    """Makes what a killed watch has left in the journal, or it would bring back what is deleted. See Lake.settle."""
+    marks = journal.settle(lake, TABLES)
+    if marks is not None:
+        marker = {**(read_marker(lake) or {}), **marks}
+        objects.put(uris.join(lake, MARKER), json.dumps(marker, indent=1).encode())
+    journal.forget(lake)
+
+
+def delete_derived(lake: str) -> None:
+    """Deletes what ended runs have left staged, and what is made of the tables for the app and the door: the next run,
+    or `imagesieve check --prepare`, makes it again."""
+    for name in (STAGING, index.FOLDER, DOOR):
+        objects.delete_below(uris.join(lake, name))
 
 
 def delete_cache(lake: str) -> bool:
-    """Deletes what the app of this account and machine keeps of a lake. Returns whether there was any."""
-    folder = gallery.folder_of(lake, {}).parent
-    there = folder.is_dir()
-    shutil.rmtree(folder, ignore_errors=True)
-    if there and folder.is_dir():
-        raise OSError(f"{folder}: cannot be deleted")
-    return there
+    """Deletes what the app, the door and the watch of this account and machine keep of a lake. Returns whether there
+    was any."""
+    cache = user_cache()
+    own = hashlib.sha256(lake.encode()).hexdigest()[:16]
+    folders = (gallery.folder_of(lake, {}).parent, Known.place(cache, lake), cache / index.FOLDER / own)
+    there = [folder for folder in folders if folder.is_dir()]
+    for folder in there:
+        shutil.rmtree(folder)
+    return bool(there)

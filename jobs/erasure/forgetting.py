@@ -13,11 +13,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from jobs import __version__
 from jobs.engines import delta_log
 from jobs.erasure import beside, finding, suppression
-from jobs.erasure.rewriting import Done, names_of, opened, purge, rewrite
+from jobs.erasure.rewriting import ROWS, Done, batches, names_of, opened, purge, rewrite
 from jobs.erasure.rules import RULES, Erased
 from jobs.errors import InputError, LakeError
 from jobs.lakes import existing
@@ -31,7 +32,9 @@ NOT_COVERED = (
     "the pictures themselves, and the manifests that list them",
     "files that clean, review or a person has written outside the lake, and copies of the lake",
     "noncurrent versions of objects, where the bucket of the lake keeps them",
-    "the app's cache on other machines, until it opens the lake again; browsers",
+    "caches of the app, the door and the watch on other machines, until they open the lake again; browsers",
+    "variants of pictures that the app keeps in a place of its own, until their time is over",
+    "events of the pictures that wait in a queue",
     "what a rating has learnt: its numbers are of many pictures, and none can be read from them",
 )
 Say = Callable[[str], None]
@@ -57,6 +60,8 @@ def forget(lake: str, asked: Asked, lease: Lease, may_return: bool = False, say:
     Raises InputError where no such picture is known, LakeError, LeaseLost, StoreError."""
     existing(lake)
     _refuse_other_tables(lake)
+    lease.check()
+    beside.settle(lake)
     salt = suppression.salt_of(lake)
     mark = suppression.mark_of(salt, asked.told())
     pending = uris.join(lake, suppression.FOLDER, PENDING, f"{mark[:32]}.json")
@@ -83,7 +88,7 @@ def forget(lake: str, asked: Asked, lease: Lease, may_return: bool = False, say:
     told["ratings"] = beside.forget_judged(lake, erased)
     told["cache"] = beside.delete_cache(lake) or told.get("cache", False)
     lease.check()
-    beside.delete_staged(lake)
+    beside.delete_derived(lake)
     told["versions"], told["files"] = _purge_all(lake, lease, say)
     receipt = _receipt(lake, told, mark, asked, may_return)
     place = uris.join(
@@ -148,11 +153,13 @@ def _is_a_centre(lake: str, erased: Erased) -> bool:
         return False
     known = set()
     for name in names_of(centres):
-        with opened(uris.join(centres, name)) as file:
+        with opened(uris.join(centres, *unquote(name).split("/"))) as file:
             known |= {_digest(vector) for vector in file.read(columns=["vector"])["vector"].to_pylist()}
     embeddings = uris.join(lake, "embeddings")
     for name in names_of(embeddings) if delta_log.version(embeddings) is not None else ():
-        with opened(uris.join(embeddings, name)) as file:
+        with opened(uris.join(embeddings, *unquote(name).split("/"))) as file:
+            if not any(erased.has(rows["image_id"]).any() for rows in batches(file, ROWS, ("image_id",))):
+                continue
             for batch in file.iter_batches(4096, columns=["image_id", "vector"], use_threads=False):
                 ids = erased.has(batch.column("image_id"))
                 mine = batch.column("vector").filter(ids)

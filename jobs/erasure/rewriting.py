@@ -4,6 +4,7 @@ No engine is needed: of each file the columns of a rule are read, and whole only
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ ROWS = 65_536  # read at once of the columns of a rule
 GROUP_BYTES = 64 << 20  # of rows that are held to become a row group
 WHOLE_ROWS = 4096  # likewise of whole rows: 21 MB of 1,280 numbers
 TRIES = 5  # at a table to which others add rows meanwhile
+MOST_COMMIT_BYTES = 256 << 20
 BEING_WRITTEN_S = 60.0  # for which a file of such a table that no version names may be one that is being written
 Check = Callable[[], None]
 
@@ -146,19 +148,30 @@ def purge(path: str, check: Check, others_write: bool = False) -> tuple[int, int
     files = 0
     kept = {unquote(name) for name in names_of(path)}
     since = time.time()
+    committed = _ever_named(path) if others_write else set()
     for name, _ in list(objects.list_below(path)):
         if _of_log(name) and not _is_later(name, version):
             files += _deleted(path, name)
     for name, modified in list(objects.list_below(path)):
         if name in kept or _of_log(name):
             continue
-        if others_write:
+        if others_write and name not in committed:
             time.sleep(max(0.0, min(BEING_WRITTEN_S, modified + BEING_WRITTEN_S - time.time())))
             if modified > since - BEING_WRITTEN_S and name in {unquote(now) for now in names_of(path)}:
                 continue
         check()
         files += _deleted(path, name)
     return version, files
+
+
+def _ever_named(path: str) -> set[str]:
+    """The files that the log has named: none of these is being written."""
+    found = set()
+    for name in objects.list_names(uris.join(path, delta_log.LOG)):
+        if name.endswith(".json"):
+            lines = objects.read_small(uris.join(path, delta_log.LOG, name), MOST_COMMIT_BYTES).splitlines()
+            found |= {unquote(added["path"]) for line in lines if (added := json.loads(line).get("add"))}
+    return found
 
 
 def _of_log(name: str) -> bool:

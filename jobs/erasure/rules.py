@@ -268,6 +268,7 @@ RULES: dict[str, Rule] = {
     "cells": _cells(),
     "neighbours": goes_with("image_id", "neighbour_id"),
     "duplicates": _duplicates(),
+    "edges": goes_with("image_id", "other_id"),
     "look_alikes": goes_with("image_id", "other_id"),
     "labels": _labels(),
     "confusions": nothing(),

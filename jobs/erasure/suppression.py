@@ -11,11 +11,13 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 from pyspark.sql.types import StringType, StructField, StructType
 
-from udfs.stores import objects, uris
+from udfs.stores import objects, ranges, uris
+from udfs.stores.s3_objects import Limits
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -58,6 +60,22 @@ def without_forgotten(lake: Lake, listed: DataFrame) -> DataFrame | None:
     marks = lake.engine.read_parquet(_folder(lake.uri), SCHEMA).distinct()
     salted = F.sha2(F.concat(F.lit(salt_of(lake.uri) + ":"), F.col("uri")), 256)
     return listed.withColumn(MARK, salted).join(marks, MARK, "left_anti").drop(MARK)
+
+
+def forgotten_of(lake: str, given: Collection[str]) -> set[str]:
+    """Which of some URIs were forgotten. Memory: all marks of the lake. Raises StoreError, ImageError."""
+    folder = _folder(lake)
+    names = [name for name in objects.list_names(folder) if name.endswith(".parquet")]
+    if not names:
+        return set()
+    salt = salt_of(lake)
+    marks = {mark_of(salt, uri): uri for uri in given}
+    found: set[str] = set()
+    for name in names:
+        with ranges.open_file(uris.join(folder, name), None, Limits()) as (file, _):
+            known = pq.read_table(file, columns=[MARK])[MARK]
+        found |= marks.keys() & set(known.filter(pc.is_in(known, pa.array(list(marks), pa.string()))).to_pylist())
+    return {marks[mark] for mark in found}
 
 
 def _folder(lake: str) -> str:

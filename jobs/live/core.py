@@ -26,6 +26,7 @@ from jobs.engines import journal
 from jobs.engines.base import Engine, MapBatches
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
+from jobs.erasure.suppression import forgotten_of
 from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.issues import USUAL, Usual
 from jobs.lakes import Lake
@@ -125,7 +126,7 @@ class Core:
     def _learnt(self, lake: Lake) -> dict[str, Any]:
         """What of the lake's runs a batch needs. Raises LakeError, ConfigError where they do not serve."""
         history, context = History(lake), Context(lake, self._config, self._reporter)
-        listed, layout, usual = history.last_done(CATALOG), None, {}
+        listed, usual = history.last_done(CATALOG), {}
         for stage in JUDGED_BY:
             last = history.last_done(stage.name)
             if listed is None or last is None:
@@ -138,15 +139,19 @@ class Core:
                 raise ConfigError(
                     f"{stage.name} ran with other settings ({', '.join(other)}): run `imagesieve run` with these once"
                 )
-            layout, usual = listed["settings"]["layout"], last["counts"].get(USUAL, {})
-        return {"layout": layout, USUAL: usual}
+            usual = last["counts"].get(USUAL, {})
+        patterns = listed["settings"] if listed is not None else {}
+        return {"layout": patterns.get("layout"), "owner": patterns.get("owner"), USUAL: usual}
 
     def _brought(self, lake: Lake, changes: Sequence[Change]) -> Outcome:
         began, known = time.time(), self._known
         learnt = json.loads(known.learnt)
-        places = Places(tuple(known.distinct("source")), learnt["layout"])
+        places = Places(tuple(known.distinct("source")), learnt["layout"], learnt["owner"])
+        forgotten = forgotten_of(self._uri, {change.uri for change in changes})
+        changes = [change for change in changes if change.removed or change.uri not in forgotten]
         first = max(lake.next_id("next_image_id"), known.highest_id() + 1)
         done = plan(changes, known, places, first)
+        done.left_out += len(forgotten)
         if not done.to_read and not done.removed:
             return Outcome(None, 0, 0, 0, done.same, 0, done.left_out)
         read = self._images(done)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.inputs.layout import layout_pattern
+from jobs.inputs.layout import layout_pattern, owner_pattern
 from jobs.live.changes import Change
 from jobs.live.known import Known
 
@@ -29,24 +29,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class Places:
-    """Where images of the lake come from. sources: canonical URIs of its inputs. layout: of the run that listed
-    them."""
+    """Where images of the lake come from. sources: canonical URIs of its inputs. layout, owner: patterns of the run
+    that listed them."""
 
     sources: tuple[str, ...]
     layout: str | None
+    owner: str | None = None
 
     def of(self, uri: str) -> dict[str, Any] | None:
-        """source, relative, split and label of an image; None where it is of none of the sources."""
+        """source, relative, split, label and owner of an image; None where it is of none of the sources."""
         below = [source for source in self.sources if uri.startswith(source.rstrip("/") + "/")]
         if not below:
             return None
         source = max(below, key=len)
         relative = uri[len(source.rstrip("/")) + 1 :]
-        found: dict[str, Any] = {"source": source, "relative": relative, "split": None, "label": None}
+        found: dict[str, Any] = {"source": source, "relative": relative, "split": None, "label": None, "owner": None}
         if self.layout:
             pattern, names = layout_pattern(self.layout)
             match = re.match(pattern, relative)
             found |= dict(zip(names, match.groups(), strict=True)) if match else {}
+        if self.owner and (match := re.match(owner_pattern(self.owner), relative)):
+            found["owner"] = match[1]
         return found
 
 

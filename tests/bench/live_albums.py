@@ -11,7 +11,12 @@
   them, by what the album takes; requests: GETs. The mean of SAMPLED owners, and the worst. `increments`: the same with
   INCREMENTS later runs of as many pictures each as a run of the stage leaves. The log names the files of all owners;
   only those in which sampled owners lie are written, the others are never opened. One owner has a tenth of all
-  pictures."""
+  pictures.
+- stage: cpu_ms of a picture, the slope of `imagesieve albums` between SIZES vectors of 1,280 numbers with owners of
+  EACH pictures, start of the engine and pairs of each pack included; nothing_cpu_s where nothing is new, and
+  moved_cpu_s where MOVED pictures change their owner.
+- erasure: CPU seconds of `imagesieve forget` for one of these owners; the tables are images, features, embeddings and
+  albums."""
 
 from __future__ import annotations
 
@@ -29,6 +34,7 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+from deltalake import DeltaTable, write_deltalake
 from numpy.typing import NDArray
 
 from jobs import __version__
@@ -37,9 +43,11 @@ from jobs.engines import delta_files, delta_log
 from jobs.engines.delta_files import Added
 from jobs.lakes import LAKE_FORMAT, MARKER
 from jobs.tables import TABLES
+from tests.bench import engine_runs, vector_lake
 from udfs.albums import files, packs
 from udfs.albums.packs import FACTS, Pictures
 from udfs.networks import models
+from udfs.stores import objects
 
 PICTURES, DIMENSION = 2000, 1280
 PROCESSES = 5
@@ -48,6 +56,7 @@ LARGEST = 0.1  # of all pictures, of one owner
 SAMPLED = 40
 INCREMENTS = (1_000, 5_000, 25_000, 125_000, 625_000)  # pictures of the last run, of the one before, and so on
 PACK = 2048
+SIZES, EACH, MOVED = (10_000, 30_000), 100, 1000
 URI = "s3://bucket/users/{owner:08}/2024/IMG_{number:06}.jpeg"
 
 CHILD = """
@@ -77,7 +86,7 @@ def vectors(count: int, seed: int) -> NDArray[np.float16]:
 
     def directions(number: int) -> NDArray[np.float32]:
         rows = draw.standard_normal((number, DIMENSION), np.float32)
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
     sizes = draw.integers(1, 7, count)
     burst = np.repeat(np.arange(count), sizes)[:count]
@@ -128,7 +137,7 @@ def album_times(folder: Path) -> dict[str, Any]:
     told = {loaded: [_child(folder, loaded) for _ in range(PROCESSES)] for loaded in ("yes", "no")}
 
     def median(of: list[dict[str, Any]], question: int, what: int = 0) -> float:
-        return round(statistics.median(one["times"][question][what] for one in of), 1)
+        return round(float(statistics.median(one["times"][question][what] for one in of)), 1)
 
     return {
         "album_ms": median(told["yes"], 0), "album_cpu_ms": median(told["yes"], 0, 1),
@@ -148,7 +157,7 @@ class Unwritten(files.Writer):
     """As Writer, for files that nobody will open."""
 
     def _file(self) -> pa.RecordBatch:
-        with mock.patch.object(files, "write_groups"), mock.patch.object(files.objects, "replacing", _nowhere):
+        with mock.patch.object(files, "write_groups"), mock.patch.object(objects, "replacing", _nowhere):
             return super()._file()
 
 
@@ -229,10 +238,50 @@ def layout(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def with_owners(lake: Path, count: int, moved: int = 0) -> None:
+    """Gives the images of a lake owners of EACH pictures, the first `moved` of them others than before."""
+    rows = DeltaTable(str(lake / "images")).to_pyarrow_table().sort_by("image_id")
+    owners = [f"u{n // EACH if n >= moved else 7 * n % (count // EACH)}" for n in range(count)]
+    place = rows.schema.get_field_index("owner")
+    rows = rows.set_column(place, rows.schema.field(place), pa.array(owners, rows.schema.field(place).type))
+    write_deltalake(str(lake / "images"), rows, mode="overwrite")
+
+
+def stage(folder: Path) -> dict[str, Any]:
+    took, written = [], []
+    for count in SIZES:
+        lake = folder / f"lake{count}"
+        vector_lake.write(lake, np.asarray(vectors(count, 0), np.float32), model=models.DEFAULT)
+        with_owners(lake, count)
+        took.append(_albums_cpu_s(lake))
+    written = [_albums_cpu_s(lake)]
+    with_owners(lake, SIZES[-1], MOVED)
+    written.append(_albums_cpu_s(lake))
+    slope = 1000 * (took[1] - took[0]) / (SIZES[1] - SIZES[0])
+    return {"cpu_ms": round(slope, 3), "nothing_cpu_s": round(written[0], 1), "moved_cpu_s": round(written[1], 1)}
+
+
+def _albums_cpu_s(lake: Path) -> float:
+    command = [sys.executable, "-W", "ignore", "-m", "imagesieve", "albums", "--lake", str(lake)]
+    return engine_runs.ended(command).cpu_s
+
+
+def erasure(folder: Path) -> dict[str, Any]:
+    """Of the larger lake of stage(): one owner."""
+    lake = folder / f"lake{SIZES[-1]}"
+    command = [sys.executable, "-W", "ignore", "-m", "imagesieve", "forget", "--lake", str(lake), "--owner", "u123"]
+    ran = engine_runs.ended(command)
+    return {"cpu_s": round(ran.cpu_s, 1), "images": SIZES[-1], "pictures": EACH}
+
+
 def measure() -> dict[str, Any]:
     """All of it, as the first lines of this file tell."""
     with tempfile.TemporaryDirectory() as folder:
-        return {"albums": album_times(Path(folder) / "one"), "layout": layout(Path(folder) / "many")}
+        here = Path(folder)
+        return {
+            "albums": album_times(here / "one"), "layout": layout(here / "many"),
+            "stage": stage(here), "erasure": erasure(here),
+        }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
 from pyspark.sql.pandas.types import to_arrow_schema
 
+from jobs.engines import delta_files, delta_log, journal
+from jobs.erasure import beside, rewriting
+from jobs.erasure.forgetting import Asked, forget
 from jobs.erasure.rules import ERASED, RULES, Erased
+from jobs.erasure.suppression import forgotten_of
+from jobs.lakes import LAKE_FORMAT, MARKER
+from jobs.lease import acquire
+from jobs.live.known import Known
+from jobs.serve import gallery
 from jobs.tables import TABLES
 
 URI = 's3://b/users/z/"1 \u00e9".jpg'
@@ -109,3 +122,63 @@ def test_what_is_left(name: str) -> None:
     assert not again[: len(again)].any() or name == "duplicates"
     nobody = Erased(np.empty(0, np.int64))
     assert not rule.touched(rows.select(list(rule.looks)), nobody).any()
+
+
+def test_a_table_of_another_writer(tmp_path: Path) -> None:
+    """Times of INT96 that come back as others, names that the log spells otherwise than the disk, files of no version
+    and checksums of Hadoop that are left, a version that cannot be read any more."""
+    path = tmp_path / "a b" / "images"
+    delta_log.create(str(path), TABLES["images"])
+    at = datetime.datetime(2021, 5, 6, 7, 8, 9, 123456, datetime.UTC)
+    rows = rows_of("images", [{"image_id": n, "uri": f"u{n}", "source": "s", "modified_at": at} for n in range(5)])
+    (path / "p%41 ü").mkdir()
+    for name in ("p%41 ü/1.parquet", "orphan.parquet"):
+        pq.write_table(rows, path / name, use_deprecated_int96_timestamps=True)
+    (path / ".1.parquet.crc").write_bytes(b"crc")
+    (path / "_delta_log" / ".00000000000000000000.json.crc").write_bytes(b"crc")
+    size = (path / "p%41 ü" / "1.parquet").stat().st_size
+    delta_files.commit(str(path), [delta_files.Added("p%2541%20%C3%BC/1.parquet", size, 5)], ())
+    before = DeltaTable(path).to_pyarrow_table()
+    noted: list[rewriting.Done] = []
+    done = rewriting.rewrite(str(path), RULES["images"], GONE, noted.append)
+    assert (done.removed, done.changed, done.version) == (1, 0, 2)
+    assert noted == [done]
+    rewriting.purge(str(path), lambda: None)
+    table = DeltaTable(path)
+    assert table.version() == delta_log.version(str(path)) == 3
+    left = table.to_pyarrow_table().sort_by("image_id")
+    assert left["image_id"].to_pylist() == [0, 1, 2, 4]
+    assert left["modified_at"].to_pylist() == [at] * 4
+    assert left.schema == before.schema
+    files = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    assert [name for name in files if not name.startswith("_delta_log/")] == [
+        unquote(name) for name in table.get_add_actions(flatten=True).column("path").to_pylist()
+    ]
+    assert all(name.partition(".")[0].endswith(("3", "_last_checkpoint")) for name in files if "_delta_log" in name)
+    assert rewriting.rewrite(str(path), RULES["images"], GONE, noted.append).removed == 0
+
+
+def test_what_is_made_of_the_tables_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of another name than the door, the index or the watch give theirs, a change in the journal that would
+    bring back what was deleted."""
+    source = (Path(beside.__file__).parents[1] / "serve" / "door" / "prepared.py").read_text(encoding="utf-8")
+    assert f'PLACE, CURRENT = "{beside.DOOR}"' in source
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    lake = str(tmp_path / "lake")
+    delta_log.create(f"{lake}/images", TABLES["images"])
+    (tmp_path / "lake" / MARKER).write_text(json.dumps({"format": LAKE_FORMAT, "version": "1", "next_image_id": 1}))
+    rows = [{"image_id": 3, "uri": "a", "source": "s", "owner": "z"}, {"image_id": 4, "uri": "b", "source": "s"}]
+    made = journal.change(TABLES["images"], rows, None, new=True)
+    journal.write(lake, 1, {"images": made}, {"next_image_id": 5}, TABLES)
+    places = [tmp_path / "lake" / name / "x" for name in ("_staging", "vector-index", "door")]
+    places += [Known.place(tmp_path / "cache", lake) / "x", gallery.folder_of(lake, {}) / "x"]
+    for file in places:
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"a")
+    with acquire(lake, "test") as lease:
+        forget(lake, Asked(frozenset({"z"})), lease)
+    assert not any(file.exists() for file in places)
+    assert not (tmp_path / "lake" / "_journal").exists()
+    assert DeltaTable(f"{lake}/images").to_pyarrow_table()["image_id"].to_pylist() == [4]
+    assert json.loads((tmp_path / "lake" / MARKER).read_text())["next_image_id"] == 5
+    assert forgotten_of(lake, {"a", "b"}) == {"a"}
