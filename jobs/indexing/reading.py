@@ -67,7 +67,8 @@ class LakeVectors:
         each = -(-SAMPLE // max(1, len(fragments)))
         parts, found = [], 0
         for at in np.random.default_rng(0).permutation(len(fragments)).tolist():
-            part = fragments[at].head(each, columns=["vector"], filter=self._where)
+            # Of the table's schema: files that a merge of delta-rs has written name other types of text.
+            part = fragments[at].scanner(schema=self._table.schema, columns=["vector"], filter=self._where).head(each)
             if part.num_rows:
                 parts.append(vectors_of(part["vector"]))
                 found += part.num_rows

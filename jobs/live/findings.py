@@ -17,8 +17,9 @@ from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import to_arrow
 from jobs.findings import leaks
 from jobs.findings.common import without
+from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues
-from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+from jobs.findings.scores import quality_issues, quality_scores
 from jobs.issues import Usual, damaged_issues, duplicate_issues, look_alike_issues, unreadable_issues
 from jobs.live.draft import Draft
 from jobs.live.known import ids_of

@@ -20,7 +20,7 @@ QUALITY = 88  # of JPEG
 def tiles(labelled: Path) -> list[np.ndarray]:
     """The small pictures, (TILE, TILE, 3) uint8 each."""
     found = [cv2.imread(str(path)) for path in photographs(labelled)]
-    return [cv2.resize(one, (TILE, TILE), interpolation=cv2.INTER_CUBIC) for one in found]
+    return [cv2.resize(one, (TILE, TILE), interpolation=cv2.INTER_CUBIC) for one in found if one is not None]
 
 
 def picture(of: Sequence[np.ndarray], number: int) -> np.ndarray:

@@ -192,7 +192,7 @@ def test_columns_and_arrays_are_scored_alike(spark: SparkSession) -> None:
     for row in rows:
         row["width"], row["height"] = round(row["width"]), round(row["height"])
     frame = spark.createDataFrame([(n, *row.values()) for n, row in enumerate(rows)], ["image_id", *USUAL])
-    told = {row["image_id"]: row.asDict() for row in quality_scores(frame).collect()}
+    told = {row["image_id"]: row.asDict() for row in quality(frame).collect()}
     of = {name: np.array([row[name] for row in rows]) for name in USUAL if name != "medium"}
     of["log_side"] = np.log(np.sqrt(of["width"] * of["height"]))
     sizes = Sizes.of_quartiles(*np.percentile(np.round(of["log_side"], 3), [25, 50, 75]).tolist())

@@ -21,10 +21,10 @@ from jobs.findings.formulas import FEWEST, OF_ARRAYS, QUALITY, Sizes
 from jobs.serve.columns import Columns, Say
 from jobs.serve.door.evidence import HASH_BYTES, LAYOUT, META, SHA_BYTES, THUMBNAIL, Evidence, Facts
 from jobs.serve.door.settings import Settings
-from jobs.serve.folders import make_whole
 from jobs.serve.gallery import folder_of
 from udfs.images.compression import SQUEEZED
 from udfs.stores import uris
+from udfs.stores.folders import make_whole
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.near_rule import BACKGROUND_RANK
 

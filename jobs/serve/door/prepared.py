@@ -14,9 +14,9 @@ from jobs.serve import gallery
 from jobs.serve.door import answering
 from jobs.serve.door.answering import Door
 from jobs.serve.door.evidence import LARGE, Evidence
-from jobs.serve.folders import make_whole
 from jobs.serve.searching import MAX_PIXELS, Searches, index_folder
 from udfs.stores import fetch, objects, s3, uris
+from udfs.stores.folders import make_whole
 from udfs.stores.s3 import StoreError
 
 PLACE, CURRENT = "door", "current.json"  # under the lake
