@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ SHARD_IMAGES = 4096
 MOST_SPLITS, MOST_CLASSES = 1000, 100_000
 UNSPLIT = "all"  # the folder of images without a split
 READ_FROM = ("images", "features", "issues", "duplicates", "labels", "leaks", "reviews", "topics", "ratings")
+# What a killed run was writing, as objects.replacing names it in a folder.
+_DRAFT = re.compile(r".+\.(?:tar|parquet|json|jsonl)\.[0-9a-f]{16}\.tmp")
 
 Shares = tuple[tuple[str, float], ...]
 
@@ -145,6 +148,10 @@ def _ended(target: Target, told: dict[str, Any], done: pa.Table, classes: Sequen
     whole = {"classes": list(classes), "splits": counts, "shards": done.num_rows, "shards_sha256": digest}
     objects.put(uris.join(target.to, MANIFEST), _json({**told, **whole, "left_out": left_out, "versions": versions}))
     objects.delete_below(uris.join(target.to, "_parts"))
+    for folder in (target.to, *{uris.join(target.to, name.partition("/")[0]) for name in done["name"].to_pylist()}):
+        for name in list(objects.list_names(folder)):
+            if _DRAFT.fullmatch(name):
+                objects.delete(uris.join(folder, name))
     parts = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())[:20])
     lines = [f"{sum(counts.values()):>12,}  images in {done.num_rows:,} shards of {target.to}: {parts}"]
     if left_out:
@@ -226,9 +233,10 @@ def _is_whole(target: Target, plan: dict[str, Any]) -> bool:
         return False
     except ValueError as error:
         raise ConfigError(f"--to {target.to}: {MANIFEST} cannot be read ({error})") from error
-    before = told.get("plan", {})
-    if before != plan:
-        other = [name for name in plan if before.get(name) != plan[name]]
+    before = told.get("plan") if isinstance(told, dict) else None
+    if before != plan or not isinstance(before, dict):
+        known = before if isinstance(before, dict) else {}
+        other = [name for name in plan if known.get(name) != plan[name]]
         raise ConfigError(f"--to {target.to}: holds another training set ({', '.join(other)}): name another folder")
     return bool(told.get("whole"))
 

@@ -164,6 +164,20 @@ def test_a_killed_run_goes_on(made: Made, tmp_path: Path) -> None:
     assert not list((tmp_path / "set").rglob("*.tmp"))
 
 
+def test_what_a_killed_run_leaves_is_taken_away(made: Made, commands: lakes.Commands, tmp_path: Path) -> None:
+    """Half a shard beside the whole ones, which a pattern of names may take for one; and a file of somebody else's."""
+    (tmp_path / "set" / "train").mkdir(parents=True)
+    begun = {**json.loads((made.sets["webdataset"] / "training-set.json").read_text()), "whole": False}
+    (tmp_path / "set" / "training-set.json").write_text(json.dumps(begun))
+    draft = tmp_path / "set" / "train" / "train-000001.tar.78c0f1b43ea10ffd.tmp"
+    draft.write_bytes(b"half")
+    (tmp_path / "set" / "train" / "notes.tmp").write_bytes(b"mine")
+    assert commands(*arguments(made.lake, tmp_path / "set")).code == 0
+    assert not draft.exists()
+    assert (tmp_path / "set" / "train" / "notes.tmp").exists()
+    assert digests(tmp_path / "set") == digests(made.sets["webdataset"])
+
+
 def test_what_is_there_is_not_written_again(made: Made, commands: lakes.Commands, tmp_path: Path) -> None:
     """A set that costs its time twice; one that takes shards of another set, or of other rules, for its own."""
     again = commands(*arguments(made.lake, made.sets["webdataset"]))
