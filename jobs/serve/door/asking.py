@@ -15,9 +15,12 @@ from jobs.serve import gallery
 from jobs.serve.door import answering, prepared
 from jobs.serve.door.answering import Door
 from jobs.serve.searching import MAX_PIXELS, Searches
+from udfs.errors import ACCESS_DENIED, FETCH_FAILED, NOT_FOUND, TIMEOUT
 from udfs.networks.models import ModelError
 from udfs.stores import fetch, uris
 from udfs.stores.s3 import StoreError
+
+NOT_THERE = (NOT_FOUND, ACCESS_DENIED, TIMEOUT, FETCH_FAILED)  # of these nothing is known of the picture
 
 
 def check(lake: str, picture: str | bytes) -> dict[str, Any]:
@@ -27,14 +30,16 @@ def check(lake: str, picture: str | bytes) -> dict[str, Any]:
         door = _door(lake, tuple(sorted(gallery.versions(existing(lake)).items())))
         if isinstance(picture, bytes):
             return door.check(picture)
-        uri = uris.canonical(picture, base=str(Path.cwd()))
-        return door.check_at(uri)
+        answer = door.check_at(uris.canonical(picture, base=str(Path.cwd())))
     except ModelError as error:
         raise LakeError(str(error)) from error
     except StoreError as error:
         raise InputError(str(error)) from error
     except ValueError as error:
         raise InputError(f"{picture[:200]!r}: {error}") from error
+    if answer["error"] and answer["error"]["code"] in NOT_THERE:
+        raise InputError(f"{picture[:200]}: {answer['error']['code']}: {answer['error']['detail']}")
+    return answer
 
 
 def prepare(lake: str) -> str:
