@@ -26,6 +26,7 @@ from udfs.copies import BESIDE, NOWHERE, SecondLook
 from udfs.images.relation_names import MIRRORED, to_bits
 from udfs.networks import models
 from udfs.stores import fetch
+from udfs.transforms import square
 from udfs.vectors.near_rule import NO_BACKGROUND, NearRule
 
 IMAGES = 400
@@ -156,7 +157,7 @@ def test_backgrounds_once_another_is_among_the_neighbours() -> None:
 
 
 def row_of(data: bytes, **more: object) -> dict[str, object]:
-    decoded, seen = image_pass.opened(data, 10**8)
+    decoded, seen = square.opened(data, 10**8)
     usual = {"cosine": 0.9, "background": 0.5, "own_background": 0.5, "keeper": NOWHERE, "is_near": True}
     told = {**usual, **image_pass._features(data, decoded, seen), **more}
     return {name: told[name] for name in BESIDE.names}
