@@ -12,8 +12,8 @@ from jobs.errors import InputError
 from jobs.rating import store
 from jobs.rating.vectors import Ids, LakeRows
 from udfs.ratings import suggest as design
-from udfs.ratings.fitting import Space
 from udfs.ratings.heads import Head, HeadError
+from udfs.ratings.space import Space
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
 from udfs.images.rows import PROPERTIES
-from udfs.ratings.fitting import Space
+from udfs.ratings.space import Space
 from udfs.stores import uris
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Vectors
@@ -79,7 +79,8 @@ class LakeRows:
     def space(self) -> Space:
         """Where the vectors of the lake lie, and what is usual of its properties."""
         ids, vectors = self.sample()
-        return Space.of(vectors, PROPERTIES, self.properties(ids))
+        near = self.near(ids, vectors) if len(ids) else None
+        return Space.of(vectors, PROPERTIES, self.properties(ids), near)
 
     def clusters(self, ids: Ids) -> Ids:
         """The cluster of duplicates of each image; of others a number of their own, below 0."""

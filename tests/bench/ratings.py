@@ -45,9 +45,10 @@ from udfs.images.rows import PROPERTIES
 from udfs.networks import embedding, models, preparation
 from udfs.networks.feature_map import FeatureMap
 from udfs.ratings import files, fitting, maps, measures, suggest
-from udfs.ratings.fitting import Fitted, Judged, Space, TooFewError
+from udfs.ratings.fitting import Fitted, Judged, TooFewError
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, RATING, Numbers
+from udfs.ratings.space import Space
 from udfs.stores.cache import user_cache
 from udfs.vectors.cosine import Vectors
 
@@ -146,7 +147,8 @@ class Tastes:
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
-        self.space = Space.of(pictures.vectors[np.random.default_rng(0).permutation(len(pictures.vectors))[:4096]])
+        some = np.random.default_rng(0).permutation(len(pictures.vectors))[:4096]
+        self.space = Space.of(pictures.vectors[some], near=pictures.near[some])
 
     def fit(self, rows: NDArray[np.int64], said: Numbers, base: Head | None = None) -> Fitted:
         groups = np.column_stack([rows, rows])
@@ -223,7 +225,7 @@ def spoilt(photos: dict[str, bytes], kind: damage.Kind, network: Network, seed: 
 
 
 def graded(pictures: Pictures, steps: Numbers, learnt: NDArray[np.int64]) -> Fitted:
-    space = Space.of(pictures.vectors, PROPERTIES, pictures.properties)
+    space = Space.of(pictures.vectors, PROPERTIES, pictures.properties, pictures.near)
     names = [PROPERTIES.index(name) for name in space.names]
     given = Judged(
         RATING, pictures.vectors[learnt], steps[learnt], np.ones(len(learnt)), np.column_stack([learnt, learnt]),

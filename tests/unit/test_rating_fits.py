@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from udfs.networks.feature_map import FeatureMap, Seen
 from udfs.networks.models import ModelError
 from udfs.ratings import crossval, fitting, linear, maps, measures, raters, suggest
-from udfs.ratings.fitting import Judged, Space, TooFewError
+from udfs.ratings.fitting import Judged, TooFewError
 from udfs.ratings.heads import Head, Layer, mean_of_bins, probabilities
 from udfs.ratings.linear import PICKED, RATING, Examples
+from udfs.ratings.space import Space
 from udfs.vectors.cosine import Vectors
 
 DIMENSION = 24

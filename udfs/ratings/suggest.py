@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.ratings.fitting import Space
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import FREE, PICKED, Numbers
+from udfs.ratings.space import Space
 from udfs.vectors.cosine import Vectors
 
 MOST = 3000  # pictures that are compared with one another: 72 MB
