@@ -15,7 +15,8 @@ prints one JSON line. Held-out pictures are those that a fit has not seen, nor a
   rater: half of them tastes from 30 to 60 picks, half steps of a damage from 40 to 100 photographs.
 - map_error: by how much shares and score less offset differ, by the spread of the score over the photographs, the
   most; map_rounding: before what was rounded away in storing is spread. planted: share of collages, a liked picture and
-  three disliked, whose highest quarter is the liked one.
+  three disliked, whose highest quarter is the liked one; planted_alone: share of which the head scores the liked one
+  highest of the four pictures themselves, whole and one by one: a map of it can hardly know better.
 - map_cpu_ms, embed_cpu_ms: of a picture, the median of the lowest of three, thread CPU. score_cpu_us: CPU of
   `imagesieve rate` with all its processes, an image and rating, at 100,000 images and ten ratings.
 - suggest_auc_60: picks chosen by suggestions, twelve at a time from twelve at random; random_auc_60, _90."""
@@ -292,20 +293,20 @@ def shown(network: Network, photos: Pictures, head: Head, of: Tastes, classes: N
     taste = of.fit(judged.rows[learnt], judged.said[learnt]).head
     rest = of.rest(judged, learnt)
     draw = np.random.default_rng(3)
-    right = 0
+    right = alone = 0
     for _ in range(COLLAGES):
         quarter = int(draw.integers(4))
-        tiles = [
-            of.pictures.squares[judged.rows[draw.choice(rest[judged.true[rest] == (place == quarter)])]][::2, ::2]
-            for place in range(4)
-        ]
+        rows = [judged.rows[draw.choice(rest[judged.true[rest] == (place == quarter)])] for place in range(4)]
+        tiles = [of.pictures.squares[row][::2, ::2] for row in rows]
         collage = np.concatenate([np.concatenate(tiles[:2], axis=1), np.concatenate(tiles[2:], axis=1)])
         found = maps.shares(taste, network.map.look(collage[None]))[0]
         right += int(np.argmax(_quarters(found))) == quarter
+        alone += int(np.argmax(taste.raw(of.pictures.vectors[rows]))) == quarter
     return {
         "map_error": float(np.abs(settled.sum(axis=(1, 2)) - totals).max() / spread),
         "map_rounding": float(np.abs(raw.sum(axis=(1, 2)) - totals).max() / spread),
         "planted": right / COLLAGES,
+        "planted_alone": alone / COLLAGES,
         "map_cpu_ms": _cpu_ms(lambda one: maps.shares(head, network.map.look(one)), photos.squares[:50]),
         "embed_cpu_ms": _cpu_ms(network.net.embed, photos.squares[:48], TOGETHER),
     }
@@ -340,8 +341,8 @@ def suggested(of: Tastes, classes: NDArray[np.int64]) -> dict[str, float]:
             chosen = np.arange(12)
             while len(chosen) < 60:
                 left = np.setdiff1d(pool, chosen)
-                near = of.pictures.near[judged.rows]
-                new = suggest.most_telling(of.space, near[left], near[chosen], min(12, 60 - len(chosen)))
+                design = suggest.Design.of(of.space, of.pictures.vectors[judged.rows[chosen]])
+                new = design.choose(of.pictures.vectors[judged.rows[left]], min(12, 60 - len(chosen)))
                 chosen = np.concatenate([chosen, left[new]])
             test = Task(judged.rows[POOL:], judged.true[POOL:], judged.said[POOL:])
             for name, picked in (

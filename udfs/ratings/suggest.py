@@ -2,44 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from udfs.ratings.crossval import USUAL
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import FREE, PICKED, Numbers
-from udfs.ratings.space import Space
+from udfs.ratings.space import SHARED, Space
 from udfs.vectors.cosine import Vectors
 
-MOST = 3000  # pictures that are compared with one another: 72 MB
-MOST_JUDGED = 1000  # of the pictures that were judged, so many are held against them
-STRENGTH = 0.1  # of the prior of weights: as few judgements are learnt by
+MOST = 3000  # pictures among which the next ones are chosen, each with those before it in mind
+MOST_JUDGED = 20_000  # of the pictures that were judged, so many are held against them
 NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are as likely
 
 
-def most_telling(space: Space, pool: Vectors, judged: Vectors, count: int) -> NDArray[np.int64]:
-    """The rows of the pool of which a judgement each would lower the variance of all scores most, the first first.
+@dataclass(frozen=True)
+class Design:
+    """What is known of the weights of a linear score in few directions. basis: (d, k) that turns rows of a space into
+    these. covariance: (k + 1, k + 1) of the weights and the offset. moments: (k + 1, k + 1) mean square of (row, 1)
+    over the lake.
 
-    pool: (n, d) float32, n <= MOST, pictures that are not judged; judged: (m, d); both best as means of pictures and
-    their neighbours, for these are learnt from. Each is chosen as if those before it had been judged: active learning
-    by the expected variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say
-    counts for nothing here: a head of few judgements is too sure of where the verge lies."""
-    judged = judged[-MOST_JUDGED:]
-    rows, known = space.rows(pool), space.rows(judged) if len(judged) else np.zeros((0, pool.shape[1]))
-    covariance = rows @ rows.T / STRENGTH + 1 / FREE
-    if len(known):
-        across = rows @ known.T / STRENGTH + 1 / FREE
-        among = known @ known.T / STRENGTH + 1 / FREE + NOISE * np.eye(len(known))
-        covariance -= across @ np.linalg.solve(among, across.T)
-    chosen: list[int] = []
-    for _ in range(min(count, len(pool))):
-        own = np.maximum(covariance.diagonal(), 0.0)
-        gain = np.einsum("nm,nm->n", covariance, covariance) / (own + NOISE)
-        gain[chosen] = -1.0
-        best = int(np.argmax(gain))
-        chosen.append(best)
-        column = covariance[best].copy()
-        covariance -= np.outer(column, column) / (own[best] + NOISE)
-    return np.array(chosen, np.int64)
+    A judgement of x lowers the variance of all scores by x C M C x / (x C x + noise): active learning by the expected
+    variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say counts for nothing
+    here: a head of few judgements is too sure of where the verge lies."""
+
+    space: Space
+    basis: Numbers
+    covariance: Numbers
+    moments: Numbers
+
+    @staticmethod
+    def of(space: Space, judged: Vectors) -> Design:
+        """judged: (m, d) float32, pictures that were judged."""
+        basis = _main_directions(space) if space.shared is None else space.shared
+        sample = _turned(space, basis, space.sample)
+        known = _turned(space, basis, judged[-MOST_JUDGED:]) if len(judged) else np.zeros((0, basis.shape[1] + 1))
+        prior = np.diag(np.append(np.full(basis.shape[1], USUAL), FREE))
+        covariance = np.linalg.inv(prior + known.T @ known / NOISE)
+        return Design(space, basis, covariance, sample.T @ sample / max(len(sample), 1))
+
+    def gains(self, vectors: Vectors) -> Numbers:
+        """(n,) by how much a judgement of each would lower the mean variance of all scores."""
+        return _gains(_turned(self.space, self.basis, vectors), self.covariance, self.moments)
+
+    def choose(self, vectors: Vectors, count: int) -> NDArray[np.int64]:
+        """The rows of the vectors to be judged, the first first, each chosen as if those before it had been judged."""
+        rows, covariance = _turned(self.space, self.basis, vectors), self.covariance
+        chosen: list[int] = []
+        for _ in range(min(count, len(rows))):
+            gains = _gains(rows, covariance, self.moments)
+            gains[chosen] = -1.0
+            best = int(np.argmax(gains))
+            chosen.append(best)
+            told = covariance @ rows[best]
+            covariance = covariance - np.outer(told, told) / (rows[best] @ told + NOISE)
+        return np.array(chosen, np.int64)
+
+
+def _turned(space: Space, basis: Numbers, vectors: Vectors) -> Numbers:
+    return np.column_stack([space.rows(vectors) @ basis, np.ones(len(vectors))])
+
+
+def _main_directions(space: Space) -> Numbers:
+    """(d, k) the directions in which the vectors of the lake vary most."""
+    rows = space.rows(space.sample)
+    _, ways = np.linalg.eigh(rows.T @ rows)
+    return np.asarray(ways[:, ::-1][:, :SHARED])
+
+
+def _gains(rows: Numbers, covariance: Numbers, moments: Numbers) -> Numbers:
+    told = rows @ covariance
+    lowered = np.einsum("nk,nk->n", told @ moments, told)
+    return np.asarray(lowered / (np.maximum(np.einsum("nk,nk->n", told, rows), 0.0) + NOISE))
 
 
 def least_sure(head: Head, scores: Numbers, unsure: Numbers, count: int) -> NDArray[np.int64]:
