@@ -22,7 +22,7 @@ NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are 
 class Design:
     """What is known of the weights of a linear score in few directions. basis: (d, k) that turns rows of a space into
     these. covariance: (k + 1, k + 1) of the weights and the offset. moments: (k + 1, k + 1) mean square of (row, 1)
-    over the lake.
+    over the pictures that are to be scored.
 
     A judgement of x lowers the variance of all scores by x C M C x / (x C x + noise): active learning by the expected
     variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say counts for nothing
@@ -34,10 +34,11 @@ class Design:
     moments: Numbers
 
     @staticmethod
-    def of(space: Space, judged: Vectors) -> Design:
-        """judged: (m, d) float32, pictures that were judged."""
+    def of(space: Space, judged: Vectors, scored: Vectors | None = None) -> Design:
+        """judged: (m, d) float32, pictures that were judged. scored: (n, d), some of those that are to be scored; by
+        default the sample of the lake."""
         basis = _main_directions(space) if space.shared is None else space.shared
-        sample = _turned(space, basis, space.sample)
+        sample = _turned(space, basis, space.sample if scored is None else scored)
         known = _turned(space, basis, judged[-MOST_JUDGED:]) if len(judged) else np.zeros((0, basis.shape[1] + 1))
         prior = np.diag(np.append(np.full(basis.shape[1], USUAL), FREE))
         covariance = np.linalg.inv(prior + known.T @ known / NOISE)
