@@ -19,6 +19,7 @@ from udfs.networks import preparation
 from udfs.networks.models import Model
 from udfs.ratings import maps
 from udfs.ratings.explainer import EXACT, Explainer, kind_of, seen_by
+from udfs.ratings.files import NETWORK
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, Numbers, expit
 from udfs.stores import fetch
@@ -56,6 +57,8 @@ def explain(
     max_pixels: int,
 ) -> list[Explained]:
     """Maps of one picture, or of those of the highest and of the lowest scores. Raises InputError, ConfigError."""
+    if head.kind == NETWORK:
+        raise ConfigError(f"{head.key} is a network of its own: maps are made of heads on vectors alone")
     if head.model != model.key:
         raise ConfigError(f"{head.key} is for vectors of {head.model}, the lake's are of {model.key}")
     ids = _chosen(lake, head, uri, top, bottom)

@@ -15,6 +15,7 @@ from jobs.rating import store
 from jobs.rating.vectors import Ids, LakeRows
 from udfs.ratings import suggest as design
 from udfs.ratings.extremes import UNSURE, extremes
+from udfs.ratings.files import NETWORK
 from udfs.ratings.heads import Head, HeadError
 from udfs.ratings.linear import PICKED
 from udfs.vectors.cosine import Vectors
@@ -48,6 +49,8 @@ def suggest(lake: LakeRows, head: Head, count: int) -> Suggested:
 
     All vectors are read once, LOOKED_AT at most. The most telling ones are chosen among those that would teach most by
     themselves, and some that were drawn: should copies fill the first, these are left."""
+    if head.kind == NETWORK:
+        raise InputError(f"{head.key} is a network of its own: no judgement would teach it")
     if head.model != lake.model:
         raise InputError(f"{head.key} is for vectors of {head.model}, the lake's are of {lake.model}")
     judged = store.judged(lake.lake, head.key)
@@ -55,7 +58,7 @@ def suggest(lake: LakeRows, head: Head, count: int) -> Suggested:
     space = lake.space(measured=False)
     if not len(space.sample):
         raise InputError(f"{lake.lake}: has no vectors of {lake.model}")
-    of = design.Design.of(space, judged_vectors.reshape(-1, space.sample.shape[1]))
+    of = design.Design.of(space, head, judged_vectors)
     best, seen = _best(of, lake.every(LOOKED_AT))
     taken = set(lake.clusters(judged).tolist()) if len(judged) else set()
     ids, vectors = lake.vectors(_apart(lake, np.union1d(best, lake.sample(design.MOST)[0]), taken))

@@ -341,9 +341,9 @@ def suggested(of: Tastes, classes: NDArray[np.int64]) -> dict[str, float]:
             chosen = np.arange(12)
             while len(chosen) < 60:
                 left = np.setdiff1d(pool, chosen)
-                rest = of.pictures.vectors[judged.rows[left]]
-                design = suggest.Design.of(of.space, of.pictures.vectors[judged.rows[chosen]], rest)
-                new = design.choose(rest, min(12, 60 - len(chosen)))
+                head = of.fit(judged.rows[chosen], judged.said[chosen]).head
+                design = suggest.Design.of(of.space, head, of.pictures.vectors[judged.rows[chosen]])
+                new = design.choose(of.pictures.vectors[judged.rows[left]], min(12, 60 - len(chosen)))
                 chosen = np.concatenate([chosen, left[new]])
             test = Task(judged.rows[POOL:], judged.true[POOL:], judged.said[POOL:])
             for name, picked in (

@@ -209,6 +209,9 @@ def test_a_network_of_others_in_a_lake(copy: Path, spark: SparkSession, tmp_path
     """Scores of a network that are not scored once, or of no picture."""
     made = networks.onnx_model(tmp_path)
     assert ratings.main(["add", str(network_card(made, tmp_path)), "--lake", str(copy)]) == 0
+    told = refusal("explain", "theirs", "--lake", str(copy), "--top", "1", "--out", str(tmp_path))
+    assert "theirs@1 is a network of its own" in told
+    assert "theirs@1 is a network of its own" in refusal("suggest", "theirs", "--lake", str(copy))
     lakes.ran(spark, "rate", "--lake", copy)
     rows = lakes.table(copy, "ratings").to_pandas()
     own = rows[rows["rating"] == "theirs@1"]

@@ -279,9 +279,10 @@ def test_occlusion_finds_the_patch() -> None:
 def test_suggestions_are_unlike_one_another_and_what_was_judged() -> None:
     """Twelve suggestions of one picture: the second teaches nothing."""
     pool = np.repeat(vectors(12, 4), 5, axis=0)
-    chosen = suggest.Design.of(SPACE, vectors(0)).choose(pool, 10)
+    head = fitted(judged(RATING, 40)).head  # whose answers are open everywhere
+    chosen = suggest.Design.of(SPACE, head, vectors(0)).choose(pool, 10)
     assert len({int(row) // 5 for row in chosen}) == 10
-    after = suggest.Design.of(SPACE, pool[:30]).choose(pool, 3)
+    after = suggest.Design.of(SPACE, head, pool[:30]).choose(pool, 3)
     assert all(row >= 30 for row in after)
 
 

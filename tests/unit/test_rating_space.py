@@ -83,26 +83,29 @@ def test_sureness_in_shared_directions_is_that_of_the_posterior() -> None:
     assert seen[1] < 0.7 * seen[0]
 
 
-def test_suggestions_lower_the_variance_of_all_scores_most() -> None:
-    """Gains of another formula, and a choice that is not the best of them."""
-    vectors, near, _ = lake(2)
+def test_suggestions_tell_most_of_the_weights() -> None:
+    """A gain of another formula, a choice that is not the best of them, and one that asks what is known already."""
+    vectors, near, kinds = lake(2)
     space = Space.of(vectors, near=near)
     assert space.shared is not None
-    design = suggest.Design.of(space, vectors[:15])
+    liked = (kinds < 6).astype(float)
+    some = np.arange(40)
+    given = Judged(PICKED, vectors[:40], liked[:40], np.ones(40), np.column_stack([some, some]), near=near[:40])
+    head = fitting.fit(given, space, "a@1", "m@1").head
+    design = suggest.Design.of(space, head, vectors[:40])
     rows = np.column_stack([space.rows(vectors) @ space.shared, np.ones(COUNT)])
-
-    def mean_variance(covariance: np.ndarray) -> float:
-        return float(np.einsum("nk,kl,nl->n", rows, covariance, rows).mean())
-
-    before = mean_variance(design.covariance)
-    for place in (20, 400, 900):
-        after = np.linalg.inv(np.linalg.inv(design.covariance) + np.outer(rows[place], rows[place]) / suggest.NOISE)
-        assert np.isclose(design.gains(vectors[[place]])[0], before - mean_variance(after))
-    pool = vectors[15:]
-    gains = design.gains(pool)
+    known = np.linalg.inv(design.covariance)
+    for place in (50, 400, 900):
+        row = rows[place]
+        likely = linear.expit(head.raw(vectors[[place]]) / np.sqrt(1 + np.pi * (row @ design.covariance @ row) / 8))[0]
+        after = known + likely * (1 - likely) * np.outer(row, row)
+        told = (np.linalg.slogdet(after)[1] - np.linalg.slogdet(known)[1]) / 2
+        assert np.isclose(design.gains(vectors[[place]])[0], told)
+    pool = vectors[40:]
     chosen = design.choose(pool, 12)
-    assert chosen[0] == np.argmax(gains)
-    # The second is not what would be second best alone, where that teaches the same.
-    first = design.choose(pool, 1)
-    assert suggest.Design.of(space, np.vstack([vectors[:15], pool[first]])).choose(pool, 1)[0] == chosen[1]
+    assert chosen[0] == np.argmax(design.gains(pool))
     assert len(set(chosen.tolist())) == 12
+    # Those that are all but certain, and those like what was judged, teach less than what is chosen.
+    certain = np.argsort(-np.abs(head.raw(pool)))[:50]
+    assert design.gains(pool[chosen]).min() > np.median(design.gains(pool[certain]))
+    assert design.gains(pool[chosen]).min() > design.gains(vectors[:40]).mean()

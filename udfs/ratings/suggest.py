@@ -2,64 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udfs.ratings.crossval import USUAL
 from udfs.ratings.heads import Head
-from udfs.ratings.linear import FREE, PICKED, Numbers
+from udfs.ratings.linear import FREE, PICKED, Numbers, expit
 from udfs.ratings.space import SHARED, Space
 from udfs.vectors.cosine import Vectors
 
 MOST = 3000  # pictures among which the next ones are chosen, each with those before it in mind
 MOST_JUDGED = 20_000  # of the pictures that were judged, so many are held against them
-NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are as likely
 
 
 @dataclass(frozen=True)
 class Design:
-    """What is known of the weights of a linear score in few directions. basis: (d, k) that turns rows of a space into
-    these. covariance: (k + 1, k + 1) of the weights and the offset. moments: (k + 1, k + 1) mean square of (row, 1)
-    over the pictures that are to be scored.
+    """What is known of the weights of a score in few directions. basis: (d, k) that turns rows of a space into these.
+    covariance: (k + 1, k + 1) of the weights and the offset, by Laplace's approximation. head: what was learnt.
 
-    A judgement of x lowers the variance of all scores by x C M C x / (x C x + noise): active learning by the expected
-    variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say counts for nothing
-    here: a head of few judgements is too sure of where the verge lies."""
+    A judgement of x tells log(1 + h x C x) / 2 of the weights, with h = p (1 - p) for yes or no: it teaches where the
+    score is unsure and the answer open (Houlsby et al., Bayesian active learning by disagreement, 2011)."""
 
     space: Space
+    head: Head
     basis: Numbers
     covariance: Numbers
-    moments: Numbers
 
     @staticmethod
-    def of(space: Space, judged: Vectors, scored: Vectors | None = None) -> Design:
-        """judged: (m, d) float32, pictures that were judged. scored: (n, d), some of those that are to be scored; by
-        default the sample of the lake."""
+    def of(space: Space, head: Head, judged: Vectors) -> Design:
+        """judged: (m, d) float32, pictures that were judged."""
         basis = _main_directions(space) if space.shared is None else space.shared
-        sample = _turned(space, basis, space.sample if scored is None else scored)
-        known = _turned(space, basis, judged[-MOST_JUDGED:]) if len(judged) else np.zeros((0, basis.shape[1] + 1))
+        judged = judged[-MOST_JUDGED:].reshape(-1, len(space.mean))
+        known = _turned(space, basis, judged)
         prior = np.diag(np.append(np.full(basis.shape[1], USUAL), FREE))
-        covariance = np.linalg.inv(prior + known.T @ known / NOISE)
-        return Design(space, basis, covariance, sample.T @ sample / max(len(sample), 1))
+        open_answers = _open(head, judged, np.zeros(len(judged)))
+        covariance = np.linalg.inv(prior + (known * open_answers[:, None]).T @ known)
+        return Design(space, head, basis, np.asarray(covariance, np.float64))
 
     def gains(self, vectors: Vectors) -> Numbers:
-        """(n,) by how much a judgement of each would lower the mean variance of all scores."""
-        return _gains(_turned(self.space, self.basis, vectors), self.covariance, self.moments)
+        """(n,) what a judgement of each would tell of the weights, in nats."""
+        rows = _turned(self.space, self.basis, vectors)
+        variances = _variances(rows, self.covariance)
+        return np.asarray(np.log1p(variances * _open(self.head, vectors, variances)) / 2)
 
     def choose(self, vectors: Vectors, count: int) -> NDArray[np.int64]:
         """The rows of the vectors to be judged, the first first, each chosen as if those before it had been judged."""
         rows, covariance = _turned(self.space, self.basis, vectors), self.covariance
         chosen: list[int] = []
         for _ in range(min(count, len(rows))):
-            gains = _gains(rows, covariance, self.moments)
-            gains[chosen] = -1.0
-            best = int(np.argmax(gains))
+            variances = _variances(rows, covariance)
+            open_answers = _open(self.head, vectors, variances)
+            told = variances * open_answers
+            told[chosen] = -1.0
+            best = int(np.argmax(told))
             chosen.append(best)
-            told = covariance @ rows[best]
-            covariance = covariance - np.outer(told, told) / (rows[best] @ told + NOISE)
+            way = covariance @ rows[best]
+            covariance = covariance - np.outer(way, way) * open_answers[best] / (1 + told[best])
         return np.array(chosen, np.int64)
+
+
+def _open(head: Head, vectors: Vectors, variances: Numbers) -> Numbers:
+    """(n,) variances of the answers: p (1 - p) of the mean probability, by MacKay's approximation (1992); 1 where an
+    answer is not yes or no. variances: (n,) of the log-odds."""
+    if head.kind != PICKED:
+        return np.ones(len(vectors))
+    odds = head.slope * replace(head, measured=None).raw(vectors) + head.shift
+    likely = expit(odds / np.sqrt(1 + np.pi * variances / 8))
+    return np.asarray(likely * (1 - likely))
 
 
 def _turned(space: Space, basis: Numbers, vectors: Vectors) -> Numbers:
@@ -73,10 +84,8 @@ def _main_directions(space: Space) -> Numbers:
     return np.asarray(ways[:, ::-1][:, :SHARED])
 
 
-def _gains(rows: Numbers, covariance: Numbers, moments: Numbers) -> Numbers:
-    told = rows @ covariance
-    lowered = np.einsum("nk,nk->n", told @ moments, told)
-    return np.asarray(lowered / (np.maximum(np.einsum("nk,nk->n", told, rows), 0.0) + NOISE))
+def _variances(rows: Numbers, covariance: Numbers) -> Numbers:
+    return np.asarray(np.maximum(np.einsum("nk,nk->n", rows @ covariance, rows), 0.0))
 
 
 def least_sure(head: Head, scores: Numbers, unsure: Numbers, count: int) -> NDArray[np.int64]:
