@@ -19,7 +19,8 @@ prints one JSON line. Held-out pictures are those that a fit has not seen, nor a
   highest of the four pictures themselves, whole and one by one: a map of it can hardly know better.
 - map_cpu_ms, embed_cpu_ms: of a picture, the median of the lowest of three, thread CPU. score_cpu_us: CPU of
   `imagesieve rate` with all its processes, an image and rating, at 100,000 images and ten ratings.
-- suggest_auc_60: picks chosen by suggestions, twelve at a time from twelve at random; random_auc_60, _90."""
+- suggest_auc_60: picks chosen by suggestions, twelve at a time, from twelve at random, or as many as it takes to fit
+  a head; random_auc_60, _90."""
 
 from __future__ import annotations
 
@@ -332,13 +333,17 @@ def _cpu_ms(work: Callable[[NDArray[np.uint8]], Any], squares: NDArray[np.uint8]
     return 1000 * float(np.median(times))
 
 
+def _can_be_learnt(said: Numbers) -> bool:
+    return bool(min(said.sum(), len(said) - said.sum()) >= fitting.LEAST_OF_A_KIND)
+
+
 def suggested(of: Tastes, classes: NDArray[np.int64]) -> dict[str, float]:
     found: dict[str, list[float]] = {"suggest_auc_60": [], "random_auc_60": [], "random_auc_90": []}
     for number, (liked, disliked) in enumerate(three_raters(int(classes.max()) + 1)):
         for draw in range(TASKS):
             judged = task(classes, liked, disliked, 5000 + 100 * number + draw)
             pool = np.arange(POOL)
-            chosen = np.arange(12)
+            chosen = np.arange(next(n for n in range(12, 60) if _can_be_learnt(judged.said[:n])))
             while len(chosen) < 60:
                 left = np.setdiff1d(pool, chosen)
                 head = of.fit(judged.rows[chosen], judged.said[chosen]).head
