@@ -161,6 +161,8 @@ class Report:
     per_page: Annotated[Whole, between(1, 1000)]
     topics: Annotated[Whole, between(0, 10_000)]
     topic_images: Annotated[Whole, between(1, 100)]
+    rating_images: Annotated[Whole, between(0, 1000)]
+    rating_maps: Annotated[Whole, between(0, 100)]
     thumbnail_side: Annotated[Whole, between(16, 1024)]
 
 

@@ -64,3 +64,14 @@ EMBEDDED = pa.schema(
 )
 THUMBNAILS = pa.schema([("image_id", pa.int64()), ("jpeg", pa.binary())])
 READ_SCORES = pa.schema([("image_id", pa.int64()), ("score", pa.float64())])  # null where it could not be read
+# Of a rating, a place in a list of heads: the map of a picture row by row, each `columns` long; null where it could not
+# be read. exact: whether it adds up to the score.
+MAPPED = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("place", pa.int32()),
+        ("shares", pa.list_(pa.float64())),
+        ("columns", pa.int32()),
+        ("exact", pa.bool_()),
+    ]
+)
