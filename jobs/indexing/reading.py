@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
-from jobs.engines.datasets import dataset
+from jobs.engines.datasets import dataset, scanner
 from jobs.indexing.segments import ROWS_AT_ONCE
 from jobs.indexing.space import Coded, Space
 from udfs.networks.concepts import Classifier
@@ -67,8 +67,7 @@ class LakeVectors:
         each = -(-SAMPLE // max(1, len(fragments)))
         parts, found = [], 0
         for at in np.random.default_rng(0).permutation(len(fragments)).tolist():
-            # Of the table's schema: files that a merge of delta-rs has written name other types of text.
-            part = fragments[at].scanner(schema=self._table.schema, columns=["vector"], filter=self._where).head(each)
+            part = scanner(self._table, fragments[at], ["vector"], self._where).head(each)
             if part.num_rows:
                 parts.append(vectors_of(part["vector"]))
                 found += part.num_rows

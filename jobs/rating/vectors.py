@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
-from jobs.engines.datasets import dataset
+from jobs.engines.datasets import dataset, scanner
 from udfs.images.rows import PROPERTIES
 from udfs.ratings.space import Space
 from udfs.stores import uris
@@ -49,12 +49,13 @@ class LakeRows:
         if not self.has("embeddings"):
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         where = pc.field("model") == self.model
-        fragments = list(dataset(self.lake, "embeddings").get_fragments())
+        table = dataset(self.lake, "embeddings")
+        fragments = list(table.get_fragments())
         each = -(-count // max(1, min(len(fragments), 64)))
         parts, found = [], 0
         draw = np.random.default_rng(0)
         for at in draw.permutation(len(fragments)).tolist():
-            rows = fragments[at].head(8 * each, columns=["image_id", "vector"], filter=where)
+            rows = scanner(table, fragments[at], ["image_id", "vector"], where).head(8 * each)
             part = rows.take(np.sort(draw.permutation(rows.num_rows)[:each])) if rows.num_rows else rows
             parts.append(part)
             found += part.num_rows
@@ -70,13 +71,13 @@ class LakeRows:
         if not self.has("embeddings"):
             return
         where = pc.field("model") == self.model
-        fragments = list(dataset(self.lake, "embeddings").get_fragments())
-        left = most
+        table = dataset(self.lake, "embeddings")
+        fragments, left = list(table.get_fragments()), most
         for at in np.random.default_rng(0).permutation(len(fragments)).tolist():
-            batches = fragments[at].to_batches(
-                columns=["image_id", "vector"], filter=where, batch_size=AT_ONCE, batch_readahead=2
-            )
-            for batch in batches:
+            names = ["image_id", "vector"]
+            for batch in scanner(
+                table, fragments[at], names, where, batch_size=AT_ONCE, batch_readahead=2
+            ).to_batches():
                 if batch.num_rows:
                     ids, vectors = _vectors(pa.table(batch.slice(0, left)))
                     left -= len(ids)
