@@ -401,7 +401,9 @@ def measure(photos: Path, labelled: Path, work: Path, skip: set[str]) -> dict[st
     if "coverage" not in skip:
         found |= coverage(of, classes, of_kind)
     blurred, steps = of_kind.get("gaussian_blur", (of.pictures, classes.astype(np.float64)))
-    head = graded(blurred, steps, np.arange(min(LEARNT_PHOTOS, len(steps)))).head
+    # The labelled ones lie class by class: the first of them would all be of one.
+    learnt = np.arange(len(steps)) if of_kind else np.random.default_rng(0).permutation(len(steps))
+    head = graded(blurred, steps, learnt[:LEARNT_PHOTOS]).head
     if "maps" not in skip:
         plain = network.pictures(list(originals.values()))
         found |= shown(network, plain, head, of, classes)
