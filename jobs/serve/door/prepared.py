@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.errors import LakeError
+from jobs.indexing import store
 from jobs.serve import gallery
 from jobs.serve.door import answering
 from jobs.serve.door.answering import Door
@@ -27,7 +28,9 @@ FORMAT = 1
 def put(lake: str, at: dict[str, int | None], door: Door) -> str:
     """Puts what a door has made under its lake, and forgets what the one before the last has put there; the last may be
     in use. at: versions of the gallery's tables. Returns where it lies. Raises StoreError."""
-    folders = {GALLERY: gallery.folder_of(lake, at), INDEX: index_folder(lake, at), EVIDENCE: door.evidence.folder}
+    folders = {GALLERY: gallery.folder_of(lake, at), EVIDENCE: door.evidence.folder}
+    if (own := index_folder(lake, at)).exists():  # else the lake has one of its own
+        folders[INDEX] = own
     state = door.evidence.folder.name
     told = _current(lake)
     place = uris.join(lake, PLACE, state)
@@ -56,7 +59,9 @@ def opened(lake: str, most_bytes: int) -> Door:
         raise LakeError(f"{lake}: nothing is prepared for the door: run `imagesieve check --prepare --lake {lake}`")
     at = told["at"]
     small = {name: size for name, size in told["files"].items() if not name.endswith(LARGE)}
-    if (size := sum(small.values())) > most_bytes:
+    of_lake = store.read(lake) if INDEX not in told["folders"] else None
+    indexed = sum(file.bytes for file in of_lake.files()) if of_lake is not None else 0
+    if (size := sum(small.values()) + indexed) > most_bytes:
         raise LakeError(f"{lake}: the door needs {size:,} bytes of room here, and has {most_bytes:,}")
     own = gallery.folder_of(lake, at)
     folders = {kind: own.with_name(Path(name).name) for kind, name in told["folders"].items()}
