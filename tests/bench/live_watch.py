@@ -112,7 +112,7 @@ def cloud() -> Iterator[Cloud]:
         yield Cloud(server)
 
 
-def imagesieve(*argv: str | Path) -> list[str]:
+def imagesieve(*argv: str | int | Path) -> list[str]:
     return [sys.executable, "-m", "imagesieve", *map(str, argv)]
 
 
@@ -172,7 +172,7 @@ def batches(lake: Path) -> int:
 
 
 def images(lake: Path) -> int:
-    return DeltaTable(str(lake / "images")).to_pyarrow_dataset().count_rows()
+    return int(DeltaTable(str(lake / "images")).to_pyarrow_dataset().count_rows())
 
 
 def embed_cpu_s(labelled: Path, work: Path, env: dict[str, str]) -> float:
@@ -296,9 +296,7 @@ def kills(labelled: Path, work: Path) -> dict[str, Any]:
                         events.append(new(f"in/new-{killed:02d}-{number:02d}.jpg", 2_000_000 + 100 * killed + number))
                     elif what < 0.75:
                         key = rng.choice(sorted(held))
-                        held[key] = copy_of(
-                            cv2.imdecode(np.frombuffer(held[rng.choice(sorted(held))], np.uint8), 1), rng
-                        )
+                        held[key] = copy_of(live_pictures.opened(held[rng.choice(sorted(held))]), rng)
                         events.append(at.put(key, held[key]))
                     else:
                         key = rng.choice(sorted(held))
