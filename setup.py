@@ -70,7 +70,7 @@ setup(
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
         "udfs.transforms": ["*.jpg"],
-        "emr": ["*.sh", "cloudformation/*", "container/*"],
+        "emr": ["*.sh", "cloudformation/*", "container/*", "door/Dockerfile"],
     },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing

@@ -24,7 +24,7 @@ from udfs.stores.cache import user_cache
 STAGING, DOOR = "_staging", "door"  # of jobs.lakes, and of jobs.serve.door.prepared
 
 # What the report stage writes: its pages, and pictures that are named by their image.
-_PAGE = re.compile(r"[a-z_0-9-]+\.html|thumbs/[0-9]{1,19}[-0-9a-z_]*\.(?:webp|jpg|png)", re.ASCII)
+_PAGE = re.compile(r"[A-Za-z0-9_.@-]+\.html|thumbs/[0-9]{1,19}[-0-9a-z_]*\.(?:webp|jpg|png)", re.ASCII)
 
 
 def reports(lake: str) -> set[str]:

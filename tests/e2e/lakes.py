@@ -133,7 +133,8 @@ def commits(lake: str | Path, name: str) -> int:
 def last_counts(lake: str | Path, job: str) -> dict[str, int]:
     """The counts of the newest row of `runs` of a stage."""
     newest = max((row for row in rows(lake, "runs") if row["job"] == job), key=lambda row: row["ended_at"])
-    return {name: int(value) for name, value in json.loads(newest["counts"]).items()}
+    counts = json.loads(newest["counts"])
+    return {name: int(value) for name, value in counts.items() if isinstance(value, int | float)}
 
 
 def relative_to(root: str | Path) -> Callable[[str], str]:
