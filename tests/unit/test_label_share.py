@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.bench.label_sets import most_alike, spoilt
+from tests.bench.label_sets import average_precision, most_alike, spoilt
 from tests.unit.test_label_model import FOLDS, examples, relabelled, sizes_of
+from tests.vectors import unit
 from udfs.labels import effect as label_effect
 from udfs.labels import model as label_model
 from udfs.labels import share as label_share
@@ -136,3 +137,24 @@ def test_what_wrong_labels_cost_is_measured() -> None:
     assert np.allclose(found[[0, 1, 3, 4, 5], 1], best[[0, 1, 3, 4, 5], 0], atol=0.1)
     none = label_effect.accuracies(images, 6, FOLDS, 0.3, np.zeros(600), wrong, truth.astype(np.int32))
     assert np.isnan(none).all()
+
+
+@pytest.mark.parametrize("sizes", [[100] * 20, [1500, 700, 300, *[60] * 4, *[9] * 5]])
+def test_noise_between_pairs_of_classes_is_no_doubt_of_the_classifier(sizes: list[int]) -> None:
+    """Many classes, or very unequal ones, of which each is taken for one other: noise that is thought to be random
+    is not told from classes that cannot be told apart."""
+    generator = np.random.default_rng(17)
+    middles = generator.normal(size=(len(sizes), 48))
+    middles[1::2] = middles[::2] + 0.9 * generator.normal(size=middles[::2].shape)
+    truth = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    vectors = (middles[truth] + 1.2 * generator.normal(size=(len(truth), 48)) + 1).astype(np.float32)
+    alike = np.arange(len(sizes)) ^ 1
+    given = spoilt(truth, "similar", 0.2, alike, seed=19)
+    directions = unit(vectors - vectors.mean(axis=0))
+    near = np.argsort(-(directions @ directions.T), axis=1)[:, 1:11]
+    folds = generator.integers(0, FOLDS, len(truth)).astype(np.int32)
+    images = Examples(vectors, given.astype(np.int32), folds, given[near].astype(np.int32))
+    fitted = label_model.fit(images, np.bincount(given, minlength=len(sizes)), FOLDS)
+    assert fitted.lake.share == pytest.approx(0.2, abs=0.03)
+    assert fitted.lake.low <= 0.2 <= fitted.lake.high
+    assert average_precision(fitted.judged.score, given != truth) > 0.95

@@ -33,8 +33,7 @@ def accuracies(
     found = np.full((count, 3), np.nan)
     for way, (shares, products) in enumerate(((hard(given, count), whole), (corrected, whole), (without, less))):
         moments = [Moments.of(examples, fold, shares, products[fold]) for fold in range(folds)]
-        prior = np.sum([m.images for m in moments], axis=0)
-        model = Discriminants(moments, prior / prior.sum()).coefficients(shrinkage)
+        model = Discriminants(moments).coefficients(shrinkage)
         right = np.zeros(count)
         for part in tested.parts(count):
             told = discriminants(*model, part).argmax(axis=1)

@@ -1,7 +1,8 @@
 """How many labels are wrong, how sure that is, and from which probability on an image is to be flagged.
 
 The share is that of the highest likelihood of the given labels, as the noise that was learnt is made so many times as
-strong and the classifier's scale and weight are fitted anew (profile likelihood); its interval is where the likelihood
+strong and the classifier's mixture is fitted anew (profile likelihood; without noise, the better of that and the
+classifier of the labels as they are); its interval is where the likelihood
 falls by at most NATS, times what the folds of the cross-validation differ more than chance. An interval that holds 0
 says that the labels could be right one and all, and the classifier merely unsure."""
 
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.labels.classifier import Stack
-from udfs.labels.noise import Noise, Probabilities
+from udfs.labels.classifier import Mixture, Noises, Stack, stronger
+from udfs.labels.noise import Probabilities
 
 # Of an interval of 95 % it is 1.92, were the model right: on sets of clean labels it tells 2.7 from none.
 NATS = 4.0
@@ -39,26 +40,28 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """times: how many times the noise that was learnt is likeliest, low, high: its interval. mixture: scale and weight
-    there. nats: by which the likelihood falls at the ends, were scale and weight known."""
+    """times: how many times the noise that was learnt is likeliest, low, high: its interval. mixture: that is likeliest
+    there. nats: by which the likelihood falls at the ends, were it known."""
 
     times: float
     low: float
     high: float
-    mixture: tuple[float, float]
+    mixture: Mixture
     nats: float
 
 
-def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDArray[np.int32]) -> Profile:
-    """stack: of the images of these folds. mixture: where scale and weight are looked for first."""
-    known: dict[float, tuple[float, tuple[float, float]]] = {}
+def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int32], null: float) -> Profile:
+    """stack: of the images of these folds. mixture: where the likeliest is looked for first. null: the loss
+    of a classifier that was fitted to the labels as they are, for which none is wrong."""
+    known: dict[float, tuple[float, Mixture]] = {}
 
     def loss(times: float) -> float:
         if times not in known:
             nearest = min(known, key=lambda one: abs(one - times), default=None)
             start = mixture if nearest is None else known[nearest][1]
-            value, found = stack.fitted(noise.times(max(times, 1e-6)), start)
-            known[times] = value * stack.total, found
+            value, found = stack.fitted(stronger(noise, max(times, 1e-6)), start)
+            value *= stack.total
+            known[times] = (min(value, null) if not times else value), found
         return known[times][0]
 
     # The lowest of three with another on each side, then that of the parabola through them.
@@ -72,7 +75,7 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
     if left > 0 and right > 0:
         loss(best * STEP ** (0.5 * (left - right) / bend))
     best = min(known, key=loss)
-    scored = stack.scores(noise.times(best), known[best][1])
+    scored = stack.scores(stronger(noise, best), known[best][1])
     allowed = NATS * _dispersion(scored, folds)
     rise = {"at": loss(best)}
 
