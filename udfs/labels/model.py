@@ -193,10 +193,11 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     share = float(np.dot(weights, 1 - judged.score)) / len(examples)
     per = share / max(likely.times, LEAST_TIMES)
     shares, low, high = label_share.of_classes(examples.classes, judged.score, count, likely.nats)
-    shares = np.clip(shares * likely.times / max(likely.times, LEAST_TIMES), low, high)
+    times = likely.times if likely.shown else 0.0
+    shares = np.clip(shares * times / max(likely.times, LEAST_TIMES), low, high)
     # Were none of these wrong, so many of all still could be.
     unseen = label_share.NATS / len(few)
-    lake = Estimate(per * likely.times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
+    lake = Estimate(per * times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
     return Fitted(model, shrinkage, judged, lake, (shares, low, high))
 
 

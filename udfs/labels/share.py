@@ -2,9 +2,9 @@
 
 The share is that of the highest likelihood of the given labels, as the noise that was learnt is made so many times as
 strong and the classifier's mixture is fitted anew (profile likelihood; without noise, the better of that and the
-classifier of the labels as they are); its interval is where the likelihood
-falls by at most NATS, times what the folds of the cross-validation differ more than chance. An interval that holds 0
-says that the labels could be right one and all, and the classifier merely unsure."""
+classifier of the labels as they are; where that is likelier by NATS, none is wrong); its interval
+is where the likelihood falls by at most NATS, times what the folds of the cross-validation differ more than chance. An
+interval that holds 0 says that the labels could be right one and all, and the classifier merely unsure."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """times: how many times the noise that was learnt is likeliest, low, high: its interval. mixture: that is likeliest
-    there. nats: by which the likelihood falls at the ends, were it known."""
+    """times: how many times the noise that was learnt is likeliest; shown: whether that is no less likely, by what the
+    interval allows, than that no label is wrong; low, high: the interval. mixture: that is likeliest there. nats: by
+    which the likelihood falls at the ends, were it known."""
 
     times: float
+    shown: bool
     low: float
     high: float
     mixture: Mixture
@@ -51,8 +53,8 @@ class Profile:
 
 
 def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int32], null: float) -> Profile:
-    """stack: of the images of these folds. mixture: where the likeliest is looked for first. null: the loss
-    of a classifier that was fitted to the labels as they are, for which none is wrong."""
+    """stack: of the images of these folds. mixture: where the likeliest is looked for first. null: the loss of
+    a classifier that was fitted to the labels as they are, for which none is wrong."""
     known: dict[float, tuple[float, Mixture]] = {}
 
     def loss(times: float) -> float:
@@ -96,7 +98,8 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
         return outer
 
     low, high = end(0.0), end(MOST_TIMES)
-    return Profile(best, low, high, known[best][1], max(allowed, _fall(scored, high / best)))
+    shown = null > rise["at"] - allowed
+    return Profile(best, shown, low, high, known[best][1], max(allowed, _fall(scored, high / best)))
 
 
 def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
