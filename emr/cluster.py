@@ -70,6 +70,7 @@ def stage_arguments(plan: Plan, command: str) -> list[str]:
     if command in ("run", "catalog"):
         arguments += job.inputs
         arguments += [f"--layout={job.layout}"] if job.layout else []
+        arguments += [f"--owner={job.owner}"] if job.owner else []
     return [*arguments, f"--lake={job.lake}", *[f"--set={override}" for override in job.overrides]]
 
 

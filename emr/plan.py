@@ -43,6 +43,7 @@ class Job:
     stages: tuple[str, ...]
     layout: str | None = None
     overrides: tuple[str, ...] = ()
+    owner: str | None = None
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=float, metavar="N", help="how many images there are, for the estimate")
     parser.add_argument("--bytes-per-image", type=float, metavar="BYTES", help="their mean size, for the estimate")
     parser.add_argument("--layout", help="reads columns from paths, such as '{split}/{label}/*'")
+    parser.add_argument("--owner", metavar="PATTERN", help="whose an image is, such as 'users/{owner}/**'")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides")
     parser.add_argument("--region", help="where the cluster runs (default: AWS_REGION, or the profile's)")
     parser.add_argument(
@@ -159,7 +160,7 @@ def _job(arguments: argparse.Namespace, found: Found) -> Job:
         config.load((), arguments.overrides)
     inputs = [_on_s3(uri, "INPUT", found) for uri in arguments.inputs]
     lake = _on_s3(arguments.lake, "--lake", found)
-    return Job(tuple(filter(None, inputs)), lake, stages, arguments.layout, tuple(arguments.overrides))
+    return Job(tuple(filter(None, inputs)), lake, stages, arguments.layout, tuple(arguments.overrides), arguments.owner)
 
 
 def _on_s3(text: str, where: str, found: Found) -> str:

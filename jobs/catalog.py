@@ -16,8 +16,9 @@ from jobs import __version__
 from jobs.config import Config
 from jobs.engines.choice import large_lake
 from jobs.engines.frames import keep
+from jobs.erasure.suppression import without_forgotten
 from jobs.errors import InputError
-from jobs.inputs.layout import with_layout
+from jobs.inputs.layout import with_layout, with_owner
 from jobs.inputs.listing import expand, stage_listing
 from jobs.inputs.manifests import read_manifests, refuse_twice, stage_references
 from jobs.inputs.sources import Inputs, Left, check_inputs
@@ -34,7 +35,8 @@ def changes(listed: DataFrame, images: DataFrame, first_id: int) -> DataFrame:
     """What has to be done to `images` so that it equals listed.
 
     listed: LISTED. images: the table. Returns the columns of `images`, `removed` BOOLEAN and `change` (added, changed:
-    other bytes, relabelled: other label, split or source, removed). A removed image's id is never given out again."""
+    other bytes, relabelled: other label, split, source or owner, removed). A removed image's id is never given out
+    again."""
     old = images.select("image_id", *[F.col(c).alias(f"old_{c}") for c in images.columns if c != "image_id"])
     joined = listed.join(old, listed["uri"] == old["old_uri"], "full_outer")
     fresh = joined.where(F.col("old_uri").isNull()).drop("image_id")
@@ -51,7 +53,7 @@ def changes(listed: DataFrame, images: DataFrame, first_id: int) -> DataFrame:
         "change",
         F.when(F.col("uri").isNull(), "removed")
         .when(differ("etag", "size_bytes", "shard", "shard_offset"), "changed")
-        .when(differ("source", "split", "label", "modified_at"), "relabelled"),
+        .when(differ("source", "split", "label", "owner", "modified_at"), "relabelled"),
     ).where(F.col("change").isNotNull())
     names = TABLES["images"].schema.names
     out = known.withColumn("uri", F.coalesce("uri", "old_uri")).withColumn("source", F.coalesce("source", "old_source"))
@@ -68,23 +70,7 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     images = lake.read("images")
     settings = _digest(_settings(inputs, config))
     same_settings = lake.next_id(SETTINGS_MARK) == settings
-    skipped, notes = 0, []
-    parts: list[DataFrame] = []
-    if references is not None:
-        parts.append(stage_references(context, references))
-    if inputs.folders or inputs.shards or inputs.reports:
-        listing = stage_listing(context, inputs)
-        skipped, notes = listing.skipped, _notes(listing.left)
-        parts.append(listing.images)
-        if listing.shard_count:
-            found, others = expand(context, listing, images, same_settings)
-            skipped += others
-            parts.append(found)
-    everything = functools.reduce(DataFrame.unionByName, parts)
-    if len(inputs.given) > 1:
-        refuse_twice(everything)
-    if inputs.layout:
-        everything = with_layout(everything, inputs.layout)
+    everything, skipped, notes = _listed(context, inputs, references, images, same_settings)
     total = everything.count()
     if total == 0:
         raise InputError(f"{', '.join(inputs.given)}: no image in it")
@@ -119,6 +105,40 @@ def catalog(context: Context, inputs: Inputs, references: DataFrame | None) -> C
     return {**counts, "notes": notes, "wrote": int(bool(by_change))}
 
 
+def _listed(
+    context: Context, inputs: Inputs, references: DataFrame | None, images: DataFrame, same_settings: bool
+) -> tuple[DataFrame, int, list[str]]:
+    """What the inputs hold, as LISTED, without what is to stay forgotten; how many files are no images; and what is to
+    be said. images: the table."""
+    skipped, notes = 0, []
+    parts: list[DataFrame] = []
+    if references is not None:
+        parts.append(stage_references(context, references))
+    if inputs.folders or inputs.shards or inputs.reports:
+        listing = stage_listing(context, inputs)
+        skipped, notes = listing.skipped, _notes(listing.left)
+        parts.append(listing.images)
+        if listing.shard_count:
+            found, others = expand(context, listing, images, same_settings)
+            skipped += others
+            parts.append(found)
+    everything = functools.reduce(DataFrame.unionByName, parts)
+    if len(inputs.given) > 1:
+        refuse_twice(everything)
+    if inputs.layout:
+        everything = with_layout(everything, inputs.layout)
+    if inputs.owner:
+        everything = with_owner(everything, inputs.owner)
+    kept = without_forgotten(context.lake, everything)
+    if kept is not None:
+        left_out = everything.count() - kept.count()
+        if left_out:
+            again = "imagesieve forget --allow-all-again takes them in"
+            notes.append(f"catalog: {left_out:,} images are left out, for they were forgotten: {again}")
+        everything = kept
+    return everything, skipped, notes
+
+
 def _notes(left: Left) -> list[str]:
     """What of the inputs could not be looked at, for a person."""
     notes, unlisted = [], left.unlisted
@@ -146,6 +166,7 @@ def _settings(inputs: Inputs, config: Config) -> dict[str, Any]:
     return {
         "inputs": inputs.given,
         "layout": inputs.layout,
+        "owner": inputs.owner,
         "extensions": config.catalog.extensions,
         "shards": config.catalog.shards,
     }
@@ -169,7 +190,7 @@ def _catalog(context: Context) -> Counts:
 def _prepare(asked: Asked) -> Ready:
     """Looks at the inputs; the report is none, nor is the lake. Raises InputError, ConfigError."""
     given = asked.arguments
-    inputs = check_inputs(asked.config, given.inputs, given.layout, (asked.lake, place.report_uri(asked)))
+    inputs = check_inputs(asked.config, given.inputs, given.layout, (asked.lake, place.report_uri(asked)), given.owner)
     return Ready(inputs, tuple(source.uri for source in inputs.manifests))
 
 
@@ -192,6 +213,10 @@ STAGE = Stage(
             },
         ),
         Option("--layout", {"help": "reads columns from paths, such as '{split}/{label}/*'"}),
+        Option(
+            "--owner",
+            {"metavar": "PATTERN", "help": "whose an image is, read from its path, such as 'users/{owner}/**'"},
+        ),
         place.OPTION,
     ),
     prepare=_prepare,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from jobs import tables
-from jobs.cleaning import applying, batch_manifest, files, prices, rated, reviewed
+from jobs.cleaning import applying, batch_manifest, files, prices, rated, reviewed, training_set
 from jobs.cleaning.batch_manifest import Bucket
 from jobs.cleaning.rules import judged, without_common
 from jobs.engines.frames import keep
@@ -25,8 +25,9 @@ from jobs.lakes import Lake
 from jobs.progress import say
 from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
-from udfs.stores import objects, uris
+from udfs.stores import fetch, objects, uris
 from udfs.stores.s3 import StoreError
+from udfs.training.containers import CONTAINERS
 
 JOB = "clean"
 SHOWN = 20  # splits and labels named in the summary
@@ -55,6 +56,7 @@ class Targets:
     dry_run: bool = False
     how: str | None = None  # of applying.HOW
     to: str | None = None  # where that goes, a path
+    shards: training_set.Target | None = None
 
     @property
     def files(self) -> list[str]:
@@ -62,9 +64,9 @@ class Targets:
         return own + ([] if self.batch is None else [self.batch])
 
 
-def check_targets(out: str | None, batch: str | None, dry_run: bool) -> Targets:
+def check_targets(out: str | None, batch: str | None, dry_run: bool, needs_out: bool = True) -> Targets:
     """Looks at the arguments before anything is started. Raises ConfigError with all faults, InputError."""
-    faults = [] if out or dry_run else ["--out: must name a file"]
+    faults = [] if out or dry_run or not needs_out else ["--out: must name a file"]
     found: dict[str, str] = {}
     for option, given in (("--out", out), ("--batch-manifest", batch)):
         if not given:
@@ -100,6 +102,13 @@ def run(context: Context) -> Counts:
     Raises ConfigError, InputError, LakeError, StoreError."""
     lake, rules = context.lake, context.config.clean
     targets: Targets = context.given[JOB]
+    limits = fetch.Limits(context.config.embed.max_bytes, context.config.embed.timeout_s, context.config.embed.retries)
+    if targets.shards is not None and targets.shards.replay is not None:
+        with context.reporter.working(JOB):
+            lines = training_set.write(lake, None, targets.shards, {}, limits)
+        for line in lines:
+            say(line)
+        return {}
     _check_splits(lake, rules.never_from)
     _spare_inputs(lake, targets)
     rated.check(lake, rules)
@@ -121,6 +130,9 @@ def run(context: Context) -> Counts:
                 lines += batch_manifest.told(found, in_shards, price_list)
             if not targets.dry_run and targets.manifest is not None:
                 lines += write(lake, rows, targets, found)
+            if not targets.dry_run and targets.shards is not None:
+                lines += training_set.write(lake, rows, targets.shards, asdict(rules), limits)
+                lake.clear_staging()
         finally:
             lake.engine.forget_all()
     for line in lines:
@@ -257,15 +269,37 @@ def _name(text: str | None) -> str:
 
 def _prepare(asked: Asked) -> Ready:
     given = asked.arguments
-    targets = check_targets(given.out, given.batch_manifest, given.dry_run)
+    shards = _shards(asked)
     how, to = given.apply, given.to
-    if (how is None) != (to is None):
+    if (how is None) != (to is None or shards is not None):
         raise ConfigError("--apply and --to: one needs the other")
-    if how is None:
-        return Ready(targets)
-    folder = Path(to).absolute()
-    applying.check_folder(folder, how, asked.lake)
-    return Ready(replace(targets, how=how, to=str(folder)))
+    targets = check_targets(given.out, given.batch_manifest, given.dry_run, needs_out=shards is None)
+    if how is not None:
+        folder = Path(to).absolute()
+        applying.check_folder(folder, how, asked.lake)
+        return Ready(replace(targets, how=how, to=str(folder)))
+    return Ready(replace(targets, shards=shards), () if shards is None else (shards.to,))
+
+
+def _shards(asked: Asked) -> training_set.Target | None:
+    """What --write, --replay and what goes with them ask for. Raises ConfigError, InputError."""
+    given = asked.arguments
+    if given.write is None and given.replay is None:
+        beside = {"--seed": given.seed, "--shard-images": given.shard_images, "--splits": given.splits}
+        if named := [name for name, value in beside.items() if value is not None]:
+            raise ConfigError(f"{', '.join(named)}: goes with --write")
+        return None
+    if given.to is None:
+        raise ConfigError("--to: must name where the shards go")
+    if given.apply is not None or (given.write is not None and given.replay is not None):
+        raise ConfigError("--apply, --write and --replay: one of them at a time")
+    if given.replay is not None:
+        others = (given.seed, given.shard_images, given.splits, given.out, given.batch_manifest)
+        if any(value is not None for value in others):
+            raise ConfigError("--replay: takes all from its manifest; beside it goes --to alone")
+        return training_set.check_replay(given.replay, given.to, asked.lake)
+    size = training_set.SHARD_IMAGES if given.shard_images is None else given.shard_images
+    return training_set.check(given.to, given.write, given.seed or 0, size, given.splits, asked.lake)
 
 
 STAGE = Stage(
@@ -291,7 +325,33 @@ STAGE = Stage(
                 "imagesieve unapply takes it back",
             },
         ),
-        Option("--to", {"metavar": "FOLDER", "help": "where --apply brings it; new, empty, or of the same before"}),
+        Option(
+            "--write",
+            {
+                "choices": tuple(CONTAINERS),
+                "help": "write what is kept as shards for training, shuffled, into --to; --out is not needed then",
+            },
+        ),
+        Option(
+            "--to",
+            {"metavar": "FOLDER", "help": "where --apply or --write brings it; new, empty, or of the same before"},
+        ),
+        Option("--seed", {"type": int, "metavar": "N", "help": "of the order of the images in shards (default: 0)"}),
+        Option(
+            "--shard-images",
+            {"type": int, "metavar": "N", "help": f"of a shard, about (default: {training_set.SHARD_IMAGES})"},
+        ),
+        Option(
+            "--splits",
+            {
+                "metavar": "NAME=SHARE,…",
+                "help": "splits into which images without one are dealt, such as train=0.9,val=0.1",
+            },
+        ),
+        Option(
+            "--replay",
+            {"metavar": "MANIFEST", "help": "write a set again, byte for byte, by the training-set.json of it"},
+        ),
         Option("--dry-run", {"action": "store_true", "help": "only print what would be done"}),
         Option(
             "--batch-manifest",

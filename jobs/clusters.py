@@ -26,16 +26,12 @@ from jobs.lakes import dense_ids
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
 from udfs.images import alignment
+from udfs.images.hash_distance import ALIKE_BITS, MIRRORED_BITS
 from udfs.images.relation_names import RELATIONS, SAME_PIXELS
 from udfs.images.starts import likeness, sketch
-from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
+from udfs.vectors.near_rule import BACKGROUND_RANK, NO_BACKGROUND, NearRule
 
 JOB = "clusters"
-NO_BACKGROUND = 0.45  # of an image with fewer than BACKGROUND_RANK neighbours: about that of unrelated photographs
-ALIKE_BITS = 10  # of 64: perceptual hashes of a picture and of an edit that moves nothing; of others about 32 differ
-# Of a hash of 8 x 8 frequencies: those that change their sign in a picture that lies as it is, is mirrored left to
-# right, top to bottom, or both.
-MIRRORED_BITS = (0, 0x5555555555555555, 0x00FF00FF00FF00FF, 0x55AA55AA55AA55AA)
 SKETCHES_AT_HAND = 256  # 100 KB each
 EDGES = StructType([StructField("src", LongType(), False), StructField("dst", LongType(), False)])
 
@@ -52,16 +48,19 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
     A pair near enough is one where the cosine is certain, or the rule's evidence does, or the perceptual hashes are
     alike, whichever way the pictures lie: where an image has many copies, what is around it is these, and no margin
     tells. Only those that need evidence are aligned: at most k for each image, and few where the margin is asked for.
-    Returns (src, dst) with src < dst, each pair once."""
-    pairs = (
-        neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
-        .select(
-            F.least("image_id", "neighbour_id").alias("src"),
-            F.greatest("image_id", "neighbour_id").alias("dst"),
-            "cosine",
-        )
-        .dropDuplicates(["src", "dst"])
-    )
+    Returns EDGES with src < dst, each pair once."""
+    return edges_among(near_pairs(neighbours, rule), neighbours, hashes, rule)
+
+
+def near_pairs(neighbours: DataFrame, rule: NearRule) -> DataFrame:
+    """(src, dst, cosine) with src < dst, each pair once: neighbours whose cosine lets them be near-duplicates."""
+    near = neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
+    low, high = F.least("image_id", "neighbour_id"), F.greatest("image_id", "neighbour_id")
+    return near.select(low.alias("src"), high.alias("dst"), "cosine").dropDuplicates(["src", "dst"])
+
+
+def edges_among(pairs: DataFrame, neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> DataFrame:
+    """As near_edges, of these pairs alone. pairs: of near_pairs. neighbours: the whole lists of all images in them."""
     pairs = _on_both_sides(pairs, backgrounds(neighbours), "background", "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["src_background", "dst_background"])
     margin = F.col("cosine") - (F.col("src_background") + F.col("dst_background")) / 2
@@ -239,6 +238,7 @@ def clusters(context: Context) -> Counts:
         write_parquet(rows.select(*TABLES["duplicates"].schema.names), staged)
         rows = read_parquet(lake.spark, staged, TABLES["duplicates"].schema)
         lake.mark(next_cluster_id=first + new)
+        lake.overwrite("edges", edges.select(F.col("src").alias("image_id"), F.col("dst").alias("other_id")))
         lake.overwrite("duplicates", rows)
         lake.overwrite("look_alikes", look_alikes(kept))
         alike = lake.read("look_alikes").count()
@@ -278,7 +278,7 @@ STAGE = Stage(
     name=JOB,
     does="group duplicates and choose keepers",
     reads=("images", "features", "embeddings", "copies", "neighbours"),  # times, sizes and names decide what is kept
-    writes=("duplicates", "look_alikes"),
+    writes=("edges", "duplicates", "look_alikes"),
     settings=_settings,
     body=clusters,
     before=_say_uncalibrated,

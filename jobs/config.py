@@ -117,6 +117,11 @@ class Content:
 
 
 @dataclass(frozen=True, config=CLOSED)
+class Index:
+    most_images: Annotated[Whole, between(0, 1_000_000_000)]
+
+
+@dataclass(frozen=True, config=CLOSED)
 class Issues:
     dark: Share
     bright: Share
@@ -156,6 +161,8 @@ class Report:
     per_page: Annotated[Whole, between(1, 1000)]
     topics: Annotated[Whole, between(0, 10_000)]
     topic_images: Annotated[Whole, between(1, 100)]
+    rating_images: Annotated[Whole, between(0, 1000)]
+    rating_maps: Annotated[Whole, between(0, 100)]
     thumbnail_side: Annotated[Whole, between(16, 1024)]
 
 
@@ -202,6 +209,7 @@ class Config:
     clusters: Clusters
     labels: Labels
     content: Content
+    index: Index
     issues: Issues
     clean: Clean
     report: Report

@@ -218,14 +218,19 @@ def _commit(lake: Lake, rows: DataFrame, model: str) -> None:
 
 
 def _counts(lake: Lake, model: str) -> Counts:
-    """in, out, failed and how many failures may pass by themselves. Raises ContractError where a key stands twice."""
+    """in, out, failed, how many failures may pass by themselves, and how many vectors each fingerprint of the
+    preprocessing has. Raises ContractError where a key stands twice."""
     embeddings = lake.read("embeddings").where(F.col("model") == model)
     out = embeddings.count()
     if embeddings.select("image_id").distinct().count() != out:
         raise ContractError(f"embeddings: an image has two vectors of {model}")
     failures = lake.read("failures").where(F.col("stage") == JOB)
     transient = failures.where(F.col("error").isin(*errors.TRANSIENT)).count()
-    return {"in": lake.read("images").count(), "out": out, "failed": failures.count(), "transient": transient}
+    made = embeddings.where(F.col("transform").isNotNull()).groupBy("transform").count().orderBy("transform").collect()
+    return {
+        "in": lake.read("images").count(), "out": out, "failed": failures.count(), "transient": transient,
+        "transforms": {row["transform"]: row["count"] for row in made},
+    }  # fmt: skip
 
 
 def _refuse_another(context: Context) -> None:

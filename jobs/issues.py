@@ -4,7 +4,10 @@ Raw properties become scores, scores become issues: a threshold moves without an
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any
 
@@ -15,10 +18,12 @@ from jobs import embed, tables
 from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
-from jobs.findings.common import without_common
+from jobs.findings.common import Common, without_common
+from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
-from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+from jobs.findings.scores import Sides, quality_issues, quality_scores, share_in_colour, usual_sides
+from jobs.findings.unread import SPOILT, UNREAD
 from jobs.inputs.members import is_broken_shard
 from jobs.pages.format import written_out
 from jobs.stage import Context, Counts, Stage, submitted
@@ -29,21 +34,29 @@ from udfs.vectors.near_rule import NearRule
 JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 SHOWN = 100  # characters of a split that a note repeats
+USUAL = "usual"  # of the counts of a run
 
 
-# Of failures: the bytes are broken, or no image at all.
-SPOILT = ("empty", "not_an_image", "truncated", "corrupt")
-# The image may be good, and was not read; and what would read it.
-UNREAD = {
-    "unsupported": "its format is not read here: convert it",
-    "too_many_pixels": "raise embed.max_pixels",
-    "too_many_bytes": "raise embed.max_bytes",
-    "crashed": "raise embed.decode_timeout_s, or try another version of its decoder",
-    "timeout": "run again, or raise embed.timeout_s",
-    "fetch_failed": "run again, or raise embed.retries",
-    "access_denied": "grant the right to read it",
-    "not_found": "it was gone when it was to be read: run again",
-}
+@dataclass(frozen=True)
+class Usual:
+    """What is usual in a lake, by which each of its images is judged: what comes between two runs is judged by it too.
+
+    sides: of scores.usual_sides. in_colour: of scores.share_in_colour."""
+
+    sides: Sides
+    in_colour: float
+    common: Common
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return dict(json.loads(json.dumps(asdict(self))))
+
+    @staticmethod
+    def of(found: Mapping[str, Any]) -> Usual:
+        """What as_dict() has written."""
+        q1, median, q3 = found["sides"]
+        places = tuple((issue, place, name) for issue, place, name in found["common"]["places"])
+        return Usual((q1, median, q3), found["in_colour"], Common(tuple(found["common"]["everywhere"]), places))
 
 
 def unreadable_issues(failures: DataFrame, images: DataFrame) -> DataFrame:
@@ -141,7 +154,10 @@ def issues(context: Context) -> Counts:
                 .join(near, "representative_id", "left")
                 .join(measured, "image_id")
             )
-            scores = keep(quality_scores(lake.read("features")).join(outliers.outlier_scores(values), "image_id"))
+            sides = usual_sides(lake.read("features"))
+            quality = quality_scores(lake.read("features"), sides)
+            scores = keep(quality.join(outliers.outlier_scores(values), "image_id"))
+            in_colour = share_in_colour(scores, limits.grayscale)
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
             if leaky:
@@ -151,7 +167,7 @@ def issues(context: Context) -> Counts:
         wrong = labels.where("flagged").select("image_id")
         alike = lake.read("look_alikes")
         parts = [
-            quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}),
+            quality_issues(scores, {issue: getattr(limits, issue) for issue in QUALITY}, in_colour),
             unreadable_issues(lake.read("failures"), images),
             damaged_issues(lake.read("features")),
             duplicate_issues(copies, duplicates),
@@ -162,7 +178,7 @@ def issues(context: Context) -> Counts:
             conflict_issues(duplicates, images),
             leaks.leak_issues(lake.read("leaks")),
         ]
-        rows, usual = without_common(reduce(DataFrame.unionByName, parts), images, alike, limits.common_share)
+        rows, usual, common = without_common(reduce(DataFrame.unionByName, parts), images, alike, limits.common_share)
         lake.overwrite("issues", rows)
         found = (
             lake.read("issues").agg(F.count("*").alias("issues"), F.countDistinct("image_id").alias("images")).head()
@@ -171,6 +187,7 @@ def issues(context: Context) -> Counts:
         return {
             "in": total, "out": scored, "failed": lake.read("failures").where(F.col("stage") == embed.JOB).count(),
             "issues": found["issues"] if found else 0, "images_with_issues": found["images"] if found else 0,
+            USUAL: Usual(sides, in_colour, common).as_dict(),
             **({"notes": notes} if notes else {}),
         }  # fmt: skip
     finally:

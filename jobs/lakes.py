@@ -5,21 +5,22 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import __version__
-from jobs.engines import delta_log
+from jobs.engines import delta_files, delta_log, journal
 from jobs.engines.base import of
 from jobs.errors import ConfigError, ContractError, LakeError, MissingTableError
 from jobs.lease import Lease
 from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
-# Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of labels.
-LAKE_FORMAT = 6
+# Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of labels,
+# 7 fingerprints of the preprocessing, edges, owners.
+LAKE_FORMAT = 7
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 
@@ -136,6 +137,14 @@ class Lake:
         self._create(name)
         self.engine.merge(self.path(name), TABLES[name], changes)
 
+    def put_files(self, name: str, added: Sequence[delta_files.Added], removed: Collection[str]) -> None:
+        """Makes Parquet files that workers have written in a table's folder part of it, in one commit in which others
+        go. removed: as the log spells them."""
+        self._create(name)
+        version = delta_files.commit(self.path(name), added, removed)
+        if version and version % delta_files.CHECKPOINT_EACH == 0:
+            delta_files.checkpoint(self.path(name))
+
     def staging(self, *parts: str) -> str:
         """A place for this run's intermediate files; clear_staging() empties it."""
         return uris.join(self.uri, "_staging", self.run_id, *parts)
@@ -146,12 +155,25 @@ class Lake:
         if read_marker(self.uri) is None:
             self.mark()
         self._create("reviews")
+        self.settle()
         self.clear_staging()
+
+    def settle(self) -> None:
+        """Makes what is left in the journal: see jobs.engines.journal."""
+        self._may_write()
+        marks = journal.settle(self.uri, TABLES)
+        if marks is not None:
+            self.mark(**marks)
+            journal.forget(self.uri)
 
     def clear_staging(self, staged: str | None = None) -> None:
         """Removes what this run and dead ones before it have staged, or one place that staging() named."""
         self._may_write()
         objects.delete_below(staged or uris.join(self.uri, "_staging"))
+
+    def confirm(self) -> None:
+        """Asked before something that is no table is written. Raises where this run may not write any longer."""
+        self._may_write()
 
     def mark(self, **values: int) -> None:
         """Writes the lake's marker with these values changed; makes a lake of a URI that is none yet."""

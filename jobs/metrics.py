@@ -18,6 +18,7 @@ from typing import Any
 from jobs import config
 
 HEARTBEAT_S = 300.0  # between two values of running_seconds: an alarm on it looks at five minutes
+WATCH_S = 60.0  # between two of what runs for ever
 WAIT_S = 5.0  # that the end of a stage waits for its last request
 MAX_VALUE = 200  # characters of a dimension; CloudWatch takes 1,024, a dashboard shows some 30
 
@@ -57,7 +58,7 @@ def published(
     if settings.namespace is None:
         yield counts
         return
-    publisher = _Publisher(settings.namespace, job, lake_uri)
+    publisher = _Publisher(settings.namespace, job, lake_uri, HEARTBEAT_S, _running())
     started = time.monotonic()
     try:
         yield counts
@@ -68,6 +69,21 @@ def published(
         publisher.end([], warn)
         raise
     publisher.end(stage_metrics(counts, time.monotonic() - started, settings.usd_per_hour), warn)
+
+
+@contextmanager
+def watched(
+    settings: config.Metrics, job: str, lake_uri: str, now: Callable[[], list[Metric]], warn: Callable[[str], None]
+) -> Iterator[None]:
+    """Publishes what now() says every WATCH_S while inside, and once more at the end."""
+    if settings.namespace is None:
+        yield
+        return
+    publisher = _Publisher(settings.namespace, job, lake_uri, WATCH_S, now)
+    try:
+        yield
+    finally:
+        publisher.end(now(), warn)
 
 
 def clean_dimension(value: str) -> str:
@@ -82,9 +98,11 @@ def clean_dimension(value: str) -> str:
 
 
 class _Publisher:
-    """One stage's thread: the heartbeat until `end`, then the last metrics."""
+    """One stage's thread: what now() says every every_s until `end`, then the last metrics."""
 
-    def __init__(self, namespace: str, job: str, lake_uri: str) -> None:
+    def __init__(
+        self, namespace: str, job: str, lake_uri: str, every_s: float, now: Callable[[], list[Metric]]
+    ) -> None:
         stage = {"Name": "stage", "Value": clean_dimension(job)}
         lake = {"Name": "lake", "Value": clean_dimension(lake_uri)}
         self._namespace = namespace
@@ -92,7 +110,7 @@ class _Publisher:
         self._last: list[Metric] = []
         self._error = ""
         self._ended = threading.Event()
-        self._started = time.monotonic()
+        self._every_s, self._now = every_s, now
         self._thread = threading.Thread(target=self._run, name=f"metrics of {job}", daemon=True)
         self._thread.start()
 
@@ -106,8 +124,8 @@ class _Publisher:
             warn(f"metrics were not published: {' '.join(self._error.split())[:300]}")
 
     def _run(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            self._put([("running_seconds", time.monotonic() - self._started, "Seconds")])
+        while not self._ended.wait(self._every_s):
+            self._put(self._now())
         self._put(self._last)
 
     def _put(self, metrics: list[Metric]) -> None:
@@ -123,6 +141,11 @@ class _Publisher:
             self._error = ""
         except Exception as error:  # whatever it is: it must not reach the run, and the next request may succeed
             self._error = f"{type(error).__name__}: {error}"
+
+
+def _running() -> Callable[[], list[Metric]]:
+    started = time.monotonic()
+    return lambda: [("running_seconds", time.monotonic() - started, "Seconds")]
 
 
 def _time_and_cost(seconds: float, usd_per_hour: float | None) -> list[Metric]:

@@ -9,6 +9,8 @@ import time
 from pyspark.sql import functions as F
 
 from jobs import catalog, clean, clusters, content, embed, issues, labels, neighbours, report
+from jobs.albums import stage as albums
+from jobs.indexing import stage as index
 from jobs.mapping import map as image_map
 from jobs.pages import place, render
 from jobs.progress import say
@@ -28,8 +30,10 @@ STAGES = (
     labels.STAGE,
     content.STAGE,
     image_map.STAGE,
+    index.STAGE,
     issues.STAGE,
     ratings.STAGE,
+    albums.STAGE,
     report.STAGE,
 )
 NAMES = tuple(stage.name for stage in STAGES)

@@ -18,9 +18,12 @@ from jobs.engines.frames import frame_of, small
 from jobs.pages import classes as report_classes
 from jobs.pages import marks as report_marks
 from jobs.pages import place, render
+from jobs.pages import ratings as report_ratings
 from jobs.pages import rows as report_rows
 from jobs.pages import topics as report_topics
 from jobs.pages.values import Clusters, ClusterView, Failure, Failures, Finding, Gallery, Member, Picture, Vote
+from jobs.rating import report_maps
+from jobs.rating import store as rating_store
 from jobs.stage import Context, Counts, Ready, Stage, submitted
 from udfs import arrow
 from udfs.images import rows as image_rows
@@ -60,9 +63,13 @@ def write(context: Context, report_uri: str) -> Counts:
     topics = report_topics.topic_rows(lake, settings.topics, settings.topic_images)
     judged = context.history.last_done("labels")
     classes = report_classes.class_rows(lake, summary.splits, judged["counts"] if judged else {})
+    kept = rating_store.all_of(lake.uri)
+    ratings = report_ratings.rating_rows(
+        lake, kept, settings.rating_images, settings.rating_maps, report_maps.without(context, kept)
+    )
     visible = {row["image_id"] for row in rows} | {row["evidence_id"] for row in rows if row["evidence_id"] is not None}
     visible |= {row["image_id"] for row in clusters}
-    visible |= topics.image_ids | (classes.image_ids if classes else set())
+    visible |= ratings.image_ids | topics.image_ids | (classes.image_ids if classes else set())
     ids = sorted(visible | {row["image_id"] for row in failure_rows})
     known = report_rows.pictures(lake, ids, settings.thumbnail_side) if ids else {}
     there = {f"{THUMBS}/{name}" for name in objects.list_names(uris.join(report_uri, THUMBS))}
@@ -99,6 +106,7 @@ def write(context: Context, report_uri: str) -> Counts:
             Failures(sum(codes.values()), codes, failed) if failed else None,
             topics.shown(known),
             classes.shown(known) if classes else None,
+            ratings.shown(known, report_maps.make(context, ratings.to_map, kept)),
             per_page=settings.per_page,
         ),
     )
@@ -175,7 +183,7 @@ STAGE = Stage(
     name=JOB,
     does="write the HTML report",
     reads=("images", "features", "embeddings", "failures", "duplicates", "leaks", "labels", "confusions", "classes",
-           "topics", "topic_summaries", "scores", "issues"),
+           "topics", "topic_summaries", "scores", "issues", "ratings"),
     writes=(),
     settings=_settings,
     body=lambda context: write(context, context.given[JOB]),

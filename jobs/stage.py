@@ -224,5 +224,5 @@ def _now() -> datetime.datetime:
 
 
 def _text(counts: Mapping[str, Any]) -> str:
-    numbers = {name: value for name, value in counts.items() if name != "notes"}
+    numbers = {name: value for name, value in counts.items() if isinstance(value, int | float)}
     return ", ".join(f"{value:,} {name.replace('_', ' ')}" for name, value in numbers.items() if value or name == "in")

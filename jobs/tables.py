@@ -127,7 +127,7 @@ TABLES: dict[str, Table] = {
         Table(
             "images",
             _schema(
-                image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True),
+                image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True), owner=(_TEXT, True),
                 shard=(_TEXT, True), shard_offset=(_LONG, True),
                 size_bytes=(_LONG, True), etag=(_TEXT, True), modified_at=(_TIME, True),
             ),
@@ -138,7 +138,7 @@ TABLES: dict[str, Table] = {
             _schema(
                 image_id=_LONG, etag=(_TEXT, True), sha256=_TEXT, pixel_hash=_TEXT, perceptual_hash=_LONG,
                 width=_INT, height=_INT, format=_TEXT,
-                damage=(_TEXT, True), medium=_TEXT, thumbnail=BinaryType(), look=BinaryType(),
+                damage=(_TEXT, True), medium=_TEXT, thumbnail=BinaryType(), look=BinaryType(), taken_at=(_TIME, True),
                 **dict.fromkeys(PROPERTIES, _DOUBLE),
             ),
             ("image_id",),
@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
             "embeddings",
             _schema(
                 image_id=_LONG, model=_TEXT, vector=ArrayType(FloatType(), containsNull=False),
-                norm=(FloatType(), True),
+                norm=(FloatType(), True), transform=(_TEXT, True),
             ),
             ("image_id", "model"),
         ),
@@ -179,6 +179,12 @@ TABLES: dict[str, Table] = {
             _schema(image_id=_LONG, rank=_INT, neighbour_id=_LONG, cosine=_DOUBLE),
             ("image_id", "rank"),
             {"cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> neighbour_id"},
+        ),
+        Table(
+            "edges",
+            _schema(image_id=_LONG, other_id=_LONG),
+            ("image_id", "other_id"),
+            {"in_order": "image_id < other_id"},
         ),
         Table(
             "duplicates",
@@ -292,6 +298,16 @@ TABLES: dict[str, Table] = {
             ),
             ("image_id", "rating"),
             {**_unit("percentile"), "uncertainty_not_negative": "uncertainty IS NULL OR uncertainty >= 0"},
+        ),
+        # Pictures of an owner, many in a row as bytes: see udfs.albums.packs. Rows are only ever added, until runs of
+        # the stage are joined: of a picture that stands in several rows that of the last run counts.
+        Table(
+            "albums",
+            _schema(
+                owner_key=_LONG, owner=_TEXT, run=_LONG, part=_INT, model=_TEXT, facts=BinaryType(),
+                uris=BinaryType(), pairs=(BinaryType(), True), vectors=BinaryType(),
+            ),
+            ("owner", "run", "part"),
         ),
         # What people decide: rows are only ever added. What counts of an image is its last one whose batch no later row
         # undoes; notes do not count.

@@ -12,9 +12,11 @@ import pyarrow as pa
 from udfs import errors
 from udfs.children import isolation
 from udfs.children.messages import Batches, Board
-from udfs.images.rows import EMBEDDED, HANDED_ON, READ_SCORES, THUMBNAILS
+from udfs.images.rows import EMBEDDED, HANDED_ON, MAPPED, READ_SCORES, THUMBNAILS
 from udfs.networks import models, preparation
+from udfs.ratings.heads import Head
 from udfs.stores import fetch
+from udfs.transforms.variants import Variant
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class EmbedTask:
     """Batches of PENDING to EMBEDDED: of each image its features and vector, or an error.
 
     kind, files: of preparation.Prepared; kind "" where the vectors are given. device: of CUDA. decode_threads: beside
-    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU."""
+    the one that fetches; 0: that one decodes and computes as well, which costs the least CPU. alone: of
+    embedding.open_runtime."""
 
     model: models.Model
     kind: str
@@ -32,6 +35,7 @@ class EmbedTask:
     fetch_threads: int
     decode_threads: int
     max_pixels: int
+    alone: bool = False
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass  # in the child alone
@@ -41,12 +45,13 @@ class EmbedTask:
 
 @dataclass(frozen=True)
 class ThumbnailTask:
-    """Batches of REFERENCE and image_id to THUMBNAILS: WebP of at most side x side pixels, null where there is none."""
+    """Batches of REFERENCE and image_id to THUMBNAILS: a JPEG of at most side x side pixels, or the file of a variant;
+    null where there is none."""
 
     limits: fetch.Limits
     fetch_threads: int
     max_pixels: int
-    side: int
+    how: int | Variant  # side, or the variant
 
     def open(self) -> Callable[[Batches, Board], Batches]:
         from udfs import image_pass
@@ -70,6 +75,24 @@ class ScoreTask:
         from udfs.ratings import networks
 
         return networks.scores(self)
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """Batches of REFERENCE, image_id and place to MAPPED: where in each picture the score of heads[place] comes from.
+    heads: of the model. files: of preparation.Prepared for udfs.ratings.explainer.kind_of."""
+
+    model: models.Model
+    files: tuple[Path, ...]
+    heads: tuple[Head, ...]
+    limits: fetch.Limits
+    fetch_threads: int
+    max_pixels: int
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        from udfs.ratings import map_pass
+
+        return map_pass.maps(self)
 
 
 @dataclass(frozen=True)
@@ -135,6 +158,19 @@ def score_batches(make_task: Callable[[], ScoreTask], hang_s: float) -> Callable
         return pa.RecordBatch.from_pylist(
             [{"image_id": row.column("image_id")[0].as_py(), "score": None}], schema=READ_SCORES
         )
+
+    def run(batches: Batches) -> Batches:
+        yield from isolation.run(batches, make_task(), failed, hang_s)
+
+    return run
+
+
+def map_batches(make_task: Callable[[], MapTask], hang_s: float) -> Callable[[Batches], Batches]:
+    """Maps batches of REFERENCE, image_id and place to MAPPED. make_task: called in the worker."""
+
+    def failed(row: pa.RecordBatch, _detail: str) -> pa.RecordBatch:
+        given = row.select(["image_id", "place"]).to_pylist()[0]
+        return pa.RecordBatch.from_pylist([given], schema=MAPPED)
 
     def run(batches: Batches) -> Batches:
         yield from isolation.run(batches, make_task(), failed, hang_s)

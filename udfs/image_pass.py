@@ -18,6 +18,7 @@ import pyarrow as pa
 import simplejpeg
 from numpy.typing import NDArray
 
+from udfs.albums.taken import taken_at
 from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import NO_VECTOR, ImageError
 from udfs.images import alignment, decode, hashing, looks, medium, quality
@@ -25,15 +26,14 @@ from udfs.images.rows import EMBEDDED, GIVEN_VECTOR, HANDED_ON, REFERENCE, THUMB
 from udfs.images.scaling import resized
 from udfs.networks import embedding, models
 from udfs.stores import fetch
+from udfs.transforms import square
+from udfs.transforms.fingerprint import fingerprint
+from udfs.transforms.variants import Variant, variant
 from udfs.vectors import foreign
 
 if TYPE_CHECKING:
     from udfs.arrow import EmbedTask, ThumbnailTask
 
-ANALYSIS_SIDE = 224  # pixels at which light and colour are told, whatever the model
-# Of the short side of what is decoded, by the input of a network: so much more that the mean of what a pixel covers is
-# taken here, and hardly depends on how a decoder scales; and so little that 12 megapixels come at an eighth.
-FINER = 1.5
 THUMBNAIL_QUALITY = 80  # of JPEG
 ROWS_OUT = 64  # of one batch of results: about 200 KB
 _AHEAD = 2  # images decoded ahead, for each thread that decodes
@@ -55,7 +55,9 @@ class Prepared:
 def embed(task: EmbedTask) -> Callable[[Batches, Board], Batches]:
     """Opens the network of the task and returns what embeds with it: see arrow.EmbedTask and messages.Task."""
     cv2.setNumThreads(1)  # Spark runs one worker a core
-    net = embedding.open_runtime(task.kind, task.model, task.files, task.device) if task.kind else None
+    net = None
+    if task.kind:
+        net = embedding.open_runtime(task.kind, task.model, task.files, task.device, task.alone)
 
     def run(batches: Batches, board: Board) -> Batches:
         fetched = fetched_rows(batches, [*HANDED_ON.names, GIVEN_VECTOR, ROW], task.limits, task.fetch_threads)
@@ -75,7 +77,7 @@ def thumbnails(task: ThumbnailTask) -> Callable[[Batches, Board], Batches]:
     def rows(fetched: Fetched, board: Board) -> Iterator[Row]:
         for given, data in fetched:
             with board.at(given[ROW]):
-                jpeg = None if isinstance(data, ImageError) else _jpeg(data, task.max_pixels, task.side)
+                jpeg = None if isinstance(data, ImageError) else _shown(data, task.max_pixels, task.how)
             yield {**given, "jpeg": jpeg}
 
     def run(batches: Batches, board: Board) -> Batches:
@@ -93,6 +95,7 @@ def _with_computed_vectors(task: EmbedTask, fetched: Fetched, board: Board, net:
         with board.at(given[ROW]):
             return given, _prepared(data, task.max_pixels, task.model)
 
+    transform = fingerprint(task.model)
     prepared = (
         _mapped(prepare, fetched, task.decode_threads, net.batch) if task.decode_threads else map(prepare, fetched)
     )
@@ -101,9 +104,9 @@ def _with_computed_vectors(task: EmbedTask, fetched: Fetched, board: Board, net:
         good = [done for _, done in group if isinstance(done, Prepared)]
         waiting.append((group, net.submit(_stacked(good)) if good else _no_vectors))
         if len(waiting) > 1:
-            yield from _with_vectors(*waiting.popleft())
+            yield from _with_vectors(*waiting.popleft(), transform)
     while waiting:
-        yield from _with_vectors(*waiting.popleft())
+        yield from _with_vectors(*waiting.popleft(), transform)
 
 
 def _with_given_vectors(task: EmbedTask, fetched: Fetched, board: Board) -> Iterator[Row]:
@@ -140,28 +143,11 @@ def _prepared(data: bytes | ImageError, max_pixels: int, model: models.Model | N
     if isinstance(data, ImageError):
         return data
     try:
-        decoded, seen = opened(data, max_pixels)
-        square = None
-        if model is not None:
-            side = model.input_side
-            if seen.shape[:2] == (side, side) and model.fit == "stretch":
-                square = seen
-            else:
-                # A network that sees more than the analysis gets a decoding of its own: hashes must not depend on it.
-                finer = decoded if side <= ANALYSIS_SIDE else decode.decode(data, round(FINER * side), max_pixels)
-                square = embedding.fit(finer.pixels, side, model.fit)
+        known = square.opened(data, max_pixels)
+        seen = None if model is None else square.square(data, model, max_pixels, known)
     except ImageError as error:
         return error
-    return Prepared(_features(data, decoded, seen), square)
-
-
-def opened(data: bytes, max_pixels: int) -> tuple[decode.Decoded, NDArray[np.uint8]]:
-    """An image file as hashes and properties are taken of it: decoded, with its detail; and the picture by which light
-    and colour are told, (ANALYSIS_SIDE, ANALYSIS_SIDE, 3) uint8, its aspect ratio ignored; as it is where it would
-    grow. Raises ImageError."""
-    decoded = decode.decode(data, round(FINER * ANALYSIS_SIDE), max_pixels, detail=True)
-    pixels = decoded.pixels
-    return decoded, pixels if min(pixels.shape[:2]) < ANALYSIS_SIDE else embedding.fit(pixels, ANALYSIS_SIDE)
+    return Prepared(_features(data, *known), seen)
 
 
 def _features(data: bytes, decoded: decode.Decoded, seen: NDArray[np.uint8]) -> Row:
@@ -178,6 +164,7 @@ def _features(data: bytes, decoded: decode.Decoded, seen: NDArray[np.uint8]) -> 
         "medium": medium.medium(small, decoded.width, decoded.height),
         "thumbnail": thumbnail.tobytes(),
         "look": looks.look(small),
+        "taken_at": taken_at(data, decoded.format),
         **quality.of_file(data, decoded, seen),
     }
 
@@ -190,19 +177,22 @@ def _row(given: Row, done: Prepared | ImageError) -> Row:
 
 
 def _with_vectors(
-    group: list[tuple[Row, Prepared | ImageError]], wait: Callable[[], embedding.Embedded]
+    group: list[tuple[Row, Prepared | ImageError]], wait: Callable[[], embedding.Embedded], transform: str
 ) -> Iterator[Row]:
     embedded = wait()
     found = zip(embedded.vectors, embedded.norms.tolist(), strict=True)
     for given, done in group:
-        yield _with_vector(given, done, *next(found)) if isinstance(done, Prepared) else _row(given, done)
+        yield _with_vector(given, done, *next(found), transform) if isinstance(done, Prepared) else _row(given, done)
 
 
-def _with_vector(given: Row, done: Prepared, vector: NDArray[np.float32], norm: float | None = None) -> Row:
-    """A row of EMBEDDED. norm: that the network's vector had; None where it was imported."""
+def _with_vector(
+    given: Row, done: Prepared, vector: NDArray[np.float32], norm: float | None = None, transform: str | None = None
+) -> Row:
+    """A row of EMBEDDED. norm: that the network's vector had. transform: the fingerprint of what the network was given.
+    Both None where it was imported."""
     if not np.isfinite(vector).all():
         return _row(given, ImageError(NO_VECTOR, "the network overflowed"))
-    return {**_row(given, done), "vector": _stored(vector), "norm": norm}
+    return {**_row(given, done), "vector": _stored(vector), "norm": norm, "transform": transform}
 
 
 def _stored(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -262,12 +252,14 @@ def _lists(vectors: list[NDArray[np.float32] | None]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array([not one for one in there]))
 
 
-def _jpeg(data: bytes, max_pixels: int, side: int) -> bytes | None:
+def _shown(data: bytes, max_pixels: int, how: int | Variant) -> bytes | None:
     try:
-        pixels = decode.decode(data, side, max_pixels).pixels
+        if isinstance(how, Variant):
+            return variant(data, how, max_pixels)
+        pixels = decode.decode(data, how, max_pixels).pixels
     except ImageError:
         return None
-    scale = side / max(pixels.shape[:2])
+    scale = how / max(pixels.shape[:2])
     if scale < 1:
         height, width = (max(1, round(of * scale)) for of in pixels.shape[:2])
         pixels = resized(pixels, width, height)

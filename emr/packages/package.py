@@ -21,7 +21,7 @@ from udfs.stores import uris
 ROOT = Path(__file__).resolve().parents[2]
 ZIP = "imagesieve.zip"
 PACKAGES = ("jobs", "udfs", "conf", "emr")
-ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt", ".typed", ".js", ".xz"}
+ENDINGS = {".py", ".html", ".css", ".yaml", ".properties", ".npz", ".txt", ".typed", ".js", ".xz", ".jpg", ".sql"}
 BUILT_FROM = "jobs/serve/app"  # the sources of a page, whose built files lie beside them
 SCRIPTS = ("entry.py", "bootstrap.sh", "gpus.sh")
 CONSTRAINTS = ROOT / "constraints.txt"

@@ -152,8 +152,8 @@ def _placed(source: Path, target: Path, how: str) -> int:
 def _target(folder: Path, row: dict[str, Any], source: Path, how: str, taken: set[str]) -> Path:
     """A place that is free: not there, and no other image's."""
     parts = [row["issue"] or "left out"] if how == MOVE else [row["split"], row["label"]]
-    place = folder.joinpath(*(_safe(part) for part in parts if part))
-    stem, ending = _safe(source.stem), _safe(source.suffix) if source.suffix else ""
+    place = folder.joinpath(*(safe_name(part) for part in parts if part))
+    stem, ending = safe_name(source.stem), safe_name(source.suffix) if source.suffix else ""
     number = 1
     while True:
         found = place / (f"{stem}{ending}" if number == 1 else f"{stem}-{number}{ending}")
@@ -162,7 +162,7 @@ def _target(folder: Path, row: dict[str, Any], source: Path, how: str, taken: se
         number += 1
 
 
-def _safe(text: str) -> str:
+def safe_name(text: str) -> str:
     """A text as the name of a file: labels come from anywhere."""
     kept = "".join(c if c.isalnum() or c in _SAFE else "_" for c in text)[:LONGEST].strip(" ")
     return kept if kept.strip(".") else f"_{kept}"

@@ -6,6 +6,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from jobs.lakes import Lake
+from udfs.images.compression import SQUEEZED
 
 # The rule by which one image is better than another, best first, so that an original comes before its edits: more
 # pixels; not squeezed; older, for an edit is made after its original; more bytes; the shorter name, for "a (1).jpg" and
@@ -20,9 +21,6 @@ ORDER = {
     "uri": "ascending",
 }
 BEST_FIRST = tuple(ORDER)
-# JPEG quality below which an image is squeezed: what is lost shows, so that it is no original to keep even where times
-# of files, which many ways of copying change, say so. Cameras and web sites save at 60 and more.
-SQUEEZED = 50.0
 
 
 def with_order(images: DataFrame) -> DataFrame:
@@ -51,16 +49,19 @@ def find_copies(lake: Lake, model: str) -> DataFrame:
     features = lake.require("features").select("image_id", "pixel_hash", content_key().alias("content_key"))
     hashed = embedded.join(features, "image_id")
     shared = features.groupBy("content_key").count().where(F.col("count") > 1).select("content_key")
-    representatives = (
-        hashed.join(shared, "content_key", "left_semi")
-        .join(ordered_images(lake), "image_id")
-        .groupBy("pixel_hash")
-        .agg(F.min(F.struct(*ascending(), "image_id")).alias("best"))
-        .select("pixel_hash", F.col("best.image_id").alias("representative_id"))
+    representatives = best_of_equal(
+        hashed.join(shared, "content_key", "left_semi").join(ordered_images(lake), "image_id")
     )
     representative = F.coalesce("representative_id", "image_id").alias("representative_id")
     found = hashed.join(representatives, "pixel_hash", "left")
     return found.select("image_id", representative, "content_key")
+
+
+def best_of_equal(images: DataFrame) -> DataFrame:
+    """(pixel_hash, representative_id): the best of the images of equal pixels. images: image_id, pixel_hash and
+    BEST_FIRST."""
+    best = images.groupBy("pixel_hash").agg(F.min(F.struct(*ascending(), "image_id")).alias("best"))
+    return best.select("pixel_hash", F.col("best.image_id").alias("representative_id"))
 
 
 def redundant_ids(duplicates: DataFrame) -> DataFrame:

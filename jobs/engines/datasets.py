@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jobs.engines import delta_log
 from udfs.stores import uris
@@ -29,6 +29,12 @@ def dataset(lake: str, table: str, version: int | None = None) -> ds.Dataset:
     own = None if uris.is_s3(path) else fs.SubTreeFileSystem(path, fs.LocalFileSystem())
     found: ds.Dataset = whole.to_pyarrow_dataset(filesystem=own)
     return found
+
+
+def scanner(table: ds.Dataset, file: ds.Fragment, columns: list[str], where: ds.Expression, **more: Any) -> ds.Scanner:
+    """Reads one file of a table by the table's schema: one that a merge of delta-rs has written names other types of
+    text than its table, which no filter fits. file: of table.get_fragments(). more: of ds.Fragment.scanner."""
+    return file.scanner(schema=table.schema, columns=columns, filter=where, **more)
 
 
 class Opened:

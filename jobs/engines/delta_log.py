@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from jobs.engines.base import Table
 from jobs.errors import LakeError
 from udfs.stores import objects, s3, uris
@@ -19,6 +21,7 @@ LOG = "_delta_log"
 # Of tables that this writer may change: others change what a row, a file or a commit means.
 HARMLESS_FEATURES = {"appendOnly", "invariants", "checkConstraints"}
 MOST_READER, MOST_WRITER = 1, 3  # protocol versions without named features that hold nothing else
+_REMOVED = "_removed"  # a column of a merge
 NAMED_READER, NAMED_WRITER = 3, 7  # from which a table names its features
 
 
@@ -123,3 +126,28 @@ def storage_options(path: str) -> dict[str, str] | None:
     if not uris.is_s3(path):
         return None
     return {f"aws_{name}": value for name, value in s3.object_store_settings(renewed=True).items()}
+
+
+def make(path: str, table: Table, rows: pa.Table, removed: pa.Table, new: bool, once: tuple[str, int]) -> None:
+    """Upserts rows and removes keys, in one commit; nothing where a commit of this application and number, or a higher
+    one, is there. rows: the columns of the table. removed: of its key, each at most once, and none that rows have too.
+    Raises LakeError."""
+    from deltalake import CommitProperties, Transaction, write_deltalake
+
+    there = delta_table(path)
+    application, number = once
+    if (there.transaction_version(application) or -1) >= number:
+        return
+    properties = CommitProperties(app_transactions=[Transaction(application, number)])
+    if new and not removed.num_rows:
+        write_deltalake(there, rows, mode="append", commit_properties=properties)
+        return
+    gone = removed.append_column(_REMOVED, pa.repeat(True, removed.num_rows))
+    kept = rows.append_column(_REMOVED, pa.repeat(False, rows.num_rows))
+    given = pa.concat_tables([kept, gone], promote_options="default")
+    same = " AND ".join(f"there.{name} = given.{name}" for name in table.key)
+    columns = {name: f"given.{name}" for name in table.schema.names}
+    merge = there.merge(given, same, source_alias="given", target_alias="there", commit_properties=properties)
+    merge.when_matched_delete(f"given.{_REMOVED}").when_matched_update(columns).when_not_matched_insert(
+        columns, f"NOT given.{_REMOVED}"
+    ).execute()

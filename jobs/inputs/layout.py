@@ -14,8 +14,19 @@ def layout_pattern(layout: str) -> tuple[str, list[str]]:
     """A regular expression for a layout such as {split}/{label}/*, and the columns of its groups.
 
     {name} stands for one level of the path, * for any text within a level, ** for any text.
-    Raises ConfigError for a name other than split, label and source, or one given twice."""
+    Raises ConfigError for a name other than split, label, source and owner, or one given twice."""
+    return _pattern("--layout", layout, ("split", "label", "source", "owner"))
+
+
+def owner_pattern(pattern: str) -> str:
+    """A regular expression for where a path names the owner, such as users/{owner}/**; {owner} once, which may share
+    its level with other text. Raises ConfigError."""
+    return _pattern("--owner", pattern, ("owner",))[0]
+
+
+def _pattern(option: str, layout: str, known: tuple[str, ...]) -> tuple[str, list[str]]:
     names: list[str] = []
+    listed = ", ".join(known)
     pattern = ""
     for part in re.split(r"(\{[^}]*\}|\*\*|\*)", layout):
         if part == "**":
@@ -24,23 +35,28 @@ def layout_pattern(layout: str) -> tuple[str, list[str]]:
             pattern += "[^/]*"
         elif part.startswith("{") and part.endswith("}"):
             name = part[1:-1]
-            if name not in ("split", "label", "source") or name in names:
-                raise ConfigError(
-                    f"--layout: {{{name}}} must be one of split, label, source, each once, got {layout!r}"
-                )
+            if name not in known or name in names:
+                raise ConfigError(f"{option}: {{{name}}} must be one of {listed}, each once, got {layout!r}")
             names.append(name)
             pattern += "([^/]+)"
         else:
             pattern += re.escape(part)
     if not names:
-        raise ConfigError(f"--layout: must name at least one of {{split}}, {{label}}, {{source}}, got {layout!r}")
+        wanted = ", ".join(f"{{{name}}}" for name in known)
+        raise ConfigError(f"{option}: must name {'at least one of ' if len(known) > 1 else ''}{wanted}, got {layout!r}")
     return f"^{pattern}$", names
 
 
 def with_layout(listed: DataFrame, layout: str) -> DataFrame:
-    """split, label and source read from the relative path, where the path fits the layout. listed: LISTED."""
+    """split, label, source and owner read from the relative path, where the path fits the layout. listed: LISTED."""
     pattern, names = layout_pattern(layout)
     for group, name in enumerate(names, start=1):
         found = F.regexp_extract("relative", pattern, group)
         listed = listed.withColumn(name, F.when(found != "", found).otherwise(F.col(name)))
     return listed
+
+
+def with_owner(listed: DataFrame, pattern: str) -> DataFrame:
+    """owner read from the relative path, where the path fits the pattern. listed: LISTED."""
+    found = F.regexp_extract("relative", owner_pattern(pattern), 1)
+    return listed.withColumn("owner", F.when(found != "", found).otherwise(F.col("owner")))

@@ -32,7 +32,7 @@ from jobs.stage import Context
 from udfs.errors import ImageError
 from udfs.stores import fetch, listing, shards, uris
 
-OPTIONAL_COLUMNS = ("source", "split", "label", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
+OPTIONAL_COLUMNS = ("source", "split", "label", "owner", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
 
 FOR_URI = ("path", "file_name", "filename", "filepath", "file_path", "image", "image_path")  # where there is no `uri`
 REPLACED = "\N{REPLACEMENT CHARACTER}"
@@ -58,7 +58,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
     if ("shard" in rows.columns) != ("shard_offset" in rows.columns):
         raise InputError(f"{source.uri}: the columns shard and shard_offset must be there both, or neither")
     types = {field.name: field.dataType for field in rows.schema}
-    for name in ("source", "split", "label"):
+    for name in ("source", "split", "label", "owner"):
         if isinstance(types.get(name), NO_TEXT):
             kind = types[name].simpleString()[:100]
             raise InputError(f"{source.uri}: the column {name!r} must be text or a number, is {kind}")
@@ -87,7 +87,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         "uri",
         F.col("uri").alias("relative"),
         F.coalesce("source", F.lit(source.uri)).alias("source"),
-        "split", "label", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
+        "split", "label", "owner", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
     )  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def _make_canonical(row: dict[str, Any], base: str) -> str | None:
     if row["shard"] == "":
         row["shard"] = None
     given = row["uri"]
-    if any(REPLACED in (row[name] or "") for name in ("uri", "source", "split", "label")):
+    if any(REPLACED in (row[name] or "") for name in ("uri", "source", "split", "label", "owner")):
         return f"{given!r} holds {REPLACED!r}, which stands for letters that could not be read"
     for name in ("uri", "shard"):
         text = row[name]

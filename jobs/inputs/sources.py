@@ -19,7 +19,7 @@ from pyspark.sql.types import (
 from jobs.config import Catalog, Config, load
 from jobs.errors import InputError
 from jobs.inputs.inventory import Report, find_report
-from jobs.inputs.layout import layout_pattern
+from jobs.inputs.layout import layout_pattern, owner_pattern
 from udfs.errors import ImageError
 from udfs.stores import fetch, listing, objects, parquet_rows, ranges, shards, uris
 from udfs.stores.s3 import StoreError
@@ -30,7 +30,7 @@ MANIFEST_ENDINGS = {
 }  # fmt: skip
 
 ARCHIVES = ("zip", "gz", "tgz", "bz2", "xz", "zst", "7z", "rar")  # that may hold images, and are not read
-_REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.(?:jpg|webp)$")  # of a report, whose pictures are nobody's images
+REPORTED = re.compile(r"/thumbs/\d+-[0-9a-f]{12}\.(?:jpg|webp)$")  # of a report, whose pictures are nobody's images
 LISTED = StructType(
     [
         StructField("uri", StringType(), False),
@@ -38,6 +38,7 @@ LISTED = StructType(
         StructField("source", StringType(), False),
         StructField("split", StringType()),
         StructField("label", StringType()),
+        StructField("owner", StringType()),
         StructField("shard", StringType()),
         StructField("shard_offset", LongType()),
         StructField("size_bytes", LongType()),
@@ -131,14 +132,19 @@ class Inputs:
     leave_out: tuple[str, ...]
     shards: tuple[shards.File, ...] = ()
     reports: tuple[Report, ...] = ()
+    owner: str | None = None
 
 
-def check_inputs(config: Config, given: list[str], layout: str | None, leave_out: tuple[str, ...]) -> Inputs:
+def check_inputs(
+    config: Config, given: list[str], layout: str | None, leave_out: tuple[str, ...], owner: str | None = None
+) -> Inputs:
     """Looks at the inputs before anything is started or written; needs no Spark.
 
     leave_out: URIs whose contents are never images (the lake, the report). Raises InputError, ConfigError."""
     if layout:
         layout_pattern(layout)
+    if owner:
+        owner_pattern(owner)
     sources = [find_source(one) for one in given]
     by_kind: dict[str, list[Source]] = {"folder": [], "shard": [], "inventory": [], "manifest": []}
     for source in sources:
@@ -153,6 +159,7 @@ def check_inputs(config: Config, given: list[str], layout: str | None, leave_out
         given, layout, folders, by_kind["manifest"], leave_out,
         tuple(_single_shard(source.uri) for source in by_kind["shard"]),
         tuple(report for source in by_kind["inventory"] if (report := find_report(source.uri)) is not None),
+        owner,
     )  # fmt: skip
 
 
@@ -184,7 +191,7 @@ def images_of(
     outside = below(leave_out)
     for batch in listing.list_files(folder.uri, unlisted=left.unlisted):
         for file in batch:
-            if file.uri.startswith(outside) or _REPORTED.search(file.uri):
+            if file.uri.startswith(outside) or REPORTED.search(file.uri):
                 continue
             if "_delta_log/" in file.relative and (above := file.uri.partition("/_delta_log/"))[1]:
                 left.tables.add(above[0] + "/")

@@ -100,3 +100,12 @@ def shown(visible: int, total: int, one: str, which: str = "") -> str:
     if which == "first":
         return f"The first {visible:,} of {count(total, one)}"
     return f"{visible:,} of {count(total, one)}" if not which else f"The {visible:,} {which} of {count(total, one)}"
+
+
+def value(of: float | None) -> str:
+    """A number of any size, to two digits after the point: 0.25, 1,234, 0.0031; a dash where there is none."""
+    if of is None or not math.isfinite(of):
+        return "–"
+    if 0 < abs(of) < 0.01:
+        return f"{of:.2g}"
+    return f"{of:,.0f}" if abs(of) >= 1000 else f"{of:.2f}"

@@ -19,18 +19,46 @@ from typing import Any, TypeVar
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.pages.format import count, duration, marked, number, points, portion, ratio, share, shown, size, written_out
+from jobs.pages.format import (
+    count,
+    duration,
+    marked,
+    number,
+    points,
+    portion,
+    ratio,
+    share,
+    shown,
+    size,
+    value,
+    written_out,
+)
+from jobs.pages.rating_views import agreement_table, drawn_maps
 from jobs.pages.steps import next_steps
-from jobs.pages.texts import ERRORS, ISSUES, RELATIONS, SCORES, THEMES
-from jobs.pages.values import Class, Classes, Clusters, Failures, Gallery, Leaks, Picture, Summary, Topic, Topics
+from jobs.pages.texts import ERRORS, FIGURES, ISSUES, RELATIONS, SCORES, THEMES
+from jobs.pages.values import (
+    Class,
+    Classes,
+    Clusters,
+    Failures,
+    Gallery,
+    Leaks,
+    Picture,
+    Rating,
+    Summary,
+    Topic,
+    Topics,
+)
 
 STRIP = 3  # previews on an issue's card on the first page
 TOPICS_ON_FIRST_PAGE = 12
 MATRIX = 8  # splits or sources in a table of leaks
+RATINGS_NAMED = 12  # in the list of pages, and on the first one
+RATING_KEY = re.compile(r"[A-Za-z0-9._-]{1,61}@[A-Za-z0-9._-]{1,61}", re.ASCII)
 TABLE_NAMES = (  # those that a person queries, as in jobs.tables
-    "images", "features", "embeddings", "failures", "copies", "neighbours", "duplicates", "look_alikes", "leaks",
-    "labels", "confusions", "classes", "concepts", "topics", "topic_summaries", "map", "scores", "issues", "ratings",
-    "reviews", "runs",
+    "images", "features", "embeddings", "failures", "copies", "neighbours", "edges", "duplicates", "look_alikes",
+    "leaks", "labels", "confusions", "classes", "concepts", "topics", "topic_summaries", "map", "scores", "issues",
+    "ratings", "albums", "reviews", "runs",
 )  # fmt: skip
 SPLIT_ORDER = {"train": 0, "test": 2}  # all other splits lie between them, by name
 THUMB = re.compile(r"thumbs/[0-9]{1,19}(-[0-9a-f]{12})?\.(webp|jpg|png)", re.ASCII)
@@ -89,14 +117,17 @@ class Bar:
     title: str
 
 
-def bars(counts: Sequence[int], threshold: float | None, width: int = 240, height: int = 72) -> list[Bar]:
-    """Bars of a histogram over [0, 1]. Heights are logarithmic: a few bad images would vanish beside many good."""
+def bars(
+    counts: Sequence[int], threshold: float | None, scale: tuple[float, float] = (0.0, 1.0), width: int = 240,
+    height: int = 72,
+) -> list[Bar]:  # fmt: skip
+    """Bars of a histogram over a scale. Heights are logarithmic: a few bad images would vanish beside many good."""
     top = math.log1p(max(counts, default=0)) or 1.0
     step = width / max(len(counts), 1)
     drawn = []
     for i, n in enumerate(counts):
         tall = max(height * math.log1p(n) / top, 2.0 if n else 0.0)
-        low, high = i / len(counts), (i + 1) / len(counts)
+        low, high = (scale[0] + of * (scale[1] - scale[0]) / len(counts) for of in (i, i + 1))
         drawn.append(
             Bar(
                 round(i * step, 2),
@@ -104,7 +135,7 @@ def bars(counts: Sequence[int], threshold: float | None, width: int = 240, heigh
                 round(step - 1, 2),
                 round(tall, 2),
                 threshold is not None and (low + high) / 2 < threshold,
-                f"{low:.2f} to {high:.2f}: {count(n, 'image')}",
+                f"{value(low)} to {value(high)}: {count(n, 'image')}",
             )
         )
     return drawn
@@ -119,6 +150,10 @@ def _pages(items: Sequence[Item], per_page: int) -> list[Sequence[Item]]:
 
 def _page_name(stem: str, page: int) -> str:
     return f"{stem}.html" if page == 1 else f"{stem}-{page}.html"
+
+
+def _rating_page(key: str) -> str:
+    return f"rating-{key}.html"
 
 
 def _sql_text(text: str) -> str:
@@ -153,7 +188,7 @@ def _environment() -> Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "marked": marked, "number": number, "counted": count, "share": share, "portion": portion, "points": points,
-        "ratio": ratio, "size": size, "duration": duration, "python": repr,
+        "ratio": ratio, "value": value, "size": size, "duration": duration, "python": repr,
         "sql": _sql_text, "percent": _percent, "topic_name": topic_name,
     }  # fmt: skip
     environment.filters.update(filters)
@@ -170,8 +205,10 @@ def _environment() -> Environment:
         themes=THEMES,
         errors=ERRORS,
         score_names=SCORES,
+        figure_names=FIGURES,
         shown=shown,
         page_name=_page_name,
+        rating_page=_rating_page,
     )
     return environment
 
@@ -183,6 +220,7 @@ def _check(
     failures: Failures | None,
     topics: Topics | None,
     classes: Classes | None,
+    ratings: Sequence[Rating],
 ) -> None:
     names = [gallery.issue for gallery in galleries]
     for name in [*names, *summary.issues]:
@@ -200,6 +238,11 @@ def _check(
     pictures += [m.picture for c in (clusters.clusters if clusters else ()) for m in c.members]
     pictures += [f.picture for f in (failures.failures if failures else ())]
     pictures += [p for t in (topics.topics if topics else ()) for p in t.typical]
+    pictures += [one.picture for r in ratings for side in (r.best, r.worst, r.unsure) for one in side]
+    pictures += [one.rated.picture for rating in ratings for one in rating.maps]
+    for rating in ratings:
+        if not RATING_KEY.fullmatch(rating.key):
+            raise ValueError(f"report: a rating must be NAME@REVISION, got {rating.key!r}")
     for path in [picture.thumb for picture in pictures] + [finding.mark for finding in findings]:
         if path is not None and not THUMB.fullmatch(path):
             raise ValueError(f"report: thumb must be thumbs/<image_id>-<12 hex digits>.jpg, got {path!r}")
@@ -213,6 +256,7 @@ def write_report(
     failures: Failures | None = None,
     topics: Topics | None = None,
     classes: Classes | None = None,
+    ratings: Sequence[Rating] = (),
     *,
     per_page: int = 200,
 ) -> Path:
@@ -220,11 +264,11 @@ def write_report(
 
     Thumbnails are the caller's: they lie in folder/thumbs. Pages of an earlier report that this one does not have are
     deleted, nothing else is. Raises ValueError for an unknown kind of issue, two galleries of one kind, a thumbnail
-    path that is not THUMB, a created_at without time zone, or per_page < 1.
+    path that is not THUMB, a rating that is not RATING_KEY, a created_at without time zone, or per_page < 1.
     """
     if per_page < 1:
         raise ValueError(f"report: per_page must be at least 1, got {per_page}")
-    _check(summary, galleries, clusters, failures, topics, classes)
+    _check(summary, galleries, clusters, failures, topics, classes, ratings)
     environment = _environment()
     by_issue = {gallery.issue: gallery for gallery in galleries}
     linked = {issue: _page_name(issue, 1) for issue in ISSUES if issue in by_issue}
@@ -240,6 +284,8 @@ def write_report(
         "clusters_total": None if clusters is None else clusters.total,
         "topics": topics,
         "classes": classes,
+        "ratings": ratings,
+        "ratings_named": RATINGS_NAMED,
     }
     pages: dict[str, str] = {}
 
@@ -279,6 +325,13 @@ def write_report(
             "classes.html", "classes.html", issue="classes", columns=sorted(classes.splits, key=_split_order),
             rows=ordered_classes(classes.classes),
         )  # fmt: skip
+    if ratings:
+        page("ratings.html", "ratings.html", issue="ratings", table=agreement_table(ratings))
+    for rating in ratings:
+        page(
+            _rating_page(rating.key), "rating.html", issue=rating.key, rating=rating, maps=drawn_maps(rating),
+            drawn=bars(rating.counts, None, rating.scale),
+        )  # fmt: skip
     page(
         "index.html",
         "index.html",
@@ -303,13 +356,19 @@ def write_report(
         longest=max((stage.seconds for stage in summary.stages), default=0.0),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    ours = re.compile(rf"({'|'.join([*ISSUES, 'clusters', 'topics', 'classes'])})(-[0-9]+)?\.html")
-    for old in folder.iterdir():
-        if ours.fullmatch(old.name) and old.name not in pages:
-            old.unlink()
+    _forget_old(folder, pages)
     for name, text in pages.items():  # index.html is the last, so it never links to a page that is not there yet
         (folder / name).write_bytes(text.encode())
     return folder / "index.html"
+
+
+def _forget_old(folder: Path, pages: Mapping[str, str]) -> None:
+    """Deletes the pages of an earlier report that this one does not have."""
+    stems = "|".join([*ISSUES, "clusters", "topics", "classes"])
+    ours = re.compile(rf"(({stems})(-[0-9]+)?|ratings|rating-{RATING_KEY.pattern})\.html")
+    for old in folder.iterdir():
+        if ours.fullmatch(old.name) and old.name not in pages:
+            old.unlink()
 
 
 def _kinds(summary: Summary, theme: str) -> list[str]:

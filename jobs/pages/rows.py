@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 from jobs import __version__, tables
 from jobs.config import Config
 from jobs.engines.frames import frame_of, small
-from jobs.findings.scores import QUALITY as QUALITY_SCORES
+from jobs.findings.formulas import QUALITY as QUALITY_SCORES
 from jobs.lakes import Lake
 from jobs.pages.texts import COPIES, LABELS
 from jobs.pages.texts import ISSUES as TEXTS

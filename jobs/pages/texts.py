@@ -279,3 +279,11 @@ SCORES: Mapping[str, str] = {
     "outlier_score": "Like other images",
     "class_outlier_score": "Like its class",
 }
+
+FIGURES: Mapping[str, str] = {  # of ratings, as on docs/ratings.md
+    "spearman": "Spearman’s correlation",
+    "kendall": "Kendall’s correlation",
+    "auc": "AUC",
+    "average_precision": "Average precision",
+    "pairs_right": "Pairs in the right order",
+}

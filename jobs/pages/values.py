@@ -210,6 +210,80 @@ class Classes:
 
 
 @dataclass(frozen=True)
+class Rated:
+    """One image and its score by a rating. percentile: the share of the lake that scores lower. uncertainty: standard
+    deviation of the score, None where it is not known."""
+
+    picture: Picture
+    score: float
+    percentile: float
+    uncertainty: float | None = None
+
+
+@dataclass(frozen=True)
+class ScoreMap:
+    """Where in a picture its score comes from. shares: what each cell adds, row by row, all rows of one length. exact:
+    whether they add up to the score less what is the same for all; else told by occlusion. whole: whether the cells
+    cover the whole picture; else the largest square in its middle."""
+
+    rated: Rated
+    shares: Sequence[Sequence[float]]
+    exact: bool
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Held:
+    """A figure of a rating on judgements that its fit has not seen, its 95 % interval, and what chance reaches."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    chance: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Spearman's correlation with another rating over a sample of images that have both."""
+
+    other: str
+    correlation: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Rating:
+    """A rating NAME@REVISION. kind: of judgements, or foreign or network. images: that have a score; mean, low, high:
+    of the scores. counts: in equal bins over `scale`. judgements: None where others have fitted it. no_maps: why there
+    are no maps, None where there are or nothing was asked."""
+
+    key: str
+    kind: str
+    units: str
+    images: int
+    mean: float
+    low: float
+    high: float
+    scale: tuple[float, float]
+    counts: Sequence[int]
+    best: Sequence[Rated] = ()
+    worst: Sequence[Rated] = ()
+    unsure: Sequence[Rated] = ()
+    maps: Sequence[ScoreMap] = ()
+    no_maps: str | None = None
+    agreement: Sequence[Agreement] = ()
+    figures: Sequence[Held] = ()
+    judgements: int | None = None
+    licence: str | None = None
+    source: str | None = None
+
+    @property
+    def is_probability(self) -> bool:
+        return self.scale == (0.0, 1.0) and self.kind == "picked"
+
+
+@dataclass(frozen=True)
 class Stage:
     """One row of `runs`. counts: 'in', 'out', 'failed' and whatever else the stage counted. notes: what it has to say
     to a person, a line each."""

@@ -100,6 +100,8 @@ def _suggest(given: argparse.Namespace) -> list[str]:
     for title, rows in (("whose judgement would teach most:", found.telling), ("least sure:", found.unsure)):
         lines.append(title)
         lines += [f"{one.score:>10.4f}  {one.image_id:>10}  {one.uri}" for one in rows]
+    if found.seen < found.images:
+        lines.append(f"note: {found.seen:,} of {found.images:,} pictures were looked at")
     return lines
 
 

@@ -15,19 +15,17 @@ from jobs.errors import ConfigError, InputError
 from jobs.rating import store
 from jobs.rating.vectors import Ids, LakeRows
 from udfs.errors import ImageError
-from udfs.image_pass import ANALYSIS_SIDE, FINER
-from udfs.images import decode
-from udfs.networks import embedding, preparation
-from udfs.networks.feature_map import FeatureMap
+from udfs.networks import preparation
 from udfs.networks.models import Model
 from udfs.ratings import maps
+from udfs.ratings.explainer import EXACT, Explainer, kind_of, seen_by
+from udfs.ratings.files import NETWORK
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, Numbers, expit
 from udfs.stores import fetch
 from udfs.stores.cache import user_cache
 
 SIDE = 512  # pixels of an overlay's longer side, at most
-EXACT, OCCLUDED = "exact", "occlusion"
 MOST = 1000  # pictures of one call
 WEBP_QUALITY = 82
 ENDINGS = ("webp", "png")
@@ -35,8 +33,8 @@ ENDINGS = ("webp", "png")
 
 @dataclass(frozen=True)
 class Explained:
-    """The map of one picture. how: EXACT or OCCLUDED. shares: (h, w) float64; exact ones add up to total: the score
-    less its offset, of picks the log-odds less theirs. pixels: (h, w, 3) uint8 RGB, as it is shown."""
+    """The map of one picture. how: explainer.EXACT or OCCLUDED. shares: (h, w) float64; exact ones add up to total: the
+    score less its offset, of picks the log-odds less theirs. pixels: (h, w, 3) uint8 RGB, as it is shown."""
 
     image_id: int
     uri: str
@@ -46,31 +44,6 @@ class Explained:
     total: float
     offset: float
     pixels: NDArray[np.uint8]
-
-
-class Explainer:
-    """Maps of pictures by one network; opened once. Raises ModelError."""
-
-    def __init__(self, model: Model) -> None:
-        prepared = preparation.prepare(model, user_cache(), "openvino")
-        self.model = model
-        self.exact = model.built
-        self._map = FeatureMap(model, prepared.files) if model.built else None
-        self._net = None if model.built else embedding.open_runtime("openvino-fp32", model, prepared.files)
-
-    def shares(self, head: Head, square: NDArray[np.uint8]) -> tuple[Numbers, str]:
-        """(h, w) of one picture, and how. square: (side, side, 3) uint8, of embedding.fit."""
-        if self._map is not None:
-            seen = self._map.look(square[None])
-            if head.linear:
-                return maps.shares(head, seen)[0], EXACT
-            return maps.occluded(square, lambda many: head.raw(self._look(many))), OCCLUDED
-        return maps.occluded(square, lambda many: head.raw(self._look(many))), OCCLUDED
-
-    def _look(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
-        if self._map is not None:
-            return self._map.look(squares).vectors
-        return self._net.embed(squares) if self._net is not None else np.zeros((0, 0), np.float32)
 
 
 def explain(
@@ -84,6 +57,8 @@ def explain(
     max_pixels: int,
 ) -> list[Explained]:
     """Maps of one picture, or of those of the highest and of the lowest scores. Raises InputError, ConfigError."""
+    if head.kind == NETWORK:
+        raise ConfigError(f"{head.key} is a network of its own: maps are made of heads on vectors alone")
     if head.model != model.key:
         raise ConfigError(f"{head.key} is for vectors of {head.model}, the lake's are of {model.key}")
     ids = _chosen(lake, head, uri, top, bottom)
@@ -92,7 +67,7 @@ def explain(
     )
     where = {row["image_id"]: row for row in rows.to_pylist()}
     known, vectors = lake.vectors(ids)
-    explainer = Explainer(model)
+    explainer = Explainer(model, preparation.prepare(model, user_cache(), kind_of(model)).files)
     found = []
     for image_id in ids.tolist():
         if image_id not in where or image_id not in known:
@@ -134,18 +109,6 @@ def _chosen(lake: LakeRows, head: Head, uri: str | None, top: int, bottom: int) 
         rows, k=min(rows.num_rows, max(top, bottom)), sort_keys=[("score", "descending" if top else "ascending")]
     )
     return np.asarray(rows.take(order)["image_id"].to_numpy(), np.int64)
-
-
-def seen_by(data: bytes, model: Model, max_pixels: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A picture as the network gets it, just as `embed` makes it, and as it is shown. Raises ImageError."""
-    side = model.input_side
-    decoded = decode.decode(
-        data, round(FINER * max(side, ANALYSIS_SIDE) if side > ANALYSIS_SIDE else FINER * ANALYSIS_SIDE), max_pixels
-    )
-    pixels = decoded.pixels
-    if pixels.shape[:2] == (side, side) and model.fit == "stretch":
-        return pixels, pixels
-    return embedding.fit(pixels, side, model.fit), pixels
 
 
 def write(folder: Path, explained: list[Explained], head: Head, ending: str, fit: str) -> list[str]:

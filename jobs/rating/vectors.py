@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +11,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
-from jobs.engines.datasets import dataset
+from jobs.engines.datasets import dataset, scanner
 from udfs.images.rows import PROPERTIES
-from udfs.ratings.fitting import Space
+from udfs.ratings.space import Space
 from udfs.stores import uris
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Vectors
 
 SAMPLE = 4096  # vectors of the lake by which it is known what is usual in it: 21 MB of 1,280 numbers
+AT_ONCE = 4096  # vectors that are looked at together
 NEAREST = 10  # neighbours of a picture that stand for it
 Ids = NDArray[np.int64]
 
@@ -48,12 +49,13 @@ class LakeRows:
         if not self.has("embeddings"):
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         where = pc.field("model") == self.model
-        fragments = list(dataset(self.lake, "embeddings").get_fragments())
+        table = dataset(self.lake, "embeddings")
+        fragments = list(table.get_fragments())
         each = -(-count // max(1, min(len(fragments), 64)))
         parts, found = [], 0
         draw = np.random.default_rng(0)
         for at in draw.permutation(len(fragments)).tolist():
-            rows = fragments[at].head(8 * each, columns=["image_id", "vector"], filter=where)
+            rows = scanner(table, fragments[at], ["image_id", "vector"], where).head(8 * each)
             part = rows.take(np.sort(draw.permutation(rows.num_rows)[:each])) if rows.num_rows else rows
             parts.append(part)
             found += part.num_rows
@@ -63,6 +65,29 @@ class LakeRows:
             return np.zeros(0, np.int64), np.zeros((0, 0), np.float32)
         ids, vectors = _vectors(pa.concat_tables(parts))
         return ids[:count], vectors[:count]
+
+    def every(self, most: int) -> Iterator[tuple[Ids, Vectors]]:
+        """Images and their vectors, some at once: all, or, of more than `most`, those of files drawn by chance."""
+        if not self.has("embeddings"):
+            return
+        where = pc.field("model") == self.model
+        table = dataset(self.lake, "embeddings")
+        fragments, left = list(table.get_fragments()), most
+        for at in np.random.default_rng(0).permutation(len(fragments)).tolist():
+            names = ["image_id", "vector"]
+            for batch in scanner(
+                table, fragments[at], names, where, batch_size=AT_ONCE, batch_readahead=2
+            ).to_batches():
+                if batch.num_rows:
+                    ids, vectors = _vectors(pa.table(batch.slice(0, left)))
+                    left -= len(ids)
+                    yield ids, vectors
+                if left <= 0:
+                    return
+
+    def count(self) -> int:
+        """Images that have a vector of the model."""
+        return int(dataset(self.lake, "embeddings").count_rows(filter=pc.field("model") == self.model))
 
     def properties(self, ids: Ids, names: Sequence[str] = PROPERTIES) -> NDArray[np.float64]:
         """(n, p) of the images in their order, nan where unknown."""
@@ -76,10 +101,13 @@ class LakeRows:
             found[places >= 0] = values[places[places >= 0]]
         return found
 
-    def space(self) -> Space:
-        """Where the vectors of the lake lie, and what is usual of its properties."""
+    def space(self, measured: bool = True) -> Space:
+        """Where the vectors of the lake lie, and, if wanted, what is usual of its properties."""
         ids, vectors = self.sample()
-        return Space.of(vectors, PROPERTIES, self.properties(ids))
+        near = self.near(ids, vectors) if len(ids) else None
+        if not measured:
+            return Space.of(vectors, near=near)
+        return Space.of(vectors, PROPERTIES, self.properties(ids), near)
 
     def clusters(self, ids: Ids) -> Ids:
         """The cluster of duplicates of each image; of others a number of their own, below 0."""

@@ -7,22 +7,27 @@ import contextlib
 import ctypes
 import ipaddress
 import os
+import re
 import secrets
 import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.errors import ConfigError
 
 if TYPE_CHECKING:
     import uvicorn
+    from starlette.routing import Route
 
+    from jobs.serve.lake_app import App
     from jobs.serve.web.guard import Embedding
 
 PORT = 8765
+VARIANTS_MARK = "imagesieve-variants"
 M_MMAP_THRESHOLD = -3  # of mallopt(3)
 MOST_AT_ONCE = 128  # requests; more are told to come again
 
@@ -47,6 +52,16 @@ def parser() -> argparse.ArgumentParser:
         "--embed", action="append", default=[], metavar="ORIGIN",
         help="a page of this origin may show the app inside it, such as http://localhost:8888; may be repeated",
     )  # fmt: skip
+    options.add_argument(
+        "--variants", metavar="PLACE",
+        help="a folder or an s3:// prefix where variants of pictures are kept for a day (default: in memory alone)",
+    )  # fmt: skip
+    options.add_argument("--door", action="store_true", help="POST a picture to /api/check, to be told of it")
+    options.add_argument(
+        "--door-from", action="append", default=[], metavar="PREFIX",
+        help="such as s3://bucket/incoming: pictures there may be named to the door by their URI; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--token-file", metavar="FILE", help="with the token to ask for (default: a new one)")
     options.add_argument("--until-stdin-ends", action="store_true", help="end when who has started it does")
     options.add_argument("--tls-certificate", metavar="FILE")
     options.add_argument("--tls-key", metavar="FILE")
@@ -74,24 +89,27 @@ def main(argv: Sequence[str]) -> int:
 
     _return_memory()
     embedding = _embedding(given.embed)
+    token = _token(given.token_file) if given.token_file else secrets.token_urlsafe(24)
+    door = _door(given.door, given.door_from)
     lake = named(given.lake)
     listening = _listening(given.host, given.port)
     port = listening.getsockname()[1]
-    token = secrets.token_urlsafe(24)
     try:
-        app = App(lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS)
+        app = App(
+            lake, given.user or account(), given.read_only, fetch.Limits(), MAX_PIXELS, _variants(given.variants, lake)
+        )
     except BaseException:
         listening.close()
         raise
     _fork_children()  # not before: it holds for the whole process
     shown = _bracketed("127.0.0.1" if given.host == "0.0.0.0" else given.host)  # noqa: S104 (compared, not bound)
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]", shown, socket.gethostname().lower())}
-    guarded = Guard(application(app), frozenset(hosts), token, port, all(tls), embedding)
+    guarded = Guard(application(app, door(app)), frozenset(hosts), token, port, all(tls), embedding)
     base = f"{'https' if all(tls) else 'http'}://{shown}:{port}"
     address = f"{base}/?token={token}"
-    inside = f"inside another page: {base}{embedding.path}\n" if embedding else ""
-    sys.stdout.write(f"{lake}\n{address}\n{inside}Ctrl-C ends it.\n")
-    sys.stdout.flush()
+    # Who has written the token into a file knows it, and logs shall not.
+    told = [lake, f"{base}/" if given.token_file else address]
+    _say([*told, f"inside another page: {base}{embedding.path}"] if embedding else told)
     if not given.no_browser:
         webbrowser.open(address)
     settings = uvicorn.Config(
@@ -109,6 +127,22 @@ def main(argv: Sequence[str]) -> int:
     finally:
         app.close()
     return 0
+
+
+def _say(lines: Sequence[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in (*lines, "Ctrl-C ends it.")))
+    sys.stdout.flush()
+
+
+def _door(is_open: bool, given: Sequence[str]) -> Callable[[App], Sequence[Route]]:
+    """What makes the routes of the door of an app; none where it is shut. Raises ConfigError."""
+    from jobs.serve.door import sources
+    from jobs.serve.door.routes import Gate
+
+    prefixes = sources.prefixes(given)
+    if prefixes and not is_open:
+        raise ConfigError("--door-from: add --door")
+    return lambda app: Gate(app, prefixes).routes() if is_open else ()
 
 
 def _return_memory() -> None:
@@ -146,6 +180,25 @@ def _listening(host: str, port: int | None) -> socket.socket:
     raise ConfigError(f"--port: cannot listen at {host}:{port}: {fault}")
 
 
+def _variants(given: str | None, lake: str) -> str | None:
+    """Where variants are kept. Raises ConfigError: what lies there besides would be deleted with them."""
+    from udfs.stores import objects, uris
+
+    if given is None:
+        return None
+    try:
+        place = uris.canonical(given, base=os.getcwd()).rstrip("/")  # noqa: PTH109 (a text)
+        objects.check_access(place, must_exist=False)
+        if place == lake or place.startswith(f"{lake}/") or lake.startswith(f"{place}/"):
+            raise ConfigError(f"--variants {given}: must be apart from the lake")
+        if not uris.is_s3(place) and objects.has_any(place) and not objects.exists(uris.join(place, VARIANTS_MARK)):
+            raise ConfigError(f"--variants {given}: is not empty, and was not made for variants: name another folder")
+        objects.put(uris.join(place, VARIANTS_MARK), b"imagesieve serve --variants\n")
+    except ValueError as error:
+        raise ConfigError(f"--variants: {error}") from error
+    return place
+
+
 def _embedding(given: Sequence[str]) -> Embedding | None:
     from jobs.serve.web.guard import Embedding, origins
 
@@ -153,6 +206,20 @@ def _embedding(given: Sequence[str]) -> Embedding | None:
         return Embedding(secrets.token_urlsafe(24), origins(given)) if given else None
     except ValueError as error:
         raise ConfigError(f"--embed: {error}") from error
+
+
+def _token(file: str) -> str:
+    """The token in a file that nobody else may read. Raises ConfigError."""
+    try:
+        path = Path(file)
+        text, mode = path.read_text(encoding="ascii").strip(), path.stat().st_mode
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--token-file {file}: cannot be read ({error})") from error
+    if mode & 0o077:
+        raise ConfigError(f"--token-file {file}: others may read it: chmod 600")
+    if not re.fullmatch(r"[A-Za-z0-9_-]{32,256}", text):
+        raise ConfigError(f"--token-file {file}: must hold 32 to 256 of A-Z a-z 0-9 _ -, and nothing else")
+    return text
 
 
 def _end_with_stdin(server: uvicorn.Server) -> None:

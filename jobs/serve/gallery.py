@@ -14,10 +14,10 @@ from jobs.engines import delta_log
 from jobs.errors import LakeError
 from jobs.serve.columns import META, Columns, Say
 from jobs.serve.facets.arrivals import arrivals
-from jobs.serve.folders import make_whole
 from jobs.tables import OUTLIER_SCORES, SCORES
 from udfs.stores import uris
 from udfs.stores.cache import user_cache
+from udfs.stores.folders import make_whole
 
 # Tables that the gallery is made of. Without the first there is none; the others may be missing.
 SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "topics", "concepts", "failures",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs import __version__
@@ -13,19 +13,24 @@ from jobs.engines.datasets import Opened, dataset
 from jobs.lakes import existing
 from jobs.pages.texts import ISSUES as TEXTS
 from jobs.pages.texts import RELATIONS, SCORES
+from jobs.progress import say
 from jobs.serve import gallery
+from jobs.serve.albums.answers import AlbumAnswers
 from jobs.serve.columns import Columns
 from jobs.serve.decisions import Decisions
 from jobs.serve.facets.arrivals import arrivals
 from jobs.serve.facets.states import States
 from jobs.serve.filters import FACETS, SORTS
+from jobs.serve.maps.colouring import ratings
 from jobs.serve.pictures import Pictures
 from jobs.serve.searching import Searches
+from jobs.serve.variants.kept import Kept
 from jobs.serve.views import Views
 from udfs.stores import fetch, uris
 
 LABELS = 2000  # that are offered for a choice
 RUNS = 20  # of the table that are told
+MORE = ("neighbours", "ratings")  # tables that are read beside those of the gallery
 TITLES = {
     "image_id": "number", "size_bytes": "bytes", "label_score": "label", "medium": "kind of picture",
     "suggested": "suggested label", "run": "came in run", "kind": "kind of copy", "relation": "how copies differ",
@@ -51,12 +56,17 @@ class Open:
 
 
 class App:
-    """A lake that is opened in a thread of its own. uri: canonical. Raises LakeError where it is none."""
+    """A lake that is opened in a thread of its own. uri: canonical. variants: where they are kept, canonical, None: in
+    memory alone. Raises LakeError where it is none."""
 
-    def __init__(self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int) -> None:
+    def __init__(
+        self, uri: str, user: str, read_only: bool, limits: fetch.Limits, max_pixels: int, variants: str | None = None
+    ) -> None:
         self.uri, self.user, self.read_only = existing(uri), user, read_only
         self._limits, self._max_pixels = limits, max_pixels
+        self.albums = AlbumAnswers(self.uri)
         self.pictures = Pictures(limits, max_pixels)
+        self.variants = Kept(variants, says=say)
         self._open: Open | None = None
         self._progress, self._fault = 0.0, ""
         self._lock = threading.Lock()
@@ -91,6 +101,8 @@ class App:
                 now.decisions.close()
             finally:
                 self._lock.release()
+        elif self._more() != {name: now.tables.at[name] for name in MORE}:
+            self._open, self._facts = replace(now, tables=Opened(self.uri, {**at, **self._more()})), None
         self.open.decisions.refresh()
 
     def facts(self) -> dict[str, Any]:
@@ -105,7 +117,7 @@ class App:
         if self._facts is None:
             self._facts = self._gathered(self._open)
         searches = self._open.searches
-        told["search"] = {"like": searches.index is not None, "words": searches.has_words}
+        told["search"] = {"like": searches.index is not None, "words": searches.has_words, **searches.told}
         return {**told, **self._facts}
 
     def _begin(self) -> None:
@@ -120,8 +132,11 @@ class App:
         searches = Searches(self.uri, at, columns, self._limits, self._max_pixels)
         states = States(self.uri, at["issues"])
         views = Views(columns, lambda: (decisions.column(), decisions.revision), searches.find, states.changed)
-        tables = Opened(self.uri, {**at, "neighbours": delta_log.version(uris.join(self.uri, "neighbours"))})
+        tables = Opened(self.uri, {**at, **self._more()})
         self._open, self._facts = Open(at, tables, columns, views, decisions, searches, states), None
+
+    def _more(self) -> dict[str, int | None]:
+        return {name: delta_log.version(uris.join(self.uri, name)) for name in MORE}
 
     def _says(self, share: float) -> None:
         self._progress = share
@@ -138,6 +153,7 @@ class App:
             "mapped": now.columns.mapped,
             "facets": [{"name": name, "title": _title(name)} for name in FACETS],
             "scores": [score for score in scores if sum(score["bins"])],
+            "ratings": [{"name": name, "title": name} for name in ratings(now.tables)],
             "sorts": [{"name": name, "title": _title(name)} for name in SORTS],
             "issues": {
                 name: {"title": text.title, "text": text.what, "theme": text.theme, "do": text.do}

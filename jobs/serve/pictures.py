@@ -14,6 +14,7 @@ from jobs.serve.recent import Recent
 from udfs import arrow
 from udfs.images.rows import REFERENCE
 from udfs.stores import fetch
+from udfs.transforms.variants import Variant
 
 THUMBNAIL_SIDE, MEDIUM_SIDE, LARGE_SIDE = 320, 768, 2048  # pixels at most
 KEPT_BYTES = 96 << 20  # of small pictures
@@ -23,6 +24,7 @@ HANG_S = 60.0  # that one picture may take
 FETCH_THREADS = 8
 
 Reference = tuple[str, str | None, int | None, int | None]
+Asked = tuple[Reference, int | Variant]
 
 
 class Pictures:
@@ -31,8 +33,8 @@ class Pictures:
     def __init__(self, limits: fetch.Limits, max_pixels: int) -> None:
         self._limits, self._max_pixels = limits, max_pixels
         self._kept: Recent[bytes | None] = Recent(KEPT_BYTES, lambda made: len(made or b""))
-        self._asked: dict[tuple[Reference, int], Future[bytes | None]] = {}
-        self._queue: queue.LifoQueue[tuple[Reference, int] | None] = queue.LifoQueue()  # what is looked at now first
+        self._asked: dict[Asked, Future[bytes | None]] = {}
+        self._queue: queue.LifoQueue[Asked | None] = queue.LifoQueue()  # what is looked at now first
         self._lock = threading.Lock()
         self._workers = [threading.Thread(target=self._work, name="pictures", daemon=True) for _ in range(WORKERS)]
         for worker in self._workers:
@@ -55,21 +57,25 @@ class Pictures:
         """A JPEG of at most LARGE_SIDE pixels; None where the image cannot be read."""
         return self._asked_for(reference, LARGE_SIDE).result()
 
+    def variant(self, reference: Reference, how: Variant) -> bytes | None:
+        """The file of a variant; None where the image cannot be read."""
+        return self._asked_for(reference, how).result()
+
     def close(self) -> None:
         for _ in self._workers:
             self._queue.put(None)
 
-    def _asked_for(self, reference: Reference, side: int) -> Future[bytes | None]:
+    def _asked_for(self, reference: Reference, how: int | Variant) -> Future[bytes | None]:
         with self._lock:
-            asked = self._asked.get((reference, side))
+            asked = self._asked.get((reference, how))
             if asked is None:
-                asked = self._asked[reference, side] = Future()
-                self._queue.put((reference, side))
+                asked = self._asked[reference, how] = Future()
+                self._queue.put((reference, how))
             return asked
 
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
-            group, later = [first], list[tuple[Reference, int] | None]()
+            group, later = [first], list[Asked | None]()
             while len(group) < TOGETHER:
                 try:
                     more = self._queue.get_nowait()
@@ -83,9 +89,8 @@ class Pictures:
                 self._queue.put(each)
             self._make(group)
 
-    def _make(self, group: list[tuple[Reference, int]]) -> None:
-        side = group[0][1]
-        task = arrow.ThumbnailTask(self._limits, FETCH_THREADS, self._max_pixels, side)
+    def _make(self, group: list[Asked]) -> None:
+        task = arrow.ThumbnailTask(self._limits, FETCH_THREADS, self._max_pixels, group[0][1])
         rows = [dict(zip(REFERENCE.names, reference, strict=True)) for reference, _ in group]
         schema = REFERENCE.append(pa.field("image_id", pa.int64()))
         batch = pa.RecordBatch.from_pylist([{**row, "image_id": n} for n, row in enumerate(rows)], schema=schema)

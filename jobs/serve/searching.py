@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
 from jobs.engines.datasets import dataset
-from jobs.serve import vector_index
+from jobs.indexing import opening, reading, store
+from jobs.indexing.opening import Opened
+from jobs.indexing.vector_index import VectorIndex
 from jobs.serve.columns import Columns, Rows
+from jobs.serve.door.reading import Reader
 from jobs.serve.filters import FilterError
 from jobs.serve.gallery import folder_of
 from jobs.serve.recent import Recent
-from jobs.serve.vector_index import VectorIndex
-from udfs import arrow
-from udfs.images.rows import PENDING
-from udfs.networks import concepts, models, preparation
+from udfs.networks import cards, concepts, models
+from udfs.networks.models import ModelError
 from udfs.networks.nouns import nouns
+from udfs.networks.text_side import TextSide
 from udfs.stores import fetch, uris
 from udfs.stores.cache import user_cache
 
@@ -33,6 +34,13 @@ KEPT = 200  # answers, and as many given pictures
 HANG_S = 60.0
 MAX_PIXELS = 178_956_970  # as embed.max_pixels
 Found = tuple[Rows, NDArray[np.float32]]
+
+
+def index_folder(lake: str, at: dict[str, int | None]) -> Path:
+    """Where the index of these versions lies on this machine, whether or not it is there. at: of the gallery's
+    tables; those that the index is made of are taken as they are now where they are not among them."""
+    folder = folder_of(lake, {**reading.versions(lake), **at})
+    return folder.with_name(f"index-{store.LAYOUT}-{folder.name}")
 
 
 class Searches:
@@ -44,9 +52,11 @@ class Searches:
         self._lake, self._at, self._columns = lake, at, columns
         self._limits, self._max_pixels = limits, max_pixels
         self.index: VectorIndex | None = None
+        self.opened: Opened | None = None
         self.progress, self.fault = 0.0, ""
         self._model = self._model_of_lake()
         self._given: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._text: Recent[TextSide] = Recent(1, lambda _: 1)
         self._answers: Recent[Found] = Recent(KEPT, lambda _: 1)
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._begin, name="index", daemon=True)
@@ -54,12 +64,23 @@ class Searches:
 
     @property
     def has_words(self) -> bool:
-        return self.index is not None and self.index.has_classes
+        return self.index is not None and (self.index.has_classes or self._model.has_text)
 
     @property
     def model(self) -> str:
         """The key of the network whose vectors are searched."""
         return self._model.key
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the page says of the index: whose it is, of how many pictures, and its recall as it was measured."""
+        if self.opened is None:
+            return {}
+        recall = self.opened.recall
+        return {
+            "index": self.opened.source, "indexed": self.opened.index.images, "note": self.opened.note or None,
+            "recall": None if recall is None else {**asdict(recall)},
+        }  # fmt: skip
 
     def wait(self, most_s: float | None = None) -> None:
         """Until the index is there, or cannot be, or so many seconds are over."""
@@ -96,6 +117,11 @@ class Searches:
             if what not in self._given:
                 raise FilterError("picture: it is not here any more; give it again")
             return index.like(self._given[what])
+        if self._model.has_text:
+            try:
+                return index.described(self._text.get("", lambda: TextSide(self._model, user_cache())).vector(what))
+            except (ModelError, OSError) as error:
+                raise FilterError(f"words: {error}") from error
         if not index.has_classes:
             raise FilterError(f"words: {self._model.key} does not know words")
         weights = [nouns().weights(term) for term in nouns().terms(what)]
@@ -111,15 +137,15 @@ class Searches:
             if delta_log.version(uris.join(self._lake, "embeddings")) is None:
                 self.fault = "this lake has no vectors"
                 return
-            kept = {**self._at, "embeddings": delta_log.version(uris.join(self._lake, "embeddings"))}
-            folder = folder_of(self._lake, kept)
-            folder = folder.with_name(f"index-{vector_index.LAYOUT}-{folder.name}")
-            classifier = concepts.prepare(self._model, user_cache())
-            index = vector_index.opened(
-                folder, self._lake, self._model.key, self._columns.rows_of_ids, classifier, self._says
-            )
-            self.fault = "" if index is not None else f"this lake has no vectors of {self._model.key}"
-            self.index = index
+            at = {name: self._at.get(name, now) for name, now in reading.versions(self._lake).items()}
+            reader = opening.Reader(
+                self._lake, self._model.key, at, concepts.prepare(self._model, user_cache()), self._columns.rows_of_ids,
+                index_folder(self._lake, {**self._at, **at}), self._says,
+            )  # fmt: skip
+            found = reader.opened()
+            self.fault = "" if found is not None else f"this lake has no vectors of {self._model.key}"
+            if found is not None:
+                self.opened, self.index = found, found.index
         except Exception as error:  # whoever searches is told
             self.fault = " ".join(str(error).split()) or type(error).__name__
 
@@ -127,34 +153,31 @@ class Searches:
         self.progress = share
 
     def _model_of_lake(self) -> models.Model:
-        """Whose vectors the last run of embed has made; one that has only a card in a file counts as unknown."""
-        if delta_log.version(uris.join(self._lake, "runs")) is not None:
-            rows = dataset(self._lake, "runs").to_table(columns=["job", "ended_at", "config", "status"])
-            for run in rows.sort_by([("ended_at", "descending")]).to_pylist():
-                if run["job"] == "embed" and run["status"] == "done":
-                    key = json.loads(run["config"])["settings"].get("model", "")
-                    name, _, revision = key.partition("@")
-                    return models.MODELS.get(key) or models.Model(name, revision, "vectors", 0, 0, "", "", "")
-        return models.find(models.DEFAULT)
+        """Whose vectors the last run of embed has made; a card as the last run has recorded it."""
+        if delta_log.version(uris.join(self._lake, "runs")) is None:
+            return models.find(models.DEFAULT)
+        rows = dataset(self._lake, "runs").to_table(columns=["job", "ended_at", "config", "status"])
+        runs = [run for run in rows.sort_by([("ended_at", "descending")]).to_pylist() if run["status"] == "done"]
+        embedded = next((json.loads(run["config"]) for run in runs if run["job"] == "embed"), None)
+        if embedded is None:
+            return models.find(models.DEFAULT)
+        key = embedded["settings"].get("model", "")
+        if key in models.MODELS:
+            return models.MODELS[key]
+        for run in runs:
+            card = json.loads(run["config"]).get("all", {}).get("models", {}).get(key)
+            if card:
+                found = cards.recorded(key, card)
+                if found is not None:
+                    return found
+        name, _, revision = key.partition("@")
+        return models.Model(name, revision, "vectors", 0, 0, "", "", "")
 
     def _embedded(self, data: bytes) -> NDArray[np.float32]:
-        """Of norm 1. The bytes go through a private file to the child that decodes."""
+        """Of norm 1."""
         if self._model.key not in models.MODELS:
             raise FilterError(f"picture: the network of {self._model.key} is not here")
-        with tempfile.TemporaryDirectory(prefix="imagesieve-") as folder:
-            file = Path(folder) / "picture"
-            file.write_bytes(data)
-            row = {"uri": uris.canonical(str(file)), "image_id": 0, "has_features": False, "attempt": 1}
-            batch = pa.RecordBatch.from_pylist([row], schema=PENDING)
-            make = _task_maker(self._model, self._limits, self._max_pixels)
-            (done,) = pa.Table.from_batches(
-                arrow.embed_batches(make, HANG_S, lambda _: None)(iter([batch]))
-            ).to_pylist()
+        done = Reader(self._model, self._limits, self._max_pixels, HANG_S).given(data)
         if done["vector"] is None:
             raise FilterError(f"picture: it cannot be read: {done['error']}")
         return np.array(done["vector"], np.float32)
-
-
-def _task_maker(model: models.Model, limits: fetch.Limits, max_pixels: int) -> Callable[[], arrow.EmbedTask]:
-    prepared = preparation.prepare(model, user_cache(), "openvino")
-    return lambda: arrow.EmbedTask(model, prepared.kind, prepared.files, None, limits, 1, 0, max_pixels)

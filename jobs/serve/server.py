@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import json
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jobs.serve import told
+from jobs.serve.albums.answers import album
 from jobs.serve.batches import DecisionError
 from jobs.serve.columns import Rows
-from jobs.serve.filters import DECISION, FACETS, Filter, FilterError
+from jobs.serve.filters import FACETS, Filter, FilterError
 from jobs.serve.lake_app import App, NotReadyError, Open
-from jobs.serve.maps import answers
+from jobs.serve.maps import answers, colouring
 from jobs.serve.rules import accepting, agreement
 from jobs.serve.rules.accepting import ACCEPTED
 from jobs.serve.rules.safe_folders import note_of, safe
+from jobs.serve.variants import answers as variants
 from jobs.serve.web.timing import Timed
 from jobs.tables import KEEP
 
@@ -51,9 +53,10 @@ class RequestError(ValueError):
 Answer = Callable[[App, Request], Any]
 
 
-def application(app: App) -> ASGIApp:
-    """The routes of one lake; jobs.serve.web.guard stands before them."""
+def application(app: App, more: Sequence[Route] = ()) -> ASGIApp:
+    """The routes of one lake, and more; jobs.serve.web.guard stands before them."""
     routes = [
+        *more,
         Route("/", lambda request: FileResponse(STATIC / "index.html", headers=_FRESH)),
         *(Route(f"/{name}", functools.partial(_file, name)) for name in FILES),
         *(Route(f"/api/{path}", _answering(app, answer)) for path, answer in GETS.items()),
@@ -259,11 +262,8 @@ def _map(app: App, request: Request) -> Response:
 
 
 def _map_colours(app: App, request: Request) -> Response:
-    name = request.query_params.get("facet", "")
-    if name not in FACETS:
-        raise RequestError(f"facet: must be one of {', '.join(FACETS)}")
-    now = app.open
-    return _bytes(answers.colours(now.decisions.column() if name == DECISION else now.columns.coded(name)))
+    now, asked = app.open, colouring.asked(request.query_params)
+    return _bytes(colouring.colours(*asked, now.columns, now.decisions.column(), now.tables))
 
 
 def _map_view(app: App, request: Request) -> Response:
@@ -394,4 +394,6 @@ GETS: dict[str, Answer] = {
     "lake": _lake, "rows": _rows, "facets": _facets, "facet": _facet, "step": _step, "image/{id:int}": _image,
     "clusters": _clusters, "confusions": _confusions, "reviews": _reviews, "folders": _folders, "states": _states,
     "changes": _changes, "map": _map, "map/colours": _map_colours, "map/view": _map_view, "map/row": _map_row,
+    "variant/{id:int}": lambda app, asked: variants.answer(app, _row_of(app, asked), asked),
+    "album": lambda app, request: _json(*album(app.albums, request.query_params)),
 }  # fmt: skip

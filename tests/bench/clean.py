@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from jobs.duplicates.copies import ORDER, SQUEEZED
+from jobs.duplicates.copies import ORDER
 from tests.bench import damage
 from tests.bench.edits import EDITS, QUALITY
 from tests.bench.many import photographs
@@ -197,7 +197,7 @@ def keepers(photos: Path) -> dict[str, dict[str, float]]:
 
 def _rank(data: bytes, size: tuple[int, int], uri: str) -> dict[str, Any]:
     return {
-        "pixels": size[0] * size[1], "is_squeezed": compression.jpeg_quality(data) < SQUEEZED,
+        "pixels": size[0] * size[1], "is_squeezed": compression.jpeg_quality(data) < compression.SQUEEZED,
         "size_bytes": len(data), "uri_length": len(uri), "uri": uri,
     }  # fmt: skip
 

@@ -31,10 +31,10 @@ from tests.bench import peers, process_tree, vector_lake
 from tests.bench.many import image_files
 from tests.bench.neighbours import ROOT, TIMEOUT_S
 from udfs import content
-from udfs.image_pass import FINER
 from udfs.images import decode
 from udfs.networks import concepts, embedding, formats, models, preparation, weight_files
 from udfs.stores.cache import user_cache
+from udfs.transforms.square import FINER
 from udfs.vectors import topics
 from udfs.vectors.cosine import Vectors
 

@@ -34,11 +34,11 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 from jobs import config
 from jobs.duplicates.near_rules import near_rule
 from tests.bench.many import image_files
-from udfs.image_pass import FINER
 from udfs.images import alignment
 from udfs.images.decode import decode
 from udfs.images.starts import Sketch
 from udfs.networks import embedding, models, preparation
+from udfs.transforms.square import FINER
 from udfs.vectors.near_rule import BACKGROUND_RANK, NearRule
 
 Pixels = NDArray[np.uint8]

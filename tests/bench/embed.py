@@ -220,9 +220,9 @@ def workers(paths: list[Path], program: str | None, work: Path) -> dict[str, Any
 
 def against_torch(photos: list[Path]) -> dict[str, Any]:
     """The default runtime and torch in float32 on the same decoded photographs."""
-    from udfs.image_pass import FINER
     from udfs.images import decode
     from udfs.networks import embedding
+    from udfs.transforms.square import FINER
 
     model = models.find(models.DEFAULT)
     fast = preparation.prepare(model, user_cache())

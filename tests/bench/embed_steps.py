@@ -18,11 +18,11 @@ import cv2
 import numpy as np
 
 from tests.bench import many, process_tree
-from udfs import image_pass
 from udfs.images import alignment, compression, decode, hashing, looks, medium, quality, scaling
 from udfs.images.brisque import brisque
 from udfs.networks import embedding, models, preparation
 from udfs.stores.cache import user_cache
+from udfs.transforms import square
 
 MAX_PIXELS = 10**9
 TRIES = 3
@@ -31,8 +31,8 @@ TOGETHER = 32  # images that the network gets at once, as in the embed stage
 
 def steps_of(data: bytes) -> dict[str, Callable[[], Any]]:
     """What the embed stage does with a file, step by step, each from what those before it have made."""
-    side = round(image_pass.FINER * image_pass.ANALYSIS_SIDE)
-    decoded, seen = image_pass.opened(data, MAX_PIXELS)
+    side = round(square.FINER * square.ANALYSIS_SIDE)
+    decoded, seen = square.opened(data, MAX_PIXELS)
     pixels, fine = decoded.pixels, decoded.detail
     assert fine is not None
     small = looks.small(seen)
@@ -41,7 +41,7 @@ def steps_of(data: bytes) -> dict[str, Callable[[], Any]]:
     middle, least = (quality.middle(fine, edge) for edge in (quality.DETAIL_SIDE, quality.BRISQUE_SIDE))
     return {
         "decode, detail": lambda: decode.decode(data, side, MAX_PIXELS, detail=True),
-        "scale to the input": lambda: embedding.fit(pixels, image_pass.ANALYSIS_SIDE),
+        "scale to the input": lambda: embedding.fit(pixels, square.ANALYSIS_SIDE),
         "sha256": lambda: hashing.sha256(data),
         "pixel_hash": lambda: hashing.pixel_hash(pixels, decoded.width, decoded.height, decoded.more),
         "scale to the look": lambda: looks.small(seen),
@@ -70,7 +70,7 @@ def steps(photos: list[Path], key: str) -> dict[str, Any]:
         data = path.read_bytes()
         for name, work in steps_of(data).items():
             times.setdefault(name, []).append(min(_seconds(work) for _ in range(TRIES)))
-        squares.append(embedding.fit(image_pass.opened(data, MAX_PIXELS)[0].pixels, model.input_side, model.fit))
+        squares.append(embedding.fit(square.opened(data, MAX_PIXELS)[0].pixels, model.input_side, model.fit))
     pixels = np.stack(squares[:TOGETHER])
     found = {name: 1000 * float(np.median(each)) for name, each in times.items()}
     found["network"] = 1000 * min(_seconds(lambda: runtime.embed(pixels)) for _ in range(TRIES)) / len(pixels)

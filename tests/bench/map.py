@@ -75,6 +75,7 @@ def made(lake: Path, vectors: Single, count: int) -> Path:
         lists = pa.ListArray.from_arrays(ends, pa.array(rows.ravel()), type=kind)
         one = pa.array(np.ones(len(ids), np.float32))
         embeddings = {"image_id": ids, "model": [models.DEFAULT] * len(ids), "vector": lists, "norm": one}
+        embeddings["transform"] = pa.nulls(len(ids), pa.string())
         keys = draw.integers(0, 1 << 60, len(ids))
         copies = {"image_id": ids, "representative_id": ids, "content_key": keys}
         for name, columns in (("embeddings", embeddings), ("copies", copies)):

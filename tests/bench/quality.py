@@ -32,8 +32,8 @@ import pandas as pd
 
 from tests.bench import damage, peers, process_tree
 from tests.bench.damage import KINDS, Kind
-from udfs.image_pass import ANALYSIS_SIDE, FINER, opened
 from udfs.images import decode, looks, medium, quality
+from udfs.transforms.square import ANALYSIS_SIDE, FINER, opened
 
 UNHARMED = "unharmed"
 HALVES = ("tuning", "measured", "all")
@@ -99,12 +99,14 @@ def spoil_all(photos: dict[str, bytes], folder: Path) -> pd.DataFrame:
 def judged(spark: Any, table: pd.DataFrame) -> pd.DataFrame:
     """The table with the columns of `scores`, and `issues`, the set of the names of each image's issues."""
     from jobs import config
-    from jobs.findings.scores import QUALITY, quality_issues, quality_scores
+    from jobs.findings.formulas import QUALITY
+    from jobs.findings.scores import quality_issues, quality_scores, share_in_colour, usual_sides
 
     given = spark.createDataFrame(table.drop(columns=["file", "photo", "kind", "step"]))
     limits = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
-    scores = quality_scores(given).persist()
-    found = quality_issues(scores, limits).select("image_id", "issue").toPandas()
+    scores = quality_scores(given, usual_sides(given)).persist()
+    in_colour = share_in_colour(scores, limits["grayscale"])
+    found = quality_issues(scores, limits, in_colour).select("image_id", "issue").toPandas()
     issues = found.groupby("image_id")["issue"].agg(frozenset).to_dict()
     out = table.merge(scores.toPandas(), on="image_id")
     scores.unpersist()
@@ -209,7 +211,7 @@ def cleanvision(table: pd.DataFrame, folder: Path, work: Path) -> dict[str, Any]
 def measure(photos: Path, work: Path, spark: Any, half: str = "measured", peer: bool = False) -> dict[str, Any]:
     """photos: a folder of JPEG photographs. work: an empty folder for the spoilt ones. half: one of HALVES.
     peer: whether cleanvision is measured too. Returns what the module's docstring says."""
-    from jobs.findings.scores import QUALITY
+    from jobs.findings.formulas import QUALITY
     from jobs.tables import GRAYSCALE, ODD_ASPECT_RATIO, ODD_SIZE
 
     files = damage.photographs(photos)

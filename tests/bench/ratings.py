@@ -15,10 +15,12 @@ prints one JSON line. Held-out pictures are those that a fit has not seen, nor a
   rater: half of them tastes from 30 to 60 picks, half steps of a damage from 40 to 100 photographs.
 - map_error: by how much shares and score less offset differ, by the spread of the score over the photographs, the
   most; map_rounding: before what was rounded away in storing is spread. planted: share of collages, a liked picture and
-  three disliked, whose highest quarter is the liked one.
+  three disliked, whose highest quarter is the liked one; planted_alone: share of which the head scores the liked one
+  highest of the four pictures themselves, whole and one by one: a map of it can hardly know better.
 - map_cpu_ms, embed_cpu_ms: of a picture, the median of the lowest of three, thread CPU. score_cpu_us: CPU of
   `imagesieve rate` with all its processes, an image and rating, at 100,000 images and ten ratings.
-- suggest_auc_60: picks chosen by suggestions, twelve at a time from twelve at random; random_auc_60, _90."""
+- suggest_auc_60: picks chosen by suggestions, twelve at a time, from twelve at random, or as many as it takes to fit
+  a head; random_auc_60, _90."""
 
 from __future__ import annotations
 
@@ -39,16 +41,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.bench import damage, process_tree, vector_lake
-from udfs.image_pass import opened
 from udfs.images import decode
 from udfs.images.rows import PROPERTIES
 from udfs.networks import embedding, models, preparation
 from udfs.networks.feature_map import FeatureMap
 from udfs.ratings import files, fitting, maps, measures, suggest
-from udfs.ratings.fitting import Fitted, Judged, Space, TooFewError
+from udfs.ratings.fitting import Fitted, Judged, TooFewError
 from udfs.ratings.heads import Head
 from udfs.ratings.linear import PICKED, RATING, Numbers
+from udfs.ratings.space import Space
 from udfs.stores.cache import user_cache
+from udfs.transforms.square import opened
 from udfs.vectors.cosine import Vectors
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +149,8 @@ class Tastes:
 
     def __init__(self, pictures: Pictures) -> None:
         self.pictures = pictures
-        self.space = Space.of(pictures.vectors[np.random.default_rng(0).permutation(len(pictures.vectors))[:4096]])
+        some = np.random.default_rng(0).permutation(len(pictures.vectors))[:4096]
+        self.space = Space.of(pictures.vectors[some], near=pictures.near[some])
 
     def fit(self, rows: NDArray[np.int64], said: Numbers, base: Head | None = None) -> Fitted:
         groups = np.column_stack([rows, rows])
@@ -223,7 +227,7 @@ def spoilt(photos: dict[str, bytes], kind: damage.Kind, network: Network, seed: 
 
 
 def graded(pictures: Pictures, steps: Numbers, learnt: NDArray[np.int64]) -> Fitted:
-    space = Space.of(pictures.vectors, PROPERTIES, pictures.properties)
+    space = Space.of(pictures.vectors, PROPERTIES, pictures.properties, pictures.near)
     names = [PROPERTIES.index(name) for name in space.names]
     given = Judged(
         RATING, pictures.vectors[learnt], steps[learnt], np.ones(len(learnt)), np.column_stack([learnt, learnt]),
@@ -290,20 +294,20 @@ def shown(network: Network, photos: Pictures, head: Head, of: Tastes, classes: N
     taste = of.fit(judged.rows[learnt], judged.said[learnt]).head
     rest = of.rest(judged, learnt)
     draw = np.random.default_rng(3)
-    right = 0
+    right = alone = 0
     for _ in range(COLLAGES):
         quarter = int(draw.integers(4))
-        tiles = [
-            of.pictures.squares[judged.rows[draw.choice(rest[judged.true[rest] == (place == quarter)])]][::2, ::2]
-            for place in range(4)
-        ]
+        rows = [judged.rows[draw.choice(rest[judged.true[rest] == (place == quarter)])] for place in range(4)]
+        tiles = [of.pictures.squares[row][::2, ::2] for row in rows]
         collage = np.concatenate([np.concatenate(tiles[:2], axis=1), np.concatenate(tiles[2:], axis=1)])
         found = maps.shares(taste, network.map.look(collage[None]))[0]
         right += int(np.argmax(_quarters(found))) == quarter
+        alone += int(np.argmax(taste.raw(of.pictures.vectors[rows]))) == quarter
     return {
         "map_error": float(np.abs(settled.sum(axis=(1, 2)) - totals).max() / spread),
         "map_rounding": float(np.abs(raw.sum(axis=(1, 2)) - totals).max() / spread),
         "planted": right / COLLAGES,
+        "planted_alone": alone / COLLAGES,
         "map_cpu_ms": _cpu_ms(lambda one: maps.shares(head, network.map.look(one)), photos.squares[:50]),
         "embed_cpu_ms": _cpu_ms(network.net.embed, photos.squares[:48], TOGETHER),
     }
@@ -329,17 +333,22 @@ def _cpu_ms(work: Callable[[NDArray[np.uint8]], Any], squares: NDArray[np.uint8]
     return 1000 * float(np.median(times))
 
 
+def _can_be_learnt(said: Numbers) -> bool:
+    return bool(min(said.sum(), len(said) - said.sum()) >= fitting.LEAST_OF_A_KIND)
+
+
 def suggested(of: Tastes, classes: NDArray[np.int64]) -> dict[str, float]:
     found: dict[str, list[float]] = {"suggest_auc_60": [], "random_auc_60": [], "random_auc_90": []}
     for number, (liked, disliked) in enumerate(three_raters(int(classes.max()) + 1)):
         for draw in range(TASKS):
             judged = task(classes, liked, disliked, 5000 + 100 * number + draw)
             pool = np.arange(POOL)
-            chosen = np.arange(12)
+            chosen = np.arange(next(n for n in range(12, 60) if _can_be_learnt(judged.said[:n])))
             while len(chosen) < 60:
                 left = np.setdiff1d(pool, chosen)
-                near = of.pictures.near[judged.rows]
-                new = suggest.most_telling(of.space, near[left], near[chosen], min(12, 60 - len(chosen)))
+                head = of.fit(judged.rows[chosen], judged.said[chosen]).head
+                design = suggest.Design.of(of.space, head, of.pictures.vectors[judged.rows[chosen]])
+                new = design.choose(of.pictures.vectors[judged.rows[left]], min(12, 60 - len(chosen)))
                 chosen = np.concatenate([chosen, left[new]])
             test = Task(judged.rows[POOL:], judged.true[POOL:], judged.said[POOL:])
             for name, picked in (
@@ -392,7 +401,9 @@ def measure(photos: Path, labelled: Path, work: Path, skip: set[str]) -> dict[st
     if "coverage" not in skip:
         found |= coverage(of, classes, of_kind)
     blurred, steps = of_kind.get("gaussian_blur", (of.pictures, classes.astype(np.float64)))
-    head = graded(blurred, steps, np.arange(min(LEARNT_PHOTOS, len(steps)))).head
+    # The labelled ones lie class by class: the first of them would all be of one.
+    learnt = np.arange(len(steps)) if of_kind else np.random.default_rng(0).permutation(len(steps))
+    head = graded(blurred, steps, learnt[:LEARNT_PHOTOS]).head
     if "maps" not in skip:
         plain = network.pictures(list(originals.values()))
         found |= shown(network, plain, head, of, classes)

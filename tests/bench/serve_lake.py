@@ -29,10 +29,15 @@ def write(lake: Path, images: int, labels: int = 1000, seed: int = 0) -> None:
     label suggested. On the map each label is a cloud of its own; one image in fifty has no place."""
     lake.mkdir(parents=True)
     (lake / MARKER).write_text(json.dumps({"format": LAKE_FORMAT, "version": __version__}), encoding="utf-8")
+    write_more(lake, 0, images, labels, seed)
+
+
+def write_more(lake: Path, first: int, images: int, labels: int = 1000, seed: int = 0) -> None:
+    """So many images more in a lake that has the first ones."""
     draw = np.random.default_rng(seed)
     names = np.array([f"class {number:04}" for number in range(labels)])
-    for first in range(0, images, TOGETHER):
-        ids = np.arange(first, min(first + TOGETHER, images))
+    for start in range(first, first + images, TOGETHER):
+        ids = np.arange(start, min(start + TOGETHER, first + images))
         for table, columns in _tables(ids, names, draw).items():
             schema = to_arrow_schema(TABLES[table].schema)
             rows = len(columns["image_id"])

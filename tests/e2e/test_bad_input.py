@@ -185,13 +185,13 @@ def test_lake_of_a_newer_version(commands: Commands, good: Path, tmp_path: Path)
 
 def test_stage_before_its_inputs(commands: Commands, good: Path, tmp_path: Path) -> None:
     """Catches a stage that takes a missing table for an empty one and declares a lake clean."""
-    for stage in ("embed", "neighbours", "clusters", "labels", "content", "map", "issues", "report"):
+    for stage in ("embed", "neighbours", "clusters", "labels", "content", "map", "index", "issues", "report"):
         assert "no lake yet" in refused(commands, tmp_path / "lake", LAKE, stage)
     lake = tmp_path / "catalogued"
     assert commands("catalog", good, "--lake", lake).code == 0
     before = lakes.versions(lake)
     needed = {"neighbours": "embed", "clusters": "embed", "labels": "embed", "content": "embed", "map": "embed",
-              "issues": "embed", "report": "issues"}  # fmt: skip
+              "index": "embed", "issues": "embed", "report": "issues"}  # fmt: skip
     for stage, first in needed.items():
         ended = commands(stage, "--lake", lake)
         assert ended.code == LAKE, ended.err

@@ -21,12 +21,17 @@ from emr import command as emr_command
 from emr.errors import AwsError
 from jobs import __version__, config, errors
 from jobs.agents import command as agents
+from jobs.albums import command as albums
+from jobs.analysis import command as views
 from jobs.cleaning import applying
 from jobs.command import parser
 from jobs.demo import running as demo
+from jobs.erasure import command as erasure
+from jobs.live import command as watch
 from jobs.rating import command as ratings
 from jobs.serve import asking, review_files
 from jobs.serve import command as serve
+from jobs.serve.door import asking as checking
 from jobs.tables import ISSUES, TABLES
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
@@ -41,8 +46,8 @@ TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
                    "--labelled", "--cases", "--peers", "--archives", "--conf"}  # fmt: skip
 BESIDE = {
-    "demo": demo, "mcp": agents, "ratings": ratings, "review": review_files, "search": asking, "serve": serve,
-    "unapply": applying,
+    "check": checking, "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings,
+    "review": review_files, "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 
@@ -227,8 +232,8 @@ def test_readme_word_for_word(tmp_path: Path) -> None:
         line.strip() for line in "\n".join(re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S)).splitlines()
         if line.startswith("imagesieve ") and " s3://" not in line
     ]  # fmt: skip
-    assert [line.split()[1] for line in lines] == ["demo", "run", "run", "clean", "clean", "serve", "emr"]
-    lines = [line for line in lines if line.split()[1] != "serve"]  # which does not end
+    assert [line.split()[1] for line in lines] == ["demo", "run", "run", "clean", "clean", "serve", "watch", "emr"]
+    lines = [line for line in lines if line.split()[1] not in ("serve", "watch")]  # which do not end
     script = tmp_path / "readme.sh"
     script.write_text("set -eux\n" + "\n".join(lines) + "\n", encoding="utf-8")
     example = tmp_path / "readme.py"

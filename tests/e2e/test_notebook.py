@@ -13,7 +13,7 @@ import pytest
 from imagesieve import RunError
 
 from jobs import tables
-from jobs.findings.scores import QUALITY
+from jobs.findings.formulas import QUALITY
 from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
 
@@ -36,8 +36,8 @@ def code(book: Any) -> list[Any]:
     return [cell for cell in book.cells if cell.cell_type == "code"]
 
 
-def test_there_are_three() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["clean", "explore", "search"]
+def test_there_are_four() -> None:
+    assert [path.stem for path in NOTEBOOKS] == ["clean", "explore", "search", "trends"]
 
 
 @of_each
@@ -95,8 +95,9 @@ def ran(path: Path, labelled: Labelled, folder: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
     book = read(path)
     nbclient.NotebookClient(book, timeout=180, resources={"metadata": {"path": str(path.parent)}}).execute()
-    shown = next(each for cell in code(book) for each in cell.outputs if "/embedded/" in str(each))
-    assert shown["data"]["text/html"].startswith('<iframe src="http://127.0.0.1:')
+    if any("lake.show(" in cell.source for cell in code(book)):
+        shown = next(each for cell in code(book) for each in cell.outputs if "/embedded/" in str(each))
+        assert shown["data"]["text/html"].startswith('<iframe src="http://127.0.0.1:')
     served = [each for each in psutil.process_iter(["cmdline"]) if str(folder / "lake") in (each.info["cmdline"] or [])]
     assert not psutil.wait_procs(served, timeout=20)[1]
     return {cell.id: outputs(cell) for cell in code(book)}
@@ -139,3 +140,13 @@ def test_other_folder_says_what_to_do(path: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("IMAGESIEVE_LAKE", str(tmp_path))
     with pytest.raises(RunError, match="run `imagesieve run` first"):
         exec(compile(code(read(path))[0].source, path.name, "exec"), {})
+
+
+def test_trends(labelled: Labelled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a view or a column that was renamed, and a cell that fails where nobody has decided anything."""
+    said = ran(ROOT / "notebooks" / "trends.ipynb", labelled, tmp_path, monkeypatch)
+    assert "mean_quality" in said["weeks"]
+    assert "exact_duplicate" in said["issues"]
+    assert "bytes_saved" in said["copies"]
+    assert "images_read" in said["costs"]
+    assert "precision_of_issue" in said["agreement"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from jobs.rating import store
 from tests import networks
 from tests.e2e import images, lakes
 from tests.e2e.conftest import Labelled
+from udfs.networks.models import Model
 
 COUNT = 60
 
@@ -162,16 +164,54 @@ def test_suggest_and_explain(
     assert (out / "side-by-side.png").is_file()
 
 
-def test_a_network_of_others_in_a_lake(copy: Path, spark: SparkSession, tmp_path: Path) -> None:
-    """Scores of a network that are not scored once, or of no picture."""
-    made = networks.onnx_model(tmp_path)
-    cards = tmp_path / "cards.yaml"
+def network_card(made: Model, folder: Path) -> Path:
+    cards = folder / "cards.yaml"
     cards.write_text(json.dumps({"theirs@1": {
-        "format": "onnx", "weights": made.weights, "sha256": made.sha256, "licence": "none", "source": "a seed",
+        "format": made.format, "weights": made.weights, "sha256": made.sha256, "licence": "none", "source": "a seed",
         "input_side": networks.SIDE, "mean": list(networks.MEAN), "std": list(networks.STD), "output": "logits",
         "bins": networks.DIMENSION,
     }}), encoding="utf-8")  # fmt: skip
-    assert ratings.main(["add", str(cards), "--lake", str(copy)]) == 0
+    return cards
+
+
+def test_the_report_shows_each_rating(copy: Path, spark: SparkSession, tmp_path: Path) -> None:
+    """A page that shows others than the best, no map or one of another picture, or that is not made anew."""
+    assert ratings.main(["add", str(network_card(networks.onnx_model(tmp_path), tmp_path)), "--lake", str(copy)]) == 0
+    lakes.ran(spark, "rate", "--lake", copy)
+    lakes.ran(spark, "report", "--lake", copy, "--set", "report.rating_images=6")
+    page = (copy / "report" / "rating-bright@1.html").read_text(encoding="utf-8")
+    sections = {part.split('"')[0]: part for part in page.split('<section aria-labelledby="')[1:]}
+    rows = lakes.table(copy, "ratings").to_pandas()
+    own = rows[rows["rating"] == "bright@1"].sort_values("image_id")
+    for side, order in (
+        ("best", -own["score"]), ("worst", own["score"]), ("unsure", (own["score"] - 0.5).abs()),
+    ):  # fmt: skip
+        expected = own.loc[order.sort_values(kind="stable").index[:6], "image_id"].tolist()
+        assert [int(found) for found in re.findall(r"#(\d+)</span>", sections[side])] == expected
+    maps = re.findall(r"Map of the score over image (\d+)", sections["maps"])
+    best, worst = (own.sort_values("score", ascending=side)["image_id"].tolist()[:3] for side in (False, True))
+    assert [int(found) for found in maps] == best + worst
+    assert len(re.findall('<rect class="(?:raises|lowers)"', sections["maps"])) == 6 * 49
+    theirs = (copy / "report" / "rating-theirs@1.html").read_text(encoding="utf-8")
+    assert "a network of its own, whose maps are not made" in theirs
+    both = rows.pivot(index="image_id", columns="rating", values="score").corr(method="spearman")
+    correlation = f"{both.loc['bright@1', 'theirs@1']:.2f}"
+    assert f"{correlation}</td>" in page
+    assert f"{correlation}</td>" in theirs
+    # One rating is gone: so is its page.
+    assert ratings.main(["remove", "theirs@1", "--lake", str(copy)]) == 0
+    lakes.ran(spark, "rate", "--lake", copy)
+    lakes.ran(spark, "report", "--lake", copy)
+    assert not (copy / "report" / "rating-theirs@1.html").exists()
+
+
+def test_a_network_of_others_in_a_lake(copy: Path, spark: SparkSession, tmp_path: Path) -> None:
+    """Scores of a network that are not scored once, or of no picture."""
+    made = networks.onnx_model(tmp_path)
+    assert ratings.main(["add", str(network_card(made, tmp_path)), "--lake", str(copy)]) == 0
+    told = refusal("explain", "theirs", "--lake", str(copy), "--top", "1", "--out", str(tmp_path))
+    assert "theirs@1 is a network of its own" in told
+    assert "theirs@1 is a network of its own" in refusal("suggest", "theirs", "--lake", str(copy))
     lakes.ran(spark, "rate", "--lake", copy)
     rows = lakes.table(copy, "ratings").to_pandas()
     own = rows[rows["rating"] == "theirs@1"]
@@ -223,8 +263,6 @@ def test_raters_have_their_own(rated: Rated, copy: Path, tmp_path: Path) -> None
 )
 def test_bad_picks_are_one_line(rated: Rated, tmp_path: Path, text: str, told: str) -> None:
     """A traceback, or a head of judgements that are none."""
-    import re
-
     file = tmp_path / "picks.csv"
     file.write_text(text, encoding="utf-8")
     before = store.keys(str(rated.lake))

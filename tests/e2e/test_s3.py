@@ -1,5 +1,6 @@
 """The same images from a folder into a local lake, and from S3 into a lake on S3."""
 
+import json
 import time
 from pathlib import Path
 
@@ -56,6 +57,14 @@ def test_the_app_over_s3(from_s3: tuple[str, str], s3: S3Server, tmp_path: Path)
             if app.get("/api/lake")["search"]["like"]:
                 break
             time.sleep(0.1)
+        told = app.get("/api/lake")["search"]
+        assert (told["index"], told["note"]) == ("lake", None)
+        key = f"{from_s3[1].removeprefix(f's3://{s3.bucket}/')}/vector-index/index.json"
+        kept = json.loads(s3.client().get_object(Bucket=s3.bucket, Key=key)["Body"].read())
+        fetched = {file.name for file in (tmp_path / "vector-index").rglob("*") if file.is_file()}
+        assert fetched == {file["name"] for part in kept["parts"] for file in part["files"].values()} | {
+            kept["space"]["name"]
+        }
         rows = app.get("/api/rows?issue=near_duplicate")["rows"]
         first = next(row for row in rows if row["readable"])
         thumb = app.client.get(f"/api/thumb/{first['id']}")

@@ -230,6 +230,7 @@ def test_search_by_words_and_by_picture(app: Served, browser: Browser, labelled:
         expect(tiles(page).first).to_be_visible()
         page.get_by_label("Picture to search with").set_input_files(one["uri"])
         page.wait_for_url("**picture=**")
+        expect(page.locator(".recall")).to_have_text(re.compile(r"finds \d+(\.\d)? % of the ten nearest"))
         expect(tiles(page).first).to_contain_text(one["uri"].rsplit("/", 1)[1])
 
 
@@ -297,6 +298,64 @@ def test_a_lasso_is_a_filter(app: Served, browser: Browser) -> None:
         expect(page.get_by_role("dialog")).to_be_visible()
         opened = app.ask(f"/api/image/{parse_qs(urlsplit(page.url).query)['open'][0]}")
         assert opened["name"].endswith(str(name))
+
+
+def drawn(page: Page) -> list[tuple[int, int, int]]:
+    """The colours of the points on the map that are opaque, each once."""
+    told: list[list[int]] = page.evaluate(
+        """() => {
+          const own = document.querySelector(".surface canvas");
+          const copy = Object.assign(document.createElement("canvas"), { width: own.width, height: own.height });
+          const context = copy.getContext("2d");
+          context.drawImage(own, 0, 0);
+          const bytes = context.getImageData(0, 0, copy.width, copy.height).data;
+          const found = new Map();
+          for (let i = 0; i < bytes.length; i += 4)
+            if (bytes[i + 3] > 200) found.set(bytes.slice(i, i + 3).join(), [...bytes.slice(i, i + 3)]);
+          return [...found.values()];
+        }"""
+    )
+    return [(r, g, b) for r, g, b in told]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_map_shows_scores(app: Served, browser: Browser, scheme: Any, tmp_path: Path) -> None:
+    """A score that all points show in one colour, a scale whose colours are not those of the map, ends that are others
+    than the scores have; a choice that is lost, one of a score that the lake does not have; grey where there is a
+    score; a fault by axe-core."""
+    kept = Path(os.environ.get("IMAGESIEVE_SCREENSHOTS") or tmp_path)
+    facts = app.ask("/api/lake")
+    rows = app.ask("/api/rows?limit=500")["rows"]
+    blur = [app.ask(f"/api/image/{row['id']}")["scores"]["blur_score"] for row in rows if row["readable"]]
+    with page_of(browser, app, "&page=map", color_scheme=scheme, bypass_csp=True) as page:
+        choice = page.get_by_label("Colour by")
+        expect(choice.locator("optgroup[label=Scores] option")).to_have_count(len(facts["scores"]))
+        assert choice.locator("optgroup[label=Ratings]").count() == 0
+        choice.select_option("score:blur_score")
+        scale = page.get_by_role("region", name="Colours:")
+        expect(scale.locator(".bars span")).to_have_count(20)
+        low, middle, high = (float(each) for each in scale.locator(".ends span").all_text_contents())
+        assert low < middle < high
+        assert min(blur) - 0.01 <= low
+        assert high <= max(blur) + 0.01
+        page.wait_for_timeout(500)
+        points = drawn(page)
+        colourful = [one for one in points if max(one) - min(one) > 40]
+        assert len({tuple(part // 32 for part in one) for one in colourful}) >= 4, points
+        shown = scale.get_by_role("img").get_attribute("aria-label") or ""
+        counts = [int(n.replace(",", "")) for n in shown.partition(": ")[2].removesuffix(" pictures").split(", ")]
+        assert sum(counts) == facts["mapped"]
+        page.screenshot(path=kept / f"Map-score-{scheme}.png")
+        assert_accessible(page, "Map by score")
+        page.reload()
+        expect(page.get_by_role("region", name="Colours:").locator(".bars")).to_be_visible()
+        assert choice.input_value() == "score:blur_score"
+        choice.select_option("label")
+        expect(page.get_by_role("region", name="Colours: label").locator(".bars")).to_have_count(0)
+        page.evaluate("localStorage.setItem('imagesieve.map-colour', JSON.stringify('rating:gone@1'))")
+        page.reload()
+        expect(page.get_by_role("region", name="Colours: label")).to_be_visible()
+        assert choice.input_value() == "label"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

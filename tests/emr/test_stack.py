@@ -149,16 +149,19 @@ def test_existing_buckets_are_used(aws: Aws) -> None:
 def test_alarms(aws: Aws) -> None:
     """An alarm that CloudWatch refuses, and one that looks at a metric which no stage publishes."""
     from jobs import metrics
+    from jobs.live import figures
 
     cloudwatch = aws.client("cloudwatch")
     published = {name for name, _, _ in metrics.stage_metrics({"in": 1, "failed": 0}, 1, 1)} | {"running_seconds"}
+    published |= {*figures.COUNTERS, *figures.GAUGES}
     alarms = {}
-    for name in ("stack.yaml", "pipeline.yaml"):
+    for name in ("stack.yaml", "pipeline.yaml", "watch.yaml"):
         for logical, resource in template(name)["Resources"].items():
             if resource["Type"] == "AWS::CloudWatch::Alarm":
                 alarms[logical] = plain(resource["Properties"])
     assert set(alarms) == {
-        "FailedStages", "FailedShare", "RunsTooLong", "CostsTooMuch", "PipelineFailed", "EventsUnread"
+        "FailedStages", "FailedShare", "RunsTooLong", "CostsTooMuch", "PipelineFailed", "EventsUnread", "EventsTooOld",
+        "BatchesRefused",
     }  # fmt: skip
     for logical, properties in alarms.items():
         cloudwatch.put_metric_alarm(**{"AlarmName": logical, **properties})
@@ -172,16 +175,33 @@ def test_alarms(aws: Aws) -> None:
 
 def test_the_pipeline(aws: Aws, outputs: dict[str, str]) -> None:
     """Roles, queues and imports of the second stack; its state machine as Step Functions takes it."""
-    found = aws.create(
-        "imagesieve-pipeline", "pipeline.yaml", ("CAPABILITY_IAM",), Version="0.1.0", ImagesBucket="photos"
-    )
-    sqs = aws.client("sqs")
-    attributes = sqs.get_queue_attributes(QueueUrl=found["EventsQueue"], AttributeNames=["All"])["Attributes"]
-    assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == 5
+    aws.create("imagesieve-pipeline", "pipeline.yaml", ("CAPABILITY_IAM",), Version="0.1.0")
     properties = template("pipeline.yaml")["Resources"]["Pipeline"]["Properties"]
     definition = re.sub(r"\$\{\w+\}", "1", json.dumps(properties["Definition"]))
     states = aws.client("stepfunctions")
     made = states.create_state_machine(name="pipeline", definition=definition, roleArn=outputs["ServerlessRole"])
+    assert json.loads(states.describe_state_machine(stateMachineArn=made["stateMachineArn"])["definition"])
+
+
+def test_the_watch(aws: Aws, outputs: dict[str, str]) -> None:
+    """Queues, roles and the log group of the third stack; its state machine as Step Functions takes it."""
+    ec2 = aws.client("ec2")
+    vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+    subnets = ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [vpc]}])["Subnets"]
+    for events in ("s3", "eventbridge"):
+        found = aws.create(
+            f"watch-{events}", "watch.yaml", ("CAPABILITY_IAM",), Tag="0.1.0", LakePrefix="lakes/photos", Events=events,
+            ImagesBucket="photos", Vpc=vpc, Subnets=subnets[0]["SubnetId"],
+        )  # fmt: skip
+        attributes = aws.client("sqs").get_queue_attributes(QueueUrl=found["Queue"], AttributeNames=["All"])[
+            "Attributes"
+        ]
+        assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == 10
+        assert attributes["VisibilityTimeout"] == "300"
+    definition = template("watch.yaml")["Resources"]["Weekly"]["Properties"]["Definition"]
+    text = re.sub(r"\$\{\w+\}", "1", json.dumps(definition))
+    states = aws.client("stepfunctions")
+    made = states.create_state_machine(name="weekly", definition=text, roleArn=outputs["ServerlessRole"])
     assert json.loads(states.describe_state_machine(stateMachineArn=made["stateMachineArn"])["definition"])
 
 

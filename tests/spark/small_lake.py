@@ -17,13 +17,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import config, lease, pipeline
-from jobs.duplicates.copies import SQUEEZED
 from jobs.engines.frames import frame_of
 from jobs.lakes import Lake
 from jobs.progress import Reporter
 from jobs.stage import Context
 from jobs.tables import TABLES
 from udfs.images import looks
+from udfs.images.compression import SQUEEZED
 from udfs.images.rows import PROPERTIES
 from udfs.images.starts import SIDE
 from udfs.networks import models

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from jobs import clusters, issues, neighbours, tables
 from jobs.engines.frames import frame_of
-from jobs.findings import scores
+from jobs.findings import formulas
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -117,7 +117,7 @@ def test_rows_of_a_lake(lake: Judged) -> None:
     """A failed image with a score, one that is called broken for the network's fault, or an issue nobody planted."""
     assert of(lake, "corrupted") == {(SPOILT, "corrupted"): None}
     assert of(lake, "unread") == {(LOST, "unread"): None}
-    found = {issue for _, issue in lake.issues} - set(scores.QUALITY)
+    found = {issue for _, issue in lake.issues} - set(formulas.QUALITY)
     assert found == {"outlier", "exact_duplicate", "near_duplicate", "leak", "corrupted", "unread"}
     assert set(lake.scores) == {*range(63), LONELY} - {TAKEN_OUT}
     assert all(0 <= row[name] <= 1 for row in lake.scores.values() for name in tables.SCORES if row[name] is not None)
@@ -136,7 +136,7 @@ def test_almost_nothing(spark: SparkSession, tmp_path: Path, count: int) -> None
         assert (counts["in"], counts["out"], counts["failed"]) == (3, count, 3 - count)
         found = small_lake.rows_of(context, "neighbours", "image_id", "rank", "neighbour_id")
         assert found == ([(0, 1, 1), (1, 1, 0)] if count == 2 else [])
-        assert [row for row in small_lake.rows_of(context, "issues", "issue") if row[0] not in scores.QUALITY] == [
+        assert [row for row in small_lake.rows_of(context, "issues", "issue") if row[0] not in formulas.QUALITY] == [
             ("corrupted",)
         ] * (3 - count)
         assert context.lake.read("scores").where(F.col("size_score") < 0.99).count() == 0

@@ -104,7 +104,7 @@ def test_what_the_report_shows(spark: SparkSession, tmp_path: Path, monkeypatch:
     write_report = render.write_report
 
     def write(folder: Path, *values: Any, **settings: Any) -> Path:
-        names = ("summary", "galleries", "clusters", "failures", "topics", "classes")
+        names = ("summary", "galleries", "clusters", "failures", "topics", "classes", "ratings")
         told.update(zip(names, values, strict=True))
         return write_report(folder, *values, **settings)
 

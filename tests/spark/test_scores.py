@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
 from jobs import config, tables
 from jobs.engines.frames import frame_of
-from jobs.findings.scores import HIDDEN_BY, QUALITY, TECHNICAL, quality_issues, quality_scores
+from jobs.findings import formulas
+from jobs.findings.formulas import HIDDEN_BY, OF_ARRAYS, QUALITY, TECHNICAL, Sizes
+from jobs.findings.scores import quality_issues, quality_scores, share_in_colour, usual_sides
 from jobs.tables import SCORES
 
 if TYPE_CHECKING:
@@ -37,11 +40,16 @@ CHANGED: list[dict[str, Any]] = [
 LIMITS = {issue: getattr(config.load().issues, issue) for issue in QUALITY}
 
 
+def quality(features: DataFrame) -> DataFrame:
+    """The scores of all images of a lake."""
+    return quality_scores(features, usual_sides(features))
+
+
 @pytest.fixture(scope="module")
 def scores(spark: SparkSession) -> dict[int, dict[str, Any]]:
     """The scores of a few images with round properties, by image_id."""
     rows = [(number, *{**USUAL, **changed}.values()) for number, changed in enumerate(CHANGED)]
-    found = quality_scores(spark.createDataFrame(rows, ["image_id", *USUAL]))
+    found = quality(spark.createDataFrame(rows, ["image_id", *USUAL]))
     assert found.columns == ["image_id", "medium", *SCORES]
     return {row["image_id"]: row.asDict() for row in found.collect()}
 
@@ -106,7 +114,7 @@ def test_a_better_score_never_lowers_the_whole(spark: SparkSession) -> None:
               "brisque": 20.0, "flat_share": 0.1, "brightness_p01": 0.01}  # fmt: skip
     rows = [(number, *{**USUAL, **{name: better[name]}}.values()) for number, name in enumerate(better)]
     rows.append((len(rows), *USUAL.values()))
-    found = quality_scores(spark.createDataFrame(rows, ["image_id", *USUAL])).orderBy("image_id").collect()
+    found = quality(spark.createDataFrame(rows, ["image_id", *USUAL])).orderBy("image_id").collect()
     *others, plain = (row["quality_score"] for row in found)
     assert all(other > plain for other in others)
     assert len(others) == len(TECHNICAL)
@@ -123,7 +131,8 @@ def scored(spark: SparkSession, rows: list[dict[str, float]]) -> DataFrame:
 
 def raised(spark: SparkSession, rows: list[dict[str, float]]) -> dict[int, set[str]]:
     found: dict[int, set[str]] = {number: set() for number in range(len(rows))}
-    for row in quality_issues(scored(spark, rows), LIMITS).collect():
+    scores = scored(spark, rows)
+    for row in quality_issues(scores, LIMITS, share_in_colour(scores, LIMITS[tables.GRAYSCALE])).collect():
         assert row["issue"] not in found[row["image_id"]]
         assert row["score"] == pytest.approx(rows[row["image_id"]][QUALITY[row["issue"]]])
         assert (row["suggestion"], row["evidence_id"]) == ("review", None)
@@ -173,7 +182,28 @@ def test_grey_is_odd_only_among_colour(spark: SparkSession, grey: int, flagged: 
     assert sum(issues == {tables.GRAYSCALE} for issues in found.values()) == flagged
 
 
+def test_columns_and_arrays_are_scored_alike(spark: SparkSession) -> None:
+    """Another formula for one picture, at the door, than for a lake of them."""
+    draw = np.random.default_rng(0)
+    rows = [
+        {name: value if name == "medium" else float(value * draw.uniform(0.2, 1.8)) for name, value in USUAL.items()}
+        for _ in range(50)
+    ]
+    for row in rows:
+        row["width"], row["height"] = round(row["width"]), round(row["height"])
+    frame = spark.createDataFrame([(n, *row.values()) for n, row in enumerate(rows)], ["image_id", *USUAL])
+    told = {row["image_id"]: row.asDict() for row in quality(frame).collect()}
+    of = {name: np.array([row[name] for row in rows]) for name in USUAL if name != "medium"}
+    of["log_side"] = np.log(np.sqrt(of["width"] * of["height"]))
+    sizes = Sizes.of_quartiles(*np.percentile(np.round(of["log_side"], 3), [25, 50, 75]).tolist())
+    found = formulas.scores(of, sizes, OF_ARRAYS)
+    found["quality_score"] = formulas.quality_score(found, OF_ARRAYS)
+    for name in SCORES:
+        np.testing.assert_allclose(found[name], [told[n][name] for n in range(len(rows))], rtol=1e-12, err_msg=name)
+
+
 def test_nothing_to_score(spark: SparkSession) -> None:
     """A crash where no image could be read."""
     none = spark.createDataFrame([(0, *USUAL.values())], ["image_id", *USUAL]).where("image_id > 0")
-    assert quality_issues(quality_scores(none), LIMITS).count() == 0
+    assert share_in_colour(quality(none), LIMITS[tables.GRAYSCALE]) == 0
+    assert quality_issues(quality(none), LIMITS, 0.0).count() == 0

@@ -30,7 +30,7 @@ MEASURED = stage_work.Measured(
         cpu_ms=0.3, numbers=1280, search_us=50.0, search_us_default=100.0, pair_recall=1.0
     ),
     cpu_ms={"catalog": 0.1, "clusters": 0.2, "labels": 0.4, "content": 0.3, "map": 0.1}
-    | dict.fromkeys(("issues", "rate", "report"), 0.0),
+    | dict.fromkeys(("index", "issues", "rate", "albums", "report"), 0.0),
     start_cpu_s=dict.fromkeys(stage_work.STAGES, 0.0),
 )
 

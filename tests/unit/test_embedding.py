@@ -122,6 +122,16 @@ def test_a_row_depends_on_its_image_alone(runtime: embedding.Runtime) -> None:
     assert np.array_equal(runtime.embed(images[5:])[0], rows[5]), "on being alone"
 
 
+def test_a_row_is_the_same_where_images_come_one_at_a_time(cache: Path) -> None:
+    """A picture at the door with another vector than the lake has of it."""
+    prepared = preparation.prepare(MODEL, cache, "openvino")
+    together, alone = (
+        embedding.open_runtime("openvino", MODEL, prepared.files, alone=is_alone) for is_alone in (False, True)
+    )
+    images = pictures(3)
+    assert np.array_equal(together.embed(images), alone.embed(images))
+
+
 def test_no_images_give_no_rows(runtime: embedding.Runtime) -> None:
     assert runtime.embed(np.empty((0, SIDE, SIDE, 3), np.uint8)).shape == (0, MODEL.dimension)
 

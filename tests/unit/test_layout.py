@@ -6,6 +6,7 @@ import pytest
 
 from jobs.errors import ConfigError
 from jobs.inputs.layout import layout_pattern
+from jobs.live.plan import Places
 
 PLAIN = "{split}/{label}/*"
 
@@ -59,3 +60,20 @@ def test_a_layout_without_a_name_is_refused(layout: str) -> None:
     """A layout that reads nothing."""
     with pytest.raises(ConfigError, match="at least one of"):
         layout_pattern(layout)
+
+
+@pytest.mark.parametrize(
+    ("layout", "owner", "uri", "expected"),
+    [
+        (None, "users/{owner}/**", "s3://b/in/users/u1/x/1.jpg", "u1"),
+        (None, "users/{owner}/**", "s3://b/in/others/1.jpg", None),
+        ("{owner}/**", None, "s3://b/in/users/1.jpg", "users"),
+        ("{owner}/**", "users/u{owner}_*", "s3://b/in/users/u7_1.jpg", "7"),
+        ("{label}/*", None, "s3://b/in/users/1.jpg", None),
+    ],
+)
+def test_owners_of_what_arrives(layout: str | None, owner: str | None, uri: str, expected: str | None) -> None:
+    """A picture that a watch brings under another owner than a run would."""
+    found = Places(("s3://b/in",), layout, owner).of(uri)
+    assert found is not None
+    assert found["owner"] == expected

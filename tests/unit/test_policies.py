@@ -17,6 +17,7 @@ ONLY_STAR = {
     "elasticmapreduce:ListClusters": "lists; has no resources",
     "elasticmapreduce:DescribeReleaseLabel": "describes a release; has no resources",
     "elasticmapreduce:DescribeSecurityConfiguration": "security configurations are no resources of IAM",
+    "ecr:GetAuthorizationToken": "of the whole registry; has no resources",
     "ec2:DescribeInstanceTypes": "EC2 binds no Describe call",
     "ec2:DescribeInstanceTypeOfferings": "EC2 binds no Describe call",
     "ec2:DescribeSpotPriceHistory": "EC2 binds no Describe call",

@@ -183,11 +183,12 @@ def test_an_mlp_of_others_scores_as_numpy_has_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", scoring.OUTPUTS)
-def test_a_network_of_others_scores_as_numpy_has_it(tmp_path: Path, output: str) -> None:
+@pytest.mark.parametrize("form", ["onnx", "torchscript"])  # the latter where torch is installed
+def test_a_network_of_others_scores_as_numpy_has_it(tmp_path: Path, output: str, form: str) -> None:
     """The score of a picture from a vector that was made one of length 1, or of a distribution the first bin."""
-    made = networks.onnx_model(tmp_path)
+    made = networks.onnx_model(tmp_path) if form == "onnx" else networks.script_model(tmp_path)
     given = {
-        "format": "onnx", "weights": made.weights, "sha256": made.sha256, "licence": "none", "source": "a seed",
+        "format": form, "weights": made.weights, "sha256": made.sha256, "licence": "none", "source": "a seed",
         "input_side": networks.SIDE, "mean": list(networks.MEAN), "std": list(networks.STD), "output": output,
         "bins": networks.DIMENSION,
     }  # fmt: skip

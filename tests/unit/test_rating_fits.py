@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from udfs.networks.feature_map import FeatureMap, Seen
 from udfs.networks.models import ModelError
 from udfs.ratings import crossval, fitting, linear, maps, measures, raters, suggest
-from udfs.ratings.fitting import Judged, Space, TooFewError
+from udfs.ratings.fitting import Judged, TooFewError
 from udfs.ratings.heads import Head, Layer, mean_of_bins, probabilities
 from udfs.ratings.linear import PICKED, RATING, Examples
+from udfs.ratings.space import Space
 from udfs.vectors.cosine import Vectors
 
 DIMENSION = 24
@@ -278,9 +279,10 @@ def test_occlusion_finds_the_patch() -> None:
 def test_suggestions_are_unlike_one_another_and_what_was_judged() -> None:
     """Twelve suggestions of one picture: the second teaches nothing."""
     pool = np.repeat(vectors(12, 4), 5, axis=0)
-    chosen = suggest.most_telling(SPACE, pool, vectors(0), 10)
+    head = fitted(judged(RATING, 40)).head  # whose answers are open everywhere
+    chosen = suggest.Design.of(SPACE, head, vectors(0)).choose(pool, 10)
     assert len({int(row) // 5 for row in chosen}) == 10
-    after = suggest.most_telling(SPACE, pool, pool[:30], 3)
+    after = suggest.Design.of(SPACE, head, pool[:30]).choose(pool, 3)
     assert all(row >= 30 for row in after)
 
 

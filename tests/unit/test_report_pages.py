@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 from jobs import tables
-from jobs.pages import format
+from jobs.pages import format, rating_views
 from jobs.pages import render as pages
 from jobs.pages.render import write_report
 from jobs.pages.steps import clean_command, next_steps
 from jobs.pages.texts import ISSUES, SCORES, THEMES
 from jobs.pages.values import (
+    Agreement,
     Class,
     Classes,
     Clusters,
@@ -30,10 +31,14 @@ from jobs.pages.values import (
     Failures,
     Finding,
     Gallery,
+    Held,
     Leaks,
     LeftOut,
     Member,
     Picture,
+    Rated,
+    Rating,
+    ScoreMap,
     Stage,
     Summary,
     Topic,
@@ -54,14 +59,17 @@ TAGS = {
     "html", "head", "meta", "title", "link", "style", "body", "a", "header", "svg", "rect", "g", "circle", "span",
     "nav", "ul", "li", "i", "b", "br", "main", "div", "p", "h1", "h2", "h3", "h4", "del",
     "ins", "dl", "dt", "dd", "section", "ol", "figure",
-    "figcaption", "img", "code", "pre", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "footer", "bdi",
+    "figcaption", "img", "image", "code", "pre", "table", "thead", "tbody", "tfoot", "tr", "th", "td", "footer", "bdi",
 }  # fmt: skip
 ATTRIBUTES = {
     "lang", "charset", "content", "http-equiv", "name", "rel", "href", "class", "viewbox", "width", "height", "rx",
     "cx", "cy", "r", "aria-hidden", "aria-label", "aria-labelledby", "aria-current", "id", "start", "src", "alt",
     "loading", "decoding", "dir", "scope", "role", "tabindex", "title", "x", "y", "preserveaspectratio",
+    "fill-opacity",
 }  # fmt: skip
-LINK = re.compile(r"#main|[a-z_]+(-[0-9]+)?\.html(#t[0-9]+)?|data:image/svg\+xml,[^<>\"]*")
+LINK = re.compile(
+    r"#main|rating-taste@[12]\.html|thumbs/1\.webp|[a-z_]+(-[0-9]+)?\.html(#t[0-9]+)?|data:image/svg\+xml,[^<>\"]*"
+)
 
 
 class Page(HTMLParser):
@@ -98,7 +106,7 @@ def summary(**values: object) -> Summary:
     return replace(plain, **values)  # type: ignore[arg-type]
 
 
-def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures, Topics, Classes]:
+def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures, Topics, Classes, list[Rating]]:
     """A report with a value in every field, each text of it being `name`."""
     image = picture(1, name, split=name, label=name, source=name)
     other = picture(2, name, split=name, label=name + "2", source=name, thumb=None)
@@ -119,7 +127,17 @@ def full(name: str) -> tuple[Summary, list[Gallery], Clusters, Failures, Topics,
         {name: 1005, None: 7}, 4, [LeftOut(name, 1, 3)],
         [Confusion(name, name + "2", 4, 0.25, finding), Confusion(name, name, 1, 0.1)], 3,
     )  # fmt: skip
-    return whole, galleries, clusters, failures, topics, classes
+    rated = Rated(image, 0.75, 0.9, 0.1)
+    ratings = [
+        Rating(
+            "taste@1", "picked", name, 1200, 0.4, 0.1, 0.9, (0.0, 1.0), [3, 0, 9], [rated], [Rated(other, 0.1, 0.2)],
+            [rated], [ScoreMap(rated, [[0.1, -0.3], [0.2, 0.4]], exact=True)], None, [Agreement("taste@2", -0.25, 500)],
+            [Held(name, 0.9, 0.8, 0.95, 0.5)], 50, name, name,
+        ),
+        Rating("taste@2", "network", name, 7, 5.0, 1.0, 9.0, (1.0, 9.0), [7], no_maps=name,
+               agreement=[Agreement("taste@1", -0.25, 500)]),
+    ]  # fmt: skip
+    return whole, galleries, clusters, failures, topics, classes, ratings
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -554,3 +572,54 @@ def test_templates_are_found_in_a_zip(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "imagesieve" in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_a_rating_has_a_page_and_its_map_tells_what_raises_from_what_lowers(tmp_path: Path) -> None:
+    """A map whose cells lie elsewhere, or are coloured against zero and not against their mean; a stale page."""
+    (tmp_path / "rating-gone@1.html").write_text("old")
+    (tmp_path / "rating-notes.html").write_text("mine")
+    index = write_report(tmp_path, *full("cat"))
+    assert "rating-taste@1.html" in index.read_text("utf-8")
+    assert not (tmp_path / "rating-gone@1.html").exists()
+    assert (tmp_path / "rating-notes.html").exists()
+    text = (tmp_path / "rating-taste@1.html").read_text("utf-8")
+    cells = re.findall(
+        r'<rect class="(raises|lowers)" x="(.*?)" y="(.*?)" width="(.*?)" height="(.*?)" fill-o.*?="(.*?)"', text
+    )
+    # Of 0.1, -0.3, 0.2 and 0.4 the mean is 0.1: the first adds nothing, the second is the strongest.
+    assert [kind for kind, *_ in cells] == ["lowers", "lowers", "raises", "raises"]
+    assert [tuple(map(float, place)) for _, *place, _ in cells] == [
+        (0, 0, 320, 240), (320, 0, 320, 240), (0, 240, 320, 240), (320, 240, 320, 240),
+    ]  # fmt: skip
+    strength = [float(cell[-1]) for cell in cells]
+    assert strength[0] == 0
+    assert strength[1] == max(strength)
+    assert strength[3] == pytest.approx(0.75 * strength[1], 0.01)
+    assert "Spearman" in text
+    assert "-0.25" in text
+    words = Page(tmp_path / "rating-taste@1.html").words
+    assert "score 0.75 ± 0.10" in words
+    assert "Best" in words
+    assert "Least sure" in words
+    other = Page(tmp_path / "rating-taste@2.html").words
+    assert "network of its own" in other
+    assert "Worst" not in other
+    assert "-0.25" in Page(tmp_path / "ratings.html").words
+
+
+def test_a_map_of_the_middle_of_a_picture_lies_there() -> None:
+    """A map of a network that sees the largest square alone, drawn over all of the picture."""
+    rated = Rated(picture(1, width=640, height=480), 0.5, 0.5)
+    rating = Rating("taste@1", "rating", "", 1, 0, 0, 0, (0, 1), [], maps=[ScoreMap(rated, [[1.0, 2.0]], True, False)])
+    (drawn,) = rating_views.drawn_maps(rating)
+    assert [(cell.x, cell.y, cell.width, cell.height) for cell in drawn.cells] == [
+        (80, 0, 240, 480),
+        (320, 0, 240, 480),
+    ]
+
+
+def test_a_rating_that_is_no_name_gets_no_page(tmp_path: Path) -> None:
+    """A key that leaves the folder."""
+    bad = replace(full("cat")[-1][0], key="../taste@1")
+    with pytest.raises(ValueError, match="NAME@REVISION"):
+        write_report(tmp_path, *full("cat")[:-1], [bad])

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from PIL import Image
@@ -26,8 +28,11 @@ from jobs.serve.columns import NULL, STEPS, Coded
 from jobs.serve.maps import answers
 from jobs.serve.server import application
 from jobs.serve.web.guard import Embedding, Guard, origins
-from tests.bench import serve_lake
+from tests.bench import live_albums, serve_lake
+from udfs.albums import files
+from udfs.albums.packs import Pictures, key_of
 from udfs.children import pool
+from udfs.networks import models
 from udfs.stores import fetch
 
 IMAGES = 400
@@ -517,6 +522,61 @@ def test_the_map_is_that_of_the_lake(client: TestClient, app: app_module.App, la
     assert client.get("/api/map/row?row=5").json()["id"] == int(columns.id[5])
 
 
+def scale(data: bytes) -> tuple[dict[str, Any], npt.NDArray[np.uint8]]:
+    length = int.from_bytes(data[:4], "little")
+    return json.loads(data[4 : 4 + length]), np.frombuffer(data[4 + length :], np.uint8)
+
+
+def test_scores_and_ratings_as_colours(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The colour of another picture's score, one of a picture that has none, a rating that is offered and not there, or
+    there and not offered before the app is started again."""
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(lake, tmp_path / "lake")
+    app = opened(tmp_path / "lake")
+    try:
+        client = client_of(app, authorization=f"Bearer {TOKEN}")
+        columns = app.open.columns
+        told, codes = scale(client.get("/api/map/colours?score=blur_score").content)
+        scores = columns.numbers("blur_score") / STEPS
+        assert told["none"] == 0
+        assert 0 <= told["low"] < 0.1 < 0.9 < told["high"] <= 1
+        meant = np.clip((scores - told["low"]) / (told["high"] - told["low"]), 0, 1)
+        np.testing.assert_allclose((codes - 1.0) / (answers.SHADES - 1), meant, atol=0.003)
+
+        assert client.get("/api/lake").json()["ratings"] == []
+        assert client.get("/api/map/colours?rating=nice@1").status_code == 400
+        (tmp_path / "lake" / "ratings-heads").mkdir()
+        (tmp_path / "lake" / "ratings-heads" / "nice@1.safetensors").write_bytes(b"")
+        ids = [5, 9, 10**6]
+        table = {
+            "image_id": pa.array(ids), "rating": ["nice@1"] * 3, "score": [3.0, 1.0, 2.0],
+            "percentile": [1.0, 0.25, 0.5], "etag": pa.nulls(3, pa.string()),
+        }  # fmt: skip
+        write_deltalake(str(tmp_path / "lake" / "ratings"), pa.table(table))
+        client.get("/api/states")
+        assert client.get("/api/lake").json()["ratings"] == [{"name": "nice@1", "title": "nice@1"}]
+        told, codes = scale(client.get("/api/map/colours?rating=nice@1").content)
+        assert (round(told["low"], 4), told["high"], told["none"]) == (0.25, 1.0, IMAGES - 2)
+        rows = columns.rows_of([5, 9])
+        assert {i: int(codes[row]) for i, row in rows.items()} == {5: answers.SHADES, 9: 1}
+        assert np.count_nonzero(codes) == 2
+    finally:
+        app.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [([NULL] * 5, (0.0, 1.0)), ([STEPS] * 5, (1.0, 1.0)), ([0, *[STEPS] * 500], (0.0, 1.0)), ([], (0.0, 1.0)),
+     ([0, *[STEPS // 2] * 300, *[STEPS // 2 + 100] * 300, STEPS], (0.5, 0.50153))],
+)  # fmt: skip
+def test_ends_of_a_scale(values: list[int], ends: tuple[float, float]) -> None:
+    """A division by nothing where all have one score; a single stray one that takes the colours from all others."""
+    told, codes = scale(answers.shades(np.array(values, np.uint16)))
+    assert (told["low"], told["high"]) == ends
+    assert [code == 0 for code in codes] == [value == NULL for value in values]
+    assert not len(codes) or codes.max() <= answers.SHADES
+
+
 def test_many_values_share_a_colour() -> None:
     """A code beyond the colours that there are; the colour of a common value given to a rare one."""
     codes_of_rows = np.array([0, *np.repeat(np.arange(1, 41), np.arange(1, 41)).tolist()])
@@ -533,7 +593,9 @@ def test_many_values_share_a_colour() -> None:
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("map/colours", 400), ("map/colours?facet=uri", 400), ("map/row?row=400", 404), ("map/row?row=-1", 400),
+    [("map/colours", 400), ("map/colours?facet=uri", 400), ("map/colours?score=uri", 400),
+     ("map/colours?facet=label&score=blur_score", 400), ("map/colours?rating=../x", 400),
+     ("map/row?row=400", 404), ("map/row?row=-1", 400),
      ("map/view?lasso=1,2", 400), ("rows?lasso=" + ",".join(["0.5"] * 2000), 400)],
 )  # fmt: skip
 def test_bad_questions_of_the_map(client: TestClient, path: str, status: int) -> None:
@@ -554,5 +616,39 @@ def test_a_lake_without_a_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert (found.status_code, found.json()["detail"]) == (404, "this lake has no map yet: run `imagesieve map`")
         assert client.get("/api/lake").json()["mapped"] == 0
         assert client.get("/api/rows?lasso=0,0,1,0,1,1,0,1").json()["total"] == 0
+    finally:
+        app.close()
+
+
+def test_an_album(lake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner's pictures that somebody without the token is told, an answer that is no JSON, a status that says that a
+    question nobody can answer was a fault of ours."""
+    monkeypatch.setenv("IMAGESIEVE_CACHE", str(tmp_path / "cache"))
+    copy = tmp_path / "lake"
+    shutil.copytree(lake, copy)
+    table = live_albums.new_table(copy)
+    ids = np.arange(30, dtype=np.int64)
+    uris = [f"/in/{EVIL}/{n}.jpg".encode() for n in range(30)]
+    pack = Pictures(live_albums.facts_of(ids, uris), uris, live_albums.vectors(30, 0)).compared()
+    writer = files.Writer(table, 1)
+    live_albums.commit(table, [*writer.add(key_of(EVIL), EVIL, 1, 0, models.DEFAULT, pack), *writer.close()])
+    app = opened(copy)
+    try:
+        assert client_of(app).get("/api/album", params={"owner": EVIL}).status_code == 401
+        client = client_of(app, authorization=f"Bearer {TOKEN}", **{"x-imagesieve": "1"})
+        found = client.get("/api/album", params={"owner": EVIL, "level": "high", "burst": "4"})
+        told = found.json()
+        assert found.headers["content-type"].startswith("application/json")
+        assert (told["pictures"], told["bursts"], len(told["rows"])) == (30, 30, 30)
+        assert told["groups"] == len({row["group"] for row in told["rows"]}) == sum(r["best"] for r in told["rows"])
+        assert client.get("/api/album", params={"owner": EVIL, "burst": "5"}).json()["bursts"] == 1
+        questions: list[tuple[dict[str, str], int]] = [
+            ({"owner": "nobody"}, 404), ({}, 400), ({"owner": EVIL, "level": "so"}, 400),
+            ({"owner": EVIL, "by": "taste"}, 404), ({"owner": EVIL, "burst": "nan"}, 400),
+        ]  # fmt: skip
+        for query, status in questions:
+            answer = client.get("/api/album", params=query)
+            assert answer.status_code == status, query
+            assert "\n" not in answer.json()["detail"]
     finally:
         app.close()

@@ -65,7 +65,7 @@ class _Section(dict[str, Any]):
 def decided_by(stage: Stage) -> set[str]:
     """The settings that a stage looks at to know whether it can be skipped."""
     seen: set[str] = set()
-    inputs = SimpleNamespace(given=[], layout=None)
+    inputs = SimpleNamespace(given=[], layout=None, owner=None)
     given = {catalog.JOB: SimpleNamespace(inputs=inputs), report.JOB: "/report"}
     settings = cast(config.Config, Seen(config.load(), seen))
     stage.settings(Context(cast(Lake, None), settings, cast(Reporter, None), given))

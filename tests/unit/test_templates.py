@@ -114,12 +114,65 @@ def test_buckets_are_closed() -> None:
 
 
 def test_the_queue_takes_events_of_one_bucket_only() -> None:
-    """Anybody's bucket that can fill the queue."""
-    resources = template("pipeline.yaml")["Resources"]
-    allow = resources["EventsPolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
-    assert allow["Principal"] == {"Service": "s3.amazonaws.com"}
-    assert set(allow["Condition"]) == {"ArnEquals", "StringEquals"}
-    assert "deadLetterTargetArn" in resources["Events"]["Properties"]["RedrivePolicy"]
+    """Anybody's bucket, or rule, that can fill the queue."""
+    resources = template("watch.yaml")["Resources"]
+    for policy, condition, service in (("BucketPolicy", "ByS3", "s3"), ("RulePolicy", "ByEventBridge", "events")):
+        assert resources[policy]["Condition"] == condition
+        allow, deny = resources[policy]["Properties"]["PolicyDocument"]["Statement"]
+        assert allow["Principal"] == {"Service": f"{service}.amazonaws.com"}
+        assert set(allow["Condition"]) == {"ArnEquals", "StringEquals"}
+        assert deny["Effect"] == "Deny"
+    redrive = resources["Queue"]["Properties"]["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["DeadLetters", "Arn"]}
+    assert redrive["maxReceiveCount"] > 1
+
+
+def test_the_weekly_run_is_that_of_the_pipeline() -> None:
+    """An import without an export, and an input that the state machine of pipeline.yaml does not read."""
+    text = (FOLDER / "watch.yaml").read_text(encoding="utf-8")
+    exports = {
+        one["Export"]["Name"]["Fn::Sub"].partition("-")[2]
+        for one in template("pipeline.yaml")["Outputs"].values()
+        if "Export" in one
+    }
+    assert set(re.findall(r"\$\{Pipeline\}-(\w+)", text)) == exports == {"Pipeline", "PipelineName"}
+    resources = template("watch.yaml")["Resources"]
+    told = resources["WeeklyRun"]["Properties"]["Target"]["Input"]["Fn::Sub"][0]
+    given = json.loads(re.sub(r"\$\{\w+\}", "x", told))
+    assert [stage["name"] for stage in stages_of(given)] == STAGES
+    machine = resources["Weekly"]["Properties"]
+    assert set(re.findall(r"\$\{(\w+)\}", json.dumps(machine["Definition"]))) == set(machine["DefinitionSubstitutions"])
+    states = machine["Definition"]["States"]
+    # Whatever happens, the service is started again: every state but those at the end leads to Start.
+    after = {name: state.get("Next", state.get("Default")) for name, state in states.items()}
+    assert [after[name] for name in ("Stop", "Wait", "Look", "Stands", "Run", "Start")] == [
+        "Wait", "Look", "Stands", "Wait", "Start", "Ended",
+    ]  # fmt: skip
+    for name in ("Look", "Run"):
+        (caught,) = states[name]["Catch"]
+        assert (caught["ErrorEquals"], caught["Assign"], caught["Next"]) == (["States.ALL"], {"failed": True}, "Start")
+    assert states["Start"]["Arguments"]["DesiredCount"] == resources["Service"]["Properties"]["DesiredCount"] == 1
+
+
+def test_the_container_is_called_as_the_command_line_takes_it() -> None:
+    """An option that `imagesieve watch` does not know, and a check at a port where nobody answers."""
+    from jobs.live import command
+
+    (container,) = template("watch.yaml")["Resources"]["Task"]["Properties"]["ContainerDefinitions"]
+    dockerfile = (ROOT / "emr/container/Dockerfile").read_text(encoding="utf-8")
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", dockerfile, re.MULTILINE)
+    texts = [one if isinstance(one, str) else one["Fn::Sub"] for one in container["Command"]]
+    texts = [text if isinstance(text, str) else text[0] for text in texts]
+    filled = [text.replace("${Every}", "60s").replace("${AtLeast}", "1000") for text in texts]
+    program, name, *options = json.loads(entry)
+    given = command.parser().parse_args([*options, *(re.sub(r"\$\{\w+\}", "x", text) for text in filled)])
+    assert (program, name, given.health, given.lake, given.queue) == ("imagesieve", "watch", 8080, "s3://x/x", "x")
+    assert config.load((), given.overrides).metrics.namespace == "imagesieve"
+    check = container["HealthCheck"]["Command"]
+    assert "127.0.0.1:8080/live" in check[-1]
+    assert check[-1] in dockerfile
+    assert container["User"] in dockerfile
+    assert container["ReadonlyRootFilesystem"]
 
 
 def test_tables_are_those_of_the_code() -> None:

@@ -3,7 +3,7 @@
 import gc
 from contextlib import suppress
 
-from udfs import content, image_pass  # noqa: F401
+from udfs import content, copies, image_pass  # noqa: F401
 from udfs.children import serving
 from udfs.images import alignment  # noqa: F401
 from udfs.vectors import cell_packs, keepers, merge, near_rule, outliers, search  # noqa: F401

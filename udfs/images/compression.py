@@ -1,6 +1,9 @@
 """What the header of a JPEG file tells of how much it was compressed."""
 
 BEST = 100.0
+# JPEG quality below which an image is squeezed: what is lost shows, so that it is no original to keep even where times
+# of files, which many ways of copying change, say so. Cameras and web sites save at 60 and more.
+SQUEEZED = 50.0
 # The first ten luminance values of the standard's example table (ITU-T T.81, annex K), in zigzag order: the coarse half
 # of the picture. The others reach the end of their range, 255, at low qualities and tell no more.
 _TABLE = (16, 11, 12, 14, 12, 10, 16, 14, 13, 14)

@@ -172,7 +172,7 @@ def _decode_jpeg(data: bytes, min_side: int, max_pixels: int, detail: bool) -> D
     _check_size(width, height, max_pixels)
     factor = 1 << min(3, (min(width, height) // min_side).bit_length() - 1) if min(width, height) > min_side else 1
     pixels, damage = _turbo(data, (-(-height // factor), -(-width // factor)) if factor > 1 else (0, 0))
-    orientation = _jpeg_orientation(data)
+    orientation = _exif_orientation(jpeg_exif(data))
     fine = None
     if detail:
         whole = pixels.shape[:2] == (height, width) or width * height > DETAIL_PIXELS
@@ -225,21 +225,22 @@ def _rgb(data: bytes, smallest: tuple[int, int], *, strict: bool) -> NDArray[np.
     return pixels
 
 
-def _jpeg_orientation(data: bytes) -> int:
-    """EXIF orientation 1..8 of a JPEG, 1 where there is none or the EXIF block is broken. Walks the segments itself:
-    Image.open costs a quarter of the decoding."""
+def jpeg_exif(data: bytes) -> bytes:
+    """The EXIF block of a JPEG, b"" where there is none. Walks the segments itself: Image.open costs a quarter of the
+    decoding."""
     at = 2
     while data[at : at + 1] == b"\xff":
         marker, length = data[at + 1 : at + 2], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == b"\xe1" and data[at + 4 : at + 10] == b"Exif\0\0":
-            return _exif_orientation(data[at + 4 : at + 2 + length])
+            return data[at + 4 : at + 2 + length]
         if marker == b"\xda" or length < 2:  # the scan begins, or this is no segment
             break
         at += 2 + length
-    return 1
+    return b""
 
 
 def _exif_orientation(block: bytes) -> int:
+    """1..8, 1 where the block is empty or broken."""
     exif = Image.Exif()
     try:
         exif.load(block)

@@ -41,6 +41,7 @@ FEATURES = pa.schema(
         ("medium", pa.string()),
         ("thumbnail", pa.binary()),
         ("look", pa.binary()),
+        ("taken_at", pa.timestamp("us", tz="UTC")),
         *[(name, pa.float64()) for name in PROPERTIES],
     ]
 )
@@ -56,9 +57,21 @@ EMBEDDED = pa.schema(
         *FEATURES,
         ("vector", pa.list_(pa.float32())),
         ("norm", pa.float32()),
+        ("transform", pa.string()),
         ("error", pa.string()),
         ("detail", pa.string()),
     ]
 )
 THUMBNAILS = pa.schema([("image_id", pa.int64()), ("jpeg", pa.binary())])
 READ_SCORES = pa.schema([("image_id", pa.int64()), ("score", pa.float64())])  # null where it could not be read
+# Of a rating, a place in a list of heads: the map of a picture row by row, each `columns` long; null where it could not
+# be read. exact: whether it adds up to the score.
+MAPPED = pa.schema(
+    [
+        ("image_id", pa.int64()),
+        ("place", pa.int32()),
+        ("shares", pa.list_(pa.float64())),
+        ("columns", pa.int32()),
+        ("exact", pa.bool_()),
+    ]
+)

@@ -20,7 +20,9 @@ NEAR = (
     "near_duplicate_certain",
     "near_duplicate_evidence",
 )
+TEXT = ("text_weights", "text_sha256", "text_tokenizer", "text_tokenizer_sha256")
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}@[A-Za-z0-9][A-Za-z0-9._-]{0,60}")  # it names files
+_DIGEST, _DIGITS = "[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, in quotes"
 _ARCHITECTURE = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)?")  # nothing that timm would look up on a server
 
 
@@ -68,11 +70,16 @@ class _Vectors:
     near_duplicate_margin: Annotated[Number, between(0, 1)] | None = None
     near_duplicate_certain: Annotated[Number, between(0, 1)] | None = None
     near_duplicate_evidence: Annotated[Number, between(0, 2.5)] | None = None
+    text_weights: Annotated[str, made(_place, "must be a path or an s3:// URI")] | None = None
+    text_sha256: Annotated[String, _matching(_DIGEST, _DIGITS)] | None = None
+    text_tokenizer: Annotated[str, made(_place, "must be a path or an s3:// URI")] | None = None
+    text_tokenizer_sha256: Annotated[String, _matching(_DIGEST, _DIGITS)] | None = None
+    text_tokens: Annotated[int, _whole(2, 4096)] = 77
 
 
 @dataclass(frozen=True, config=CLOSED, kw_only=True)
 class _Network(_Vectors):
-    sha256: Annotated[String, _matching("[0-9a-fA-F]{64}", "must be 64 hexadecimal digits, in quotes")]
+    sha256: Annotated[String, _matching(_DIGEST, _DIGITS)]
     input_side: Annotated[int, _whole(16, 1024, " of pixels")]
     mean: Annotated[tuple[float, ...], _colour(0)]
     # Below 1 it would be one for pixels of 0..1.
@@ -110,15 +117,25 @@ def read_card(key: object, given: object) -> tuple[Model | None, list[str]]:
     kind = _KINDS.get(format_, _Unknown) if isinstance(format_, str) else _Unknown
     card, found = checked(kind, values)
     faults = [_told(kind, format_, fault) for fault in found if not (kind is _Unknown and fault.missing)]
-    missing = [name for name in NEAR if name not in values]
-    if 0 < len(missing) < len(NEAR):
-        faults.append(f": {', '.join(missing)} must be set too: these numbers come together or not at all")
+    for together, what in ((NEAR, "numbers"), (TEXT, "keys")):
+        missing = [name for name in together if name not in values]
+        if 0 < len(missing) < len(together):
+            faults.append(f": {', '.join(missing)} must be set too: these {what} come together or not at all")
     if faults:
         return None, faults
     more = {name: getattr(card, name) for name in names_of(kind)}
+    more |= {name: (more[name] or "").lower() if name.endswith("sha256") else more[name] or "" for name in TEXT}
     more |= {"input_side": VECTORS_SIDE} if kind is _Vectors else {"sha256": more["sha256"].lower()}
     name, _, revision = key.partition("@")
     return Model(name=name, revision=revision, **more), []
+
+
+def recorded(key: str, given: Mapping[str, Any]) -> Model | None:
+    """The model of a card as a run has recorded it, with all fields of a Model; None where it is none."""
+    kind = _KINDS.get(str(given.get("format")))
+    if kind is None:
+        return None
+    return read_card(key, {name: given[name] for name in names_of(kind) if given.get(name) not in (None, "")})[0]
 
 
 def _told(kind: type, format_: object, fault: Fault) -> str:

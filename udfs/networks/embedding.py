@@ -80,9 +80,12 @@ def fit(pixels: NDArray[np.uint8], side: int, how: str = "stretch") -> NDArray[n
     return resized(pixels, side, side)
 
 
-def open_runtime(kind: str, model: Model, files: tuple[Path, ...], device: int | None = None) -> Runtime:
+def open_runtime(
+    kind: str, model: Model, files: tuple[Path, ...], device: int | None = None, alone: bool = False
+) -> Runtime:
     """Loads a model in this process. kind, files: of udfs.networks.preparation.prepare. device: index of the CUDA
-    device for torch, None: the CPU.
+    device for torch, None: the CPU. alone: whether images come one at a time: OpenVINO then computes no more than one,
+    a quarter of the CPU time, and the rows are the same.
 
     - openvino: one thread; bf16 where the processor gains by it, else f32. Opens in 0.5 s and imports no torch.
     - openvino-fp32: the same in f32.
@@ -95,7 +98,7 @@ def open_runtime(kind: str, model: Model, files: tuple[Path, ...], device: int |
     if model.format == "vectors":
         raise ValueError(f"{model.key}: its vectors are imported, there is no network to open")
     if kind.startswith("openvino"):
-        return _OpenVino(model, files, exact=kind == "openvino-fp32")
+        return _OpenVino(model, files, exact=kind == "openvino-fp32", alone=alone)
     return _Torch(model, files, device, exact=kind == "torch-fp32")
 
 
@@ -116,7 +119,7 @@ class _OpenVino:
     batch = 32
     busy_s = 0.0
 
-    def __init__(self, model: Model, files: tuple[Path, ...], *, exact: bool) -> None:
+    def __init__(self, model: Model, files: tuple[Path, ...], *, exact: bool, alone: bool) -> None:
         openvino = formats.import_openvino()
         self._model = model
         graph, weights = files
@@ -129,7 +132,7 @@ class _OpenVino:
             "ENABLE_CPU_PINNING": False,  # else the workers of a machine all compute on its first core
         }
         # Another's network may have been traced with its batch of one inside.
-        self._together = _CPU_BATCH if model.built else 1
+        self._together = _CPU_BATCH if model.built and not alone else 1
         side = model.input_side
         try:
             network = core.read_model(graph, weights)

@@ -41,6 +41,12 @@ class Model:
     std: Colour = (1.0, 1.0, 1.0)
     fit: str = "stretch"  # one of FITS
     classes: str = ""  # of its classifier, as udfs.networks.concepts knows them; "" where it has none that we know
+    # A network that gives texts vectors of the same space, as CLIP has one; see udfs.networks.text_side. All or none.
+    text_weights: str = ""  # a canonical URI
+    text_sha256: str = ""
+    text_tokenizer: str = ""  # a canonical URI
+    text_tokenizer_sha256: str = ""
+    text_tokens: int = 77  # that it takes at once
     # The numbers of udfs.vectors.near_rule.NearRule for this model, found by tests/bench/edits.py; all or none. A
     # threshold alone cannot serve: in a lake of one subject all cosines are high.
     near_duplicate_threshold: float | None = None
@@ -52,6 +58,11 @@ class Model:
     def key(self) -> str:
         """`name@revision`, the value of `embeddings.model`."""
         return f"{self.name}@{self.revision}"
+
+    @property
+    def has_text(self) -> bool:
+        """Whether it gives texts vectors too."""
+        return bool(self.text_weights)
 
     @property
     def built(self) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,8 @@ FEW = 400  # examples up to which they are dealt more than once
 # For rows whose mean square over the lake is 1. A stronger prior ranks by the mean of each kind alone, and pooled folds
 # then say too little of it (Airola et al., Computational Statistics and Data Analysis, 2011).
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+USUAL, SPREAD = 0.3, 1.0  # strength that is believed without examples, and the standard deviation of its logarithm
 MOST_TO_CHOOSE = 3000  # examples by which the strength is chosen
-
-
-class Choice(NamedTuple):
-    """What is chosen among. rows: a place in the list of rows. strength: of the prior."""
-
-    rows: int
-    strength: float
 
 
 @dataclass(frozen=True)
@@ -113,27 +107,22 @@ def _losses(examples: Examples, scores: Numbers) -> Numbers:
     return np.asarray(each * examples.weights)
 
 
-def choose(variants: list[Numbers], asked: Numbers, examples: Examples, repeats: int) -> Choice:
-    """The rows to learn from and the strength. variants: each (n, d).
+def choose(rows: Numbers, asked: Numbers, examples: Examples, repeats: int) -> float:
+    """The strength. rows: (n, k) that are learnt from; asked: (n, k).
 
-    Of numbers the strength that the held-out folds like best. Of yes and no the strongest whose loss is at most one
-    standard error above the least (Hastie et al., 7.10): few answers, of which some are slips, are else believed too
-    much; the log-odds that come out too near to 0 are calibrated afterwards."""
+    Of numbers the strength that the held-out folds like best. Of yes and no the likeliest: by what the held-out folds
+    say of all examples, and by a log-normal prior, for of few answers, some of them slips, folds say little."""
     if len(examples) > MOST_TO_CHOOSE:
         some = np.random.default_rng(0).permutation(len(examples))[:MOST_TO_CHOOSE]
-        variants, asked, examples = [rows[some] for rows in variants], asked[some], examples.of(some)
-    found: dict[Choice, tuple[float, float]] = {}
-    for place, rows in enumerate(variants):
-        learnt, short = _shortened(replace(examples, rows=rows), asked)
-        for strength in STRENGTHS:
-            scores = held_out(learnt, short, strength, repeats).scores
-            found[Choice(place, strength)] = loss(examples, scores), standard_error(examples, scores)
-    best = min(found, key=lambda choice: (found[choice][0], -choice.strength))
-    if examples.kind == RATING:
-        return best
-    most = sum(found[best])
-    able = [choice for choice, (value, _) in found.items() if choice.rows == best.rows and value <= most]
-    return max(able, key=lambda choice: choice.strength)
+        rows, asked, examples = rows[some], asked[some], examples.of(some)
+    learnt, asked = _shortened(replace(examples, rows=rows), asked)
+    found = {}
+    for strength in STRENGTHS:
+        told = loss(examples, held_out(learnt, asked, strength, repeats).scores)
+        if examples.kind != RATING:
+            told += 0.5 * (math.log(strength / USUAL) / SPREAD) ** 2 / len(examples)
+        found[strength] = told
+    return min(found, key=lambda strength: (found[strength], -strength))
 
 
 def repeats_for(examples: Examples) -> int:

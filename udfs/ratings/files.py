@@ -47,7 +47,7 @@ def written(head: Head) -> tuple[bytes, bytes]:
         "slope": head.slope, "shift": head.shift,
         "measured": list(head.measured.names) if head.measured else [],
         "sureness": None if sure is None
-        else {"wide": sure.wide, "flat": sure.flat, "scale": sure.scale, "least": sure.least},
+        else {"wide": sure.wide, "flat": sure.flat, "scale": sure.scale, "least": sure.least, "adds": sure.adds},
         "raters": list(head.raters.names) if head.raters else [],
         "sha256": hashlib.sha256(numbers).hexdigest(), "about": head.about,
     }  # fmt: skip
@@ -76,7 +76,7 @@ def read(numbers: bytes, card: bytes, named: str) -> Head:
             of = {name: _number(given["sureness"][name]) for name in ("wide", "flat", "scale", "least")}
             sureness = Sureness(
                 of["wide"], of["flat"], _shaped(tensors, "sureness.mean", 1), of["scale"],
-                _shaped(tensors, "sureness.ways", 2), of["least"],
+                _shaped(tensors, "sureness.ways", 2), of["least"], given["sureness"].get("adds") is True,
             )  # fmt: skip
         raters = _raters(tensors, given["raters"])
         head = Head(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from udfs.ratings import crossval, linear, measures
 from udfs.ratings.heads import WAYS, Head, Layer, Measured, Sureness, ranked
 from udfs.ratings.linear import BETTER, PICKED, RATING, Examples, Linear, Numbers
 from udfs.ratings.measures import Figure
+from udfs.ratings.space import Space
 from udfs.vectors.cosine import Vectors
 
 LEAST = {RATING: 8, PICKED: 8, BETTER: 8}  # judgements
@@ -20,40 +20,10 @@ LEAST_OF_A_KIND = 3  # picked, and not picked
 LEAST_FOR_MEASURED = 60  # judgements from which it is tried whether properties of the picture help
 CURVE = (0.25, 0.5, 0.75, 1.0)  # shares of the judgements
 CURVE_DRAWS = 4
-PLACES = 33  # of a property's ranks that are kept
 
 
 class TooFewError(ValueError):
     """Judgements that nothing can be learnt from; the message says what is missing."""
-
-
-@dataclass(frozen=True)
-class Space:
-    """Where vectors lie: rows are (vector - mean) / scale, so that their mean square over the lake is 1. sample: (n, d)
-    float32 vectors of the lake. places: (p, PLACES) values of properties, see heads.Measured; names: of these."""
-
-    mean: NDArray[np.float32]
-    scale: float
-    sample: Vectors
-    names: tuple[str, ...] = ()
-    places: NDArray[np.float32] | None = None
-
-    @staticmethod
-    def of(sample: Vectors, names: Sequence[str] = (), properties: Numbers | None = None) -> Space:
-        """sample: (n, d) float32 of norm 1. properties: (n, p), nan where unknown."""
-        mean = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-        scale = float(np.sqrt(np.square(sample - mean).sum(axis=1, dtype=np.float64).mean()))
-        if properties is None or not len(names):
-            return Space(mean, max(scale, 1e-6), sample)
-        told = ~np.isnan(properties).all(axis=0)
-        kept = np.flatnonzero(told)
-        quantiles = np.nanquantile(properties[:, kept], np.linspace(0, 1, PLACES), axis=0).T
-        # Ascending, also where many are equal: np.interp takes no steps backwards.
-        places = np.maximum.accumulate(quantiles, axis=1).astype(np.float32)
-        return Space(mean, max(scale, 1e-6), sample, tuple(names[at] for at in kept.tolist()), places)
-
-    def rows(self, vectors: Vectors) -> Numbers:
-        return np.asarray((vectors.astype(np.float64) - self.mean) / self.scale)
 
 
 @dataclass(frozen=True)
@@ -126,40 +96,46 @@ def fit(judged: Judged, space: Space, key: str, model: str, base: Head | None = 
     check_judged(judged)
     centre, unit = _units(judged)
     examples, variants = _examples(judged, space, centre, unit, base)
-    asked = examples.rows
     repeats = crossval.repeats_for(examples)
-    padded = [np.hstack([rows, np.zeros((len(rows), asked.shape[1] - rows.shape[1]))]) for rows, _, _ in variants]
-    questions = [_as_asked(asked, rows) for rows, _, _ in variants]
-    choices = [
-        crossval.choose([rows], question, examples, repeats) for rows, question in zip(padded, questions, strict=True)
-    ]
+    strengths = [crossval.choose(one.rows, one.asked, examples, repeats) for one in variants]
     held = [
-        crossval.held_out(replace(examples, rows=rows), question, choice.strength, repeats)
-        for rows, question, choice in zip(padded, questions, choices, strict=True)
+        crossval.held_out(replace(examples, rows=one.rows), one.asked, strength, repeats)
+        for one, strength in zip(variants, strengths, strict=True)
     ]
     losses = [crossval.loss(examples, one.scores) for one in held]
     best = _best(examples, variants, held, losses)
-    rows, near, measured = variants[best]
-    strength = choices[best].strength
-    found = linear.fit(replace(examples, rows=rows), strength, sure=True)
+    chosen, strength = variants[best], strengths[best]
+    examples = replace(examples, rows=chosen.rows)
+    found = linear.fit(examples, strength, sure=True)
     calibrated = unit * held[best].mean + centre
-    head = _head(found, space, judged.kind, key, model, centre, unit, base, measured)
+    head = _head(found, space, judged.kind, key, model, centre, unit, base, chosen)
     if judged.kind == PICKED:
         slope, shift = crossval.calibrated(examples, held[best])
         head, calibrated = _scaled(head, slope, shift), slope * held[best].mean + shift
     figures = measures.figures(examples, held[best])
-    curve = _curve(replace(examples, rows=padded[best]), questions[best], strength, figures)
-    return Fitted(head, figures, curve, _doubled(curve), strength, near, measured, calibrated)
+    curve = _curve(examples, chosen.asked, strength, figures)
+    return Fitted(head, figures, curve, _doubled(curve), strength, chosen.near, chosen.measured, calibrated)
 
 
-def _best(
-    examples: Examples, variants: list[tuple[Numbers, bool, bool]], held: list[crossval.HeldOut], losses: list[float]
-) -> int:
+@dataclass(frozen=True)
+class Variant:
+    """What may be learnt from. rows: (n, k) that are learnt from; asked: (n, k) of the same pictures as they are
+    scored. near: whether neighbours have their say; measured: properties. turn: (d, k) that made k numbers of d, or
+    None."""
+
+    rows: Numbers
+    asked: Numbers
+    near: bool = False
+    measured: bool = False
+    turn: Numbers | None = None
+
+
+def _best(examples: Examples, variants: list[Variant], held: list[crossval.HeldOut], losses: list[float]) -> int:
     """The variant of the least loss; neighbours where these are no more than one standard error above it, for what they
     say is said by many."""
     best = int(np.argmin(losses))
     most = losses[best] + crossval.standard_error(examples, held[best].scores)
-    near = [place for place, (_, is_near, _) in enumerate(variants) if is_near and losses[place] <= most]
+    near = [place for place, one in enumerate(variants) if one.near and losses[place] <= most]
     return near[0] if near else best
 
 
@@ -173,9 +149,8 @@ def _units(judged: Judged) -> tuple[float, float]:
 
 def _examples(
     judged: Judged, space: Space, centre: float, unit: float, base: Head | None
-) -> tuple[Examples, list[tuple[Numbers, bool, bool]]]:
-    """The examples with all their rows as they are asked, and what may be learnt from: rows, whether they are means of
-    neighbours, whether they have properties."""
+) -> tuple[Examples, list[Variant]]:
+    """The examples by their vectors alone, and all that may be learnt from."""
 
     def rows_of(vectors: Vectors, others: Vectors | None) -> Numbers:
         rows = space.rows(vectors)
@@ -188,10 +163,13 @@ def _examples(
         if judged.others is not None:
             known = known - base.raw(judged.others, judged.other_properties)
         known = (known - centre) / unit if judged.kind == RATING else known
-    variants = [(own, False, False)]
+    variants = [Variant(own, own)]
     if judged.near is not None and judged.kind != RATING:
-        variants.append((rows_of(judged.near, judged.other_near), True, False))
-    asked = own
+        near = rows_of(judged.near, judged.other_near)
+        if space.shared is None:
+            variants.append(Variant(near, own, near=True))
+        else:
+            variants.append(Variant((own + near) / 2 @ space.shared, own @ space.shared, near=True, turn=space.shared))
     if (
         space.places is not None
         and judged.properties is not None
@@ -201,39 +179,30 @@ def _examples(
         told = ranked(judged.properties, space.places)
         if judged.other_properties is not None:
             told = told - ranked(judged.other_properties, space.places)
-        asked = np.hstack([own, told])
-        variants.append((asked, False, True))
+        both = np.hstack([own, told])
+        variants.append(Variant(both, both, measured=True))
     weights = judged.weights / judged.weights.mean()
     targets = (judged.targets - centre) / unit
-    return Examples(judged.kind, asked, targets, weights, known, judged.groups), variants
-
-
-def _as_asked(asked: Numbers, rows: Numbers) -> Numbers:
-    """What is asked, without the properties where none are learnt from."""
-    width = rows.shape[1]
-    return (
-        asked
-        if width == asked.shape[1]
-        else np.hstack([asked[:, :width], np.zeros((len(asked), asked.shape[1] - width))])
-    )
+    return Examples(judged.kind, own, targets, weights, known, judged.groups), variants
 
 
 def _head(
     found: Linear, space: Space, kind: str, key: str, model: str, centre: float, unit: float, base: Head | None,
-    has_measured: bool,
+    variant: Variant,
 ) -> Head:  # fmt: skip
     dimension = len(space.mean)
-    weights = found.weights[:dimension] * unit / space.scale
+    turned = found.weights[:dimension] if variant.turn is None else variant.turn @ found.weights
+    weights = turned * unit / space.scale
     offset = found.offset * unit + centre - float(weights @ space.mean.astype(np.float64))
     measured = None
-    if has_measured and space.places is not None:
+    if variant.measured and space.places is not None:
         measured = Measured(space.names, space.places, (found.weights[dimension:] * unit).astype(np.float32))
     if base is not None:
         weights = weights + base.layers[0].weights[0].astype(np.float64)
         offset += float(base.layers[0].bias[0]) - centre
         measured = base.measured
     layer = Layer(weights.astype(np.float32)[None], np.array([offset], np.float32))
-    return Head(key, kind, model, (layer,), measured=measured, sureness=_sureness(found, space, unit))
+    return Head(key, kind, model, (layer,), measured=measured, sureness=_sureness(found, space, unit, variant.turn))
 
 
 def _scaled(head: Head, slope: float, shift: float) -> Head:
@@ -251,13 +220,16 @@ def _scaled(head: Head, slope: float, shift: float) -> Head:
     return replace(head, layers=(scaled,), sureness=sure, measured=measured)
 
 
-def _sureness(found: Linear, space: Space, unit: float) -> Sureness:
-    """The ways of which most was learnt, and of the others their mean."""
+def _sureness(found: Linear, space: Space, unit: float, turn: Numbers | None) -> Sureness:
+    """The ways of which most was learnt, and of the others their mean; where rows were turned, the ways in which scores
+    are still unsure, and of the others their mean."""
     if found.known_ways is None:
         raise ValueError("fitted without its variances")
+    rows = space.rows(space.sample[:2048])
+    if turn is not None:
+        return _turned_sureness(found, found.known_ways, space, unit, turn, rows)
     dimension = len(space.mean)
     whole = np.vstack([found.known_ways[:dimension], found.known_ways[-1:]])
-    rows = space.rows(space.sample[:2048])
     told = np.square(rows @ whole[:-1] + whole[-1])
     order = np.argsort(-told.mean(axis=0), kind="stable")
     kept, left = whole[:, order[:WAYS]], told[:, order[WAYS:]].sum(axis=1)
@@ -266,6 +238,23 @@ def _sureness(found: Linear, space: Space, unit: float) -> Sureness:
         found.wide * unit**2, (found.flat - float(left.mean())) * unit**2, space.mean, space.scale,
         (kept * unit).astype(np.float32), float(np.maximum(np.quantile(exact, 0.01), 0.0)) * unit**2,
     )  # fmt: skip
+
+
+def _turned_sureness(
+    found: Linear, known_ways: Numbers, space: Space, unit: float, turn: Numbers, rows: Numbers
+) -> Sureness:
+    """The posterior covariance of few numbers by its own directions."""
+    count = turn.shape[1]
+    prior = np.append(np.full(count, found.wide), found.flat)
+    values, ways = np.linalg.eigh(np.diag(prior) - known_ways @ known_ways.T)
+    whole = ways * np.sqrt(np.maximum(values, 0.0))
+    told = np.square(rows @ turn @ whole[:-1] + whole[-1])
+    order = np.argsort(-told.mean(axis=0), kind="stable")
+    kept, left = whole[:, order[:WAYS]], told[:, order[WAYS:]].sum(axis=1)
+    back = np.vstack([turn @ kept[:-1], kept[-1:]])
+    return Sureness(
+        0.0, float(left.mean()) * unit**2, space.mean, space.scale, (back * unit).astype(np.float32), adds=True
+    )
 
 
 def _curve(examples: Examples, asked: Numbers, strength: float, figures: list[Figure]) -> list[CurvePoint]:

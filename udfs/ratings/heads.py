@@ -61,7 +61,7 @@ def ranked(properties: Numbers, places: NDArray[np.float32]) -> Numbers:
 @dataclass(frozen=True)
 class Sureness:
     """How sure a linear head is: the variance of a score is wide * |row|^2 + flat - |(row, 1) @ ways|^2, of the row
-    (vector - mean) / scale. ways: (d + 1, k) float32, mean: (d,) float32."""
+    (vector - mean) / scale; with `adds` the last term is added. ways: (d + 1, k) float32, mean: (d,) float32."""
 
     wide: float
     flat: float
@@ -69,6 +69,7 @@ class Sureness:
     scale: float
     ways: NDArray[np.float32]
     least: float = 0.0  # of a variance: what the ways that are not kept would have said
+    adds: bool = False
 
     def deviations(self, vectors: Vectors) -> Numbers:
         """(n,) standard deviations. By products that are made anyway: of rows without their means."""
@@ -77,7 +78,8 @@ class Sureness:
         squares = (lengths - 2 * (vectors @ self.mean).astype(np.float64) + mean @ mean) / self.scale**2
         own = self.ways[:-1] / np.float32(self.scale)
         learnt = (vectors @ own).astype(np.float64) + (self.ways[-1] - self.mean @ own)
-        variances = self.wide * np.maximum(squares, 0) + self.flat - np.square(learnt).sum(axis=1)
+        told = np.square(learnt).sum(axis=1)
+        variances = self.wide * np.maximum(squares, 0) + self.flat + (told if self.adds else -told)
         return np.asarray(np.sqrt(np.maximum(variances, self.least)))
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from udfs.children.messages import ROW, Batches, Board
 from udfs.errors import ImageError
-from udfs.image_pass import FINER, Row, fetched_rows, in_batches
-from udfs.images import decode
+from udfs.image_pass import Row, fetched_rows, in_batches
 from udfs.images.rows import READ_SCORES
 from udfs.networks import embedding
 from udfs.ratings.heads import mean_of_bins
+from udfs.transforms.square import square
 
 if TYPE_CHECKING:
     from udfs.arrow import ScoreTask
@@ -44,11 +44,10 @@ def scores(task: ScoreTask) -> Callable[[Batches, Board], Batches]:
         if isinstance(data, ImageError):
             return None
         try:
-            side = task.model.input_side
-            pixels = decode.decode(data, round(FINER * side), task.max_pixels).pixels
+            seen = square(data, task.model, task.max_pixels)
         except ImageError:
             return None
-        found = net.submit(embedding.fit(pixels, side, task.model.fit)[None])()
+        found = net.submit(seen[None])()
         value = float(scored(task.output, found.vectors * found.norms[:, None])[0])
         return value if np.isfinite(value) else None
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.ratings import crossval, linear
-from udfs.ratings.fitting import Fitted, Judged, Space
+from udfs.ratings.fitting import Fitted, Judged
 from udfs.ratings.heads import Head, Layer, Raters
 from udfs.ratings.linear import RATING, Examples
+from udfs.ratings.space import Space
 
 STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0, 100.0)  # how much a rater may differ from all, from much to next to nothing
 ASKED = 200  # raters by whom the strength is chosen

@@ -2,44 +2,90 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.ratings.fitting import Space
+from udfs.ratings.crossval import USUAL
 from udfs.ratings.heads import Head
-from udfs.ratings.linear import FREE, PICKED, Numbers
+from udfs.ratings.linear import FREE, PICKED, Numbers, expit
+from udfs.ratings.space import SHARED, Space
 from udfs.vectors.cosine import Vectors
 
-MOST = 3000  # pictures that are compared with one another: 72 MB
-MOST_JUDGED = 1000  # of the pictures that were judged, so many are held against them
-STRENGTH = 0.1  # of the prior of weights: as few judgements are learnt by
-NOISE = 4.0  # variance of a judgement about the log-odds, where yes and no are as likely
+MOST = 3000  # pictures among which the next ones are chosen, each with those before it in mind
+MOST_JUDGED = 20_000  # of the pictures that were judged, so many are held against them
 
 
-def most_telling(space: Space, pool: Vectors, judged: Vectors, count: int) -> NDArray[np.int64]:
-    """The rows of the pool of which a judgement each would lower the variance of all scores most, the first first.
+@dataclass(frozen=True)
+class Design:
+    """What is known of the weights of a score in few directions. basis: (d, k) that turns rows of a space into these.
+    covariance: (k + 1, k + 1) of the weights and the offset, by Laplace's approximation. head: what was learnt.
 
-    pool: (n, d) float32, n <= MOST, pictures that are not judged; judged: (m, d); both best as means of pictures and
-    their neighbours, for these are learnt from. Each is chosen as if those before it had been judged: active learning
-    by the expected variance (Cohn, Ghahramani and Jordan, 1996) under the prior of the fits. What the judgements say
-    counts for nothing here: a head of few judgements is too sure of where the verge lies."""
-    judged = judged[-MOST_JUDGED:]
-    rows, known = space.rows(pool), space.rows(judged) if len(judged) else np.zeros((0, pool.shape[1]))
-    covariance = rows @ rows.T / STRENGTH + 1 / FREE
-    if len(known):
-        across = rows @ known.T / STRENGTH + 1 / FREE
-        among = known @ known.T / STRENGTH + 1 / FREE + NOISE * np.eye(len(known))
-        covariance -= across @ np.linalg.solve(among, across.T)
-    chosen: list[int] = []
-    for _ in range(min(count, len(pool))):
-        own = np.maximum(covariance.diagonal(), 0.0)
-        gain = np.einsum("nm,nm->n", covariance, covariance) / (own + NOISE)
-        gain[chosen] = -1.0
-        best = int(np.argmax(gain))
-        chosen.append(best)
-        column = covariance[best].copy()
-        covariance -= np.outer(column, column) / (own[best] + NOISE)
-    return np.array(chosen, np.int64)
+    A judgement of x tells log(1 + h x C x) / 2 of the weights, with h = p (1 - p) for yes or no: it teaches where the
+    score is unsure and the answer open (Houlsby et al., Bayesian active learning by disagreement, 2011)."""
+
+    space: Space
+    head: Head
+    basis: Numbers
+    covariance: Numbers
+
+    @staticmethod
+    def of(space: Space, head: Head, judged: Vectors) -> Design:
+        """judged: (m, d) float32, pictures that were judged."""
+        basis = _main_directions(space) if space.shared is None else space.shared
+        judged = judged[-MOST_JUDGED:].reshape(-1, len(space.mean))
+        known = _turned(space, basis, judged)
+        prior = np.diag(np.append(np.full(basis.shape[1], USUAL), FREE))
+        open_answers = _open(head, judged, np.zeros(len(judged)))
+        covariance = np.linalg.inv(prior + (known * open_answers[:, None]).T @ known)
+        return Design(space, head, basis, np.asarray(covariance, np.float64))
+
+    def gains(self, vectors: Vectors) -> Numbers:
+        """(n,) what a judgement of each would tell of the weights, in nats."""
+        rows = _turned(self.space, self.basis, vectors)
+        variances = _variances(rows, self.covariance)
+        return np.asarray(np.log1p(variances * _open(self.head, vectors, variances)) / 2)
+
+    def choose(self, vectors: Vectors, count: int) -> NDArray[np.int64]:
+        """The rows of the vectors to be judged, the first first, each chosen as if those before it had been judged."""
+        rows, covariance = _turned(self.space, self.basis, vectors), self.covariance
+        chosen: list[int] = []
+        for _ in range(min(count, len(rows))):
+            variances = _variances(rows, covariance)
+            open_answers = _open(self.head, vectors, variances)
+            told = variances * open_answers
+            told[chosen] = -1.0
+            best = int(np.argmax(told))
+            chosen.append(best)
+            way = covariance @ rows[best]
+            covariance = covariance - np.outer(way, way) * open_answers[best] / (1 + told[best])
+        return np.array(chosen, np.int64)
+
+
+def _open(head: Head, vectors: Vectors, variances: Numbers) -> Numbers:
+    """(n,) variances of the answers: p (1 - p) of the mean probability, by MacKay's approximation (1992); 1 where an
+    answer is not yes or no. variances: (n,) of the log-odds."""
+    if head.kind != PICKED:
+        return np.ones(len(vectors))
+    odds = head.slope * replace(head, measured=None).raw(vectors) + head.shift
+    likely = expit(odds / np.sqrt(1 + np.pi * variances / 8))
+    return np.asarray(likely * (1 - likely))
+
+
+def _turned(space: Space, basis: Numbers, vectors: Vectors) -> Numbers:
+    return np.column_stack([space.rows(vectors) @ basis, np.ones(len(vectors))])
+
+
+def _main_directions(space: Space) -> Numbers:
+    """(d, k) the directions in which the vectors of the lake vary most."""
+    rows = space.rows(space.sample)
+    _, ways = np.linalg.eigh(rows.T @ rows)
+    return np.asarray(ways[:, ::-1][:, :SHARED])
+
+
+def _variances(rows: Numbers, covariance: Numbers) -> Numbers:
+    return np.asarray(np.maximum(np.einsum("nk,nk->n", rows @ covariance, rows), 0.0))
 
 
 def least_sure(head: Head, scores: Numbers, unsure: Numbers, count: int) -> NDArray[np.int64]:

@@ -162,6 +162,25 @@ def list_names(uri: str, after: str = "") -> Iterator[str]:
         yield from (name for name in _names(uri, after) if name > after)
 
 
+def list_below(uri: str) -> Iterator[tuple[str, float]]:
+    """(path below it, when it was changed in seconds since 1970) of every file or object below a folder or prefix, in
+    no order; hidden ones too, and links as what they are. None where it does not exist. Raises StoreError."""
+    with _explained(uri):
+        if uris.is_s3(uri):
+            bucket, key = uris.split_s3(uri)
+            prefix = key.rstrip("/") + "/" if key else ""
+            for page in s3.client().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", ()):
+                    yield item["Key"][len(prefix) :], item["LastModified"].timestamp()
+            return
+        top = os.fsdecode(uris.local_path(uri)).rstrip("/") or "/"
+        for folder, _, names in os.walk(top):
+            for name in names:
+                path = os.path.join(folder, name)  # noqa: PTH118 (as os.walk gives it)
+                with suppress(FileNotFoundError):
+                    yield path[len(top) + 1 :], os.lstat(path).st_mtime
+
+
 def delete_below(uri: str) -> None:
     """Deletes a folder, or all objects below a prefix; a missing one is none of its concern. Raises StoreError."""
     with _explained(uri):

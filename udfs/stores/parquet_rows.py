@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Names of the column with the bytes, the likeliest first: of Hugging Face, img2dataset, and what people write.
 COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content", "data")
+TOLD = ("source", "split", "label", "owner")  # columns of text that are told of an image
 MIN_ROWS = 10_000  # a file may claim more rows than it has bytes only up to here: nulls take next to nothing
 MAX_FOOTER = 256 << 20  # bytes: about 100,000 row groups of 20 columns
 BATCH_BYTES = 4 << 20  # decoded at once, as far as the footer says how long rows are
@@ -49,7 +50,7 @@ def bytes_column(schema: "pa.Schema") -> str | None:
 
 
 def list_rows(file: BinaryIO) -> Iterator[Member]:
-    """A row group's rows after another's, with the text of the columns label, split and source; none where no column
+    """A row group's rows after another's, with the text of the columns of TOLD; none where no column
     holds images. Their bytes are not read. Raises ImageError (corrupt)."""
     with _explained(file), contextlib.closing(_open(file)) as parquet:
         schema = parquet.schema_arrow
@@ -58,7 +59,7 @@ def list_rows(file: BinaryIO) -> Iterator[Member]:
         if parquet.metadata.num_rows > max(MIN_ROWS, _length(file)):
             raise ImageError(CORRUPT, f"{parquet.metadata.num_rows} rows in {_length(file)} bytes cannot be images")
         names = _class_names(schema)
-        told = [name for name in ("source", "split", "label") if _is_text(schema, name)]
+        told = [name for name in TOLD if _is_text(schema, name)]
         number = 0
         if not told:
             for number in range(parquet.metadata.num_rows):
@@ -67,10 +68,8 @@ def list_rows(file: BinaryIO) -> Iterator[Member]:
         for batch in parquet.iter_batches(_LISTED_ROWS, columns=told, use_threads=False):
             columns = {name: _texts(batch.column(name), names if name == "label" else None) for name in told}
             nothing = [None] * batch.num_rows
-            for source, split, label in zip(
-                *(columns.get(name, nothing) for name in ("source", "split", "label")), strict=True
-            ):
-                yield Member(str(number), number, None, source, split, label)
+            for told_of in zip(*(columns.get(name, nothing) for name in TOLD), strict=True):
+                yield Member(str(number), number, None, *told_of)
                 number += 1
 
 

@@ -36,15 +36,18 @@ _DUMP = "\n\nDebug source"
 _TIMED_OUT = re.compile(r"\bkind: Timeout\b")
 _CAUSE = re.compile(r'\bmessage: "([^"]*)"')
 _lock = threading.Lock()  # boto3 sessions may not be made or asked for clients by two threads at once
+# Whether this process was forked from one in which obstore had begun: its threads are not in the fork, where the first
+# request would wait for ever. Such are the workers of a DataLoader of torch. There all goes through boto3.
+_begun = _forked = False
 
 
 class StoreError(ValueError):
     """A folder, bucket or object cannot be used at all; the message says what to do, on one line."""
 
 
-def has_path(key: str) -> bool:
-    """Whether obstore asks for exactly this key."""
-    return bool(key) and _NOT_A_PATH.search(key) is None
+def by_obstore(key: str) -> bool:
+    """Whether obstore asks for exactly this key, and can be asked in this process."""
+    return bool(key) and _NOT_A_PATH.search(key) is None and not _forked
 
 
 def endpoint() -> str | None:
@@ -64,7 +67,9 @@ def store(bucket: str, timeout_s: float, retries: int) -> "S3Store":
     """An obstore store for many reads. timeout_s: for one read with all its retries (503, 500, 429, resets, time-outs).
 
     Raises StoreError where no credentials are found."""
+    global _begun  # noqa: PLW0603 (of the process)
     with _lock:
+        _begun = True
         return _store(_environment(), bucket, timeout_s, retries)
 
 
@@ -245,3 +250,15 @@ def _client(environment: tuple[str | None, ...], timeout_s: float, retries: int)
         return _session().client("s3", endpoint_url=url, region_name=region(), config=config)
     except (BotoCoreError, ValueError) as error:  # a malformed endpoint
         raise StoreError(f"S3 cannot be used: {error}") from error
+
+
+def _after_fork() -> None:
+    """Connections are one process's own: a fork makes new ones."""
+    global _lock, _forked
+    _lock, _forked = threading.Lock(), _forked or _begun
+    for made in (_store, _provider, _client):
+        made.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

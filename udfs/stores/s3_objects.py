@@ -37,8 +37,8 @@ class S3Object:
         """uri: canonical. Raises StoreError without credentials."""
         self._bucket, self._key = uris.split_s3(uri)
         self._limits = limits
-        self._has_path = s3.has_path(self._key)
-        if self._has_path:
+        self._by_obstore = s3.by_obstore(self._key)
+        if self._by_obstore:
             self._store = s3.store(self._bucket, limits.timeout_s, limits.retries)
         else:
             self._client = s3.client(limits.timeout_s / 2, limits.retries)
@@ -48,7 +48,7 @@ class S3Object:
         import obstore
 
         with _as_image_error():
-            if self._has_path:
+            if self._by_obstore:
                 meta = obstore.head(self._store, self._key)
                 return Head(int(meta["size"]), meta["e_tag"], meta["last_modified"])
             found = self._client.head_object(Bucket=self._bucket, Key=self._key)
@@ -61,7 +61,7 @@ class S3Object:
         import obstore
 
         with _as_image_error():
-            if self._has_path:
+            if self._by_obstore:
                 answer = obstore.get(self._store, self._key)
                 size = answer.meta["size"]  # its Content-Length: more than that is not read, less is an error
                 self._check(size)
@@ -79,7 +79,7 @@ class S3Object:
             return memoryview(b"")
         try:
             with _as_image_error():
-                if self._has_path:
+                if self._by_obstore:
                     data = memoryview(obstore.get_range(self._store, self._key, start=start, length=length))
                 else:
                     wanted = f"bytes={start}-{start + length - 1}"

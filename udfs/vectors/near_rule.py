@@ -12,6 +12,7 @@ from udfs.vectors.cosine import Values
 ALIGNMENT_WEIGHT = 0.5  # 0.3 and 0.7 told copies from look-alikes no better
 LIKELY = 0.28  # by which the likeness of an edit is more than half its alignment: of 99 in 100 edits that move much
 BACKGROUND_RANK = 10  # the neighbour that stands for how alike everything around an image is
+NO_BACKGROUND = 0.45  # of an image with fewer neighbours: about that of unrelated photographs
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,15 @@ The answer is that of the pipeline's clusters for a rule of cosines alone. It ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from udfs.vectors.components import label_components
-from udfs.vectors.cosine import Ids, Values, Vectors
+from udfs.vectors.cosine import Ids, Values, Vectors, cosine_pairs
 from udfs.vectors.keepers import FLOAT32_SLACK, in_components, pairs_of_rows
 
 # Cosines for the vectors of models.DEFAULT, found by `python -m tests.bench.edits`; see group.
@@ -22,6 +24,8 @@ THRESHOLDS = {"low": 0.65, "medium": 0.75, "high": 0.85}
 MAX_ROWS = 10_000  # 1 s on a core at 512 numbers each; time grows with the square
 KEEPER_SLACK = 0.12  # two edits of a picture are further from one another than from it
 BLOCK = 128  # rows multiplied at once
+WIDE_BLOCK = 512  # likewise, where all products are wanted at once
+MAX_PAIRS = 1 << 21  # that are kept to be grouped again: 42 MB
 EDGES_AT_ONCE = 1 << 16  # kept before they are reduced to components; then few are new
 NORM_SLACK = 1e-3  # vectors of norm 1 that were rounded to float16 are taken as they are, as the pipeline does
 
@@ -64,21 +68,78 @@ def group(
     (`python -m tests.bench.clusters`, group_levels). For another model, give a cosine: no two mean the same by one.
     Raises ValueError for vectors that are not (n, d) numbers, are too many, zero or not finite, and for a threshold,
     quality or slack out of range."""
-    at_least = _cosine(threshold)
+    at_least = cosine_of(threshold)
     if not 0 <= keeper_slack <= 1:
         raise ValueError(f"keeper_slack must be 0..1, got {keeper_slack}")
     rows = _unit(vectors)
-    order = _best_first(quality, len(rows))
-    rows = rows[order]
-    component = _components(rows, at_least)
-    kept = in_components(rows, component, at_least - keeper_slack)
-    keeper, cosine = np.empty_like(kept.keeper), np.empty_like(kept.cosine)
-    keeper[order], cosine[order] = order[kept.keeper], kept.cosine
+    order = best_first(quality, len(rows))
+    return around_best(rows.__getitem__, _components(rows, at_least), order, at_least - keeper_slack)
+
+
+class Pairs(NamedTuple):
+    """Pairs of n rows, left < right, each (p,) int64, and their float32 products, (p,): all whose cosine reaches
+    `least`, and perhaps a few that hardly miss it."""
+
+    left: Ids
+    right: Ids
+    product: npt.NDArray[np.float32]
+    least: float
+
+
+class Compared:
+    """Some thousands of vectors that are compared once and grouped often: by other thresholds, by another quality.
+    The answers are those of group()."""
+
+    def __init__(self, vectors: npt.ArrayLike, pairs: Pairs | None = None) -> None:
+        """vectors: as group() takes them. pairs: of them, where they are known; else they are found when they are
+        asked for. Raises ValueError."""
+        self._given = np.asarray(vectors)
+        self._pairs = pairs
+        self._all = _unit(self._given) if pairs is None else None
+
+    def group(self, threshold: str | float = "medium", quality: npt.ArrayLike | None = None) -> Groups:
+        """See group()."""
+        at_least = cosine_of(threshold)
+        order = best_first(quality, len(self._given))
+        return around_best(self._rows, self._linked(at_least), order, at_least - KEEPER_SLACK)
+
+    def _rows(self, chosen: Ids) -> Vectors:
+        return _unit(self._given[chosen]) if self._all is None else self._all[chosen]
+
+    def _linked(self, at_least: float) -> Ids:
+        """The component of each row."""
+        if self._pairs is None or at_least < self._pairs.least:
+            if self._all is None:
+                self._all = _unit(self._given)
+            self._pairs = near_pairs(self._all, min(at_least, *THRESHOLDS.values()))
+        if self._pairs is None:  # more than are kept
+            return _components(self._rows(np.arange(len(self._given))), at_least)
+        left, right, products, _ = self._pairs
+        keep = products >= np.float32(at_least + FLOAT32_SLACK)
+        is_open = np.flatnonzero((products >= np.float32(at_least - FLOAT32_SLACK)) & ~keep)
+        if len(is_open):
+            own, other = self._rows(left[is_open]), self._rows(right[is_open])
+            keep[is_open] = cosine_pairs(own, other) >= at_least
+        component = np.arange(len(self._given))
+        nodes, joined = label_components(left[keep], right[keep])
+        component[nodes] = joined
+        return component
+
+
+def around_best(rows: Callable[[Ids], Vectors], component: Ids, order: Ids, least: float) -> Groups:
+    """Clusters around the best of each component. rows: of norm 1, by their numbers. component: (n,). order: (n,) the
+    rows, the best first. least: the cosine to a keeper. What is alone in its component is not looked at."""
+    _, place, sizes = np.unique(component, return_inverse=True, return_counts=True)
+    linked = order[sizes[place[order]] > 1]
+    kept = in_components(rows(linked), component[linked], least)
+    keeper, cosine = np.arange(len(order)), np.ones(len(order))
+    keeper[linked], cosine[linked] = linked[kept.keeper], kept.cosine
     _, first, cluster = np.unique(keeper, return_index=True, return_inverse=True)
     return Groups(np.argsort(np.argsort(first))[cluster], keeper, cosine)
 
 
-def _cosine(threshold: str | float) -> float:
+def cosine_of(threshold: str | float) -> float:
+    """The cosine that a threshold stands for. Raises ValueError."""
     if isinstance(threshold, str):
         if threshold not in THRESHOLDS:
             raise ValueError(f"threshold must be a cosine or one of {', '.join(THRESHOLDS)}, got {threshold!r}")
@@ -97,6 +158,12 @@ def _unit(vectors: npt.ArrayLike) -> Vectors:
         raise ValueError(f"vectors must be (n, d) numbers, got shape {given.shape} of {given.dtype}")
     if len(given) > MAX_ROWS:
         raise ValueError(f"vectors must be at most {MAX_ROWS}, got {len(given)}: use the pipeline")
+    # What is nearly of norm 1 is taken as it is: a float32 sum tells that, and no number need be widened.
+    with np.errstate(over="ignore", invalid="ignore"):
+        rows = widened(given) if given.dtype == np.float16 else given.astype(np.float32)
+        near = np.abs(np.sqrt(np.einsum("nd,nd->n", rows, rows)) - 1) < NORM_SLACK / 2
+    if near.all():
+        return rows
     exact = given.astype(np.float64)
     norms = np.sqrt(np.einsum("nd,nd->n", exact, exact))
     bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
@@ -106,7 +173,17 @@ def _unit(vectors: npt.ArrayLike) -> Vectors:
     return np.asarray(exact * scale[:, np.newaxis], np.float32)
 
 
-def _best_first(quality: npt.ArrayLike | None, count: int) -> Ids:
+def widened(halves: npt.NDArray[np.float16]) -> Vectors:
+    """float16 as float32, by a table: a fifth of the time of astype()."""
+    return np.take(_table(), np.ascontiguousarray(halves).view(np.uint16))
+
+
+@cache
+def _table() -> Vectors:
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+
+
+def best_first(quality: npt.ArrayLike | None, count: int) -> Ids:
     """The rows, the best first."""
     if quality is None:
         return np.arange(count)
@@ -114,6 +191,29 @@ def _best_first(quality: npt.ArrayLike | None, count: int) -> Ids:
     if values.shape != (count,) or values.dtype.kind not in "fiub" or np.isnan(values).any():
         raise ValueError(f"quality must be {count} numbers, none of them NaN, got shape {values.shape}")
     return count - 1 - np.argsort(values[::-1], kind="stable")[::-1]
+
+
+def near_pairs(rows: Vectors, least: float, others: Vectors | None = None, most: int = MAX_PAIRS) -> Pairs | None:
+    """The pairs of rows, (n, d) of norm 1, whose cosine reaches `least`; with others, (m, d), those of a row and one of
+    them. None where they are more than `most`."""
+    lowest = np.float32(least - FLOAT32_SLACK)
+    found: list[tuple[Ids, Ids, npt.NDArray[np.float32]]] = []
+    count = 0
+    for at in range(0, len(rows), WIDE_BLOCK):
+        products = rows[at : at + WIDE_BLOCK] @ (rows[at:] if others is None else others).T
+        near = np.flatnonzero(products >= lowest)
+        left, right = np.divmod(near, products.shape[1])
+        values = products.ravel()[near]
+        if others is None:
+            half = left < right
+            left, right, values = left[half], right[half] + at, values[half]
+        found.append((left + at, right, values))
+        count += len(left)
+        if count > most:
+            return None
+    nothing = np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32)
+    left, right, values = (np.concatenate(parts) for parts in zip(nothing, *found, strict=True))
+    return Pairs(left, right, values, least)
 
 
 def _components(rows: Vectors, threshold: float) -> Ids:

@@ -37,6 +37,12 @@ def _mcp(argv: list[str]) -> int:
     return agents.main(argv)
 
 
+def _check(argv: list[str]) -> int:
+    from jobs.serve.door import asking
+
+    return asking.main(argv)
+
+
 def _search(argv: list[str]) -> int:
     from jobs.serve import asking
 
@@ -52,10 +58,28 @@ def _ratings(argv: list[str]) -> int:
     return ratings.main(argv)
 
 
+def _group(argv: list[str]) -> int:
+    from jobs.albums import command as albums
+
+    return albums.main(argv)
+
+
+def _forget(argv: list[str]) -> int:
+    from jobs.erasure import command as erasure
+
+    return erasure.main(argv)
+
+
 def _review(argv: list[str]) -> int:
     from jobs.serve import review_files
 
     return review_files.main(argv)
+
+
+def _views(argv: list[str]) -> int:
+    from jobs.analysis import command as views
+
+    return views.main(argv)
 
 
 def _unapply(argv: list[str]) -> int:
@@ -64,17 +88,29 @@ def _unapply(argv: list[str]) -> int:
     return applying.main(argv)
 
 
-LIGHT = ("mcp", "ratings", "review", "search", "serve", "unapply")  # which need no stage
+def _watch(argv: list[str]) -> int:
+    from jobs.live import command as watch
+
+    return watch.main(argv)
+
+
+# Which need no stage.
+LIGHT = ("check", "forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
+    "check": ("say what a lake would say of a picture that it does not have", _check),
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
+    "forget": ("delete all that a lake knows of a person's pictures, old versions too", _forget),
+    "group": ("group the pictures of one owner: alike ones, the best of each, bursts", _group),
     "mcp": ("let an agent look into a lake, and decide where that is allowed", _mcp),
     "ratings": ("scores learnt from people's picks: fit, suggest, explain, add, list, remove", _ratings),
     "review": ("decisions of people, out of a lake and into one", _review),
     "search": ("find pictures that are like one, or show what a text names", _search),
     "serve": ("show a lake in the browser: look, search, decide", _serve),
     "unapply": ("take back what clean --apply has done", _unapply),
+    "views": ("print the SQL of views over a lake: issues by day, costs, duplicates, agreement, trends", _views),
+    "watch": ("sieve new images as they come", _watch),
 }
 
 

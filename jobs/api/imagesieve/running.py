@@ -20,14 +20,17 @@ def run(
     config: Place | Iterable[Place] = (),
     report: Place | None = None,
     new_map: bool = False,
+    new_index: bool = False,
+    owner: str | None = None,
 ) -> Lake:
     """Runs all stages and returns the lake; what has not changed since the last run is not done again.
 
-    inputs: folders, s3:// prefixes, tar or Parquet files, manifests, inventories. lake: a folder or an s3:// prefix,
-    by default ./NAME-lake for the name of the first input. layout: columns that are read from paths, such as
-    "{split}/{label}/*". settings: by "section.key", over the YAML files of config, over the defaults. report: where its
-    pages go, by default LAKE/report. new_map: lays the map out anew, where one is there that would do. It prints what
-    `imagesieve run` prints. Raises RunError, one line for people."""
+    inputs: folders, s3:// prefixes, tar or Parquet files, manifests, inventories. lake: a folder or an s3://
+    prefix, by default ./NAME-lake for the name of the first input. layout: columns that are read from paths, such
+    as "{split}/{label}/*". owner: where a path names whose an image is, such as "users/{owner}/**". settings: by
+    "section.key", over the YAML files of config, over the defaults. report: where its pages go, by default
+    LAKE/report. new_map: lays the map out anew, where one is there that would do; new_index: makes the index for
+    searches anew. It prints what `imagesieve run` prints. Raises RunError, one line for people."""
     plan = command(
         "run",
         settings,
@@ -37,6 +40,8 @@ def run(
         layout=layout,
         report=None if report is None else os.fspath(report),
         new_map=new_map,
+        new_index=new_index,
+        owner=owner,
     )
     return Lake(plan.lake, plan.ready["report"].given)
 

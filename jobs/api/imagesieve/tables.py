@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
     from imagesieve.showing import Shown
+    from jobs.albums.grouping import GroupedAlbum, OwnersAlbums
     from jobs.rating.albums import Album
 
 
@@ -53,6 +55,7 @@ class Lake:
         self.uri = uri
         self._report = report
         self._album: Album | None = None
+        self._albums: OwnersAlbums | None = None
 
     def __repr__(self) -> str:
         return f"Lake({self.uri!r})"
@@ -85,15 +88,21 @@ class Lake:
         return frame
 
     def sql(self, query: str) -> duckdb.DuckDBPyRelation:
-        """What DuckDB answers to a query that names tables of the lake. It needs the package duckdb.
+        """What DuckDB answers to a query that names tables of the lake, or views over them (docs/views.md). It needs
+        the package duckdb.
 
         >>> lake.sql("SELECT issue, count(*) FROM issues GROUP BY issue").df()  # doctest: +SKIP
         """
+        from jobs.analysis.views import reads, views
         from jobs.engines import datasets
 
         connection = _connection(self.uri)
-        for name in self.tables:
+        there = self.tables
+        for name in there:
             connection.register(name, datasets.dataset(self.uri, name))
+        for name, statement in views().items():
+            if re.search(rf"\b{name}\b", query) and set(reads(statement)) <= set(there):
+                connection.execute(statement.replace("CREATE OR REPLACE VIEW", "CREATE OR REPLACE TEMP VIEW", 1))
         return connection.sql(query)
 
     def summary(self) -> pd.DataFrame:
@@ -145,6 +154,16 @@ class Lake:
         hits = search(self.uri, wanted, text, where, count)
         return pd.DataFrame([vars(hit) for hit in hits], columns=["image_id", "uri", "label", "score"])
 
+    def check(self, picture: str | os.PathLike[str] | bytes) -> dict[str, Any]:
+        """What the lake would say of a picture that it does not have: its properties, scores and issues, exact and near
+        copies, what the network sees in it, and ratings; see docs/door.md. Nothing is written to the lake.
+
+        picture: a path, an s3:// URI, or the bytes of an image file. The first call makes ready what later ones need.
+        Raises RunError."""
+        from jobs.serve.door import asking
+
+        return asking.check(self.uri, picture if isinstance(picture, bytes) else os.fspath(picture))
+
     def show(
         self,
         where: str = "",
@@ -182,6 +201,21 @@ class Lake:
             self._album = Album(self.uri, asked)
         return self._album.rate(rating, rater)
 
+    def group(
+        self, owner: str, level: str | float = "medium", by: str | None = None, burst_s: float = 3.0
+    ) -> GroupedAlbum:
+        """One owner's pictures: what is alike, the best of each group, and bursts.
+
+        owner: as in the table images. level: "low", "medium", "high", or a cosine; see imagesieve.group, whose answers
+        these are. by: a rating of the lake, by which the best is the best; by default the quality score. burst_s: a
+        longer gap between two pictures ends a burst. An owner that is asked for again is answered from memory, until
+        the albums change. `.pandas()` makes a table of the answer. Raises RunError."""
+        from jobs.albums.grouping import OwnersAlbums
+
+        if self._albums is None or not self._albums.is_current():
+            self._albums = OwnersAlbums(self.uri)
+        return self._albums.grouped(owner, level, by, burst_s)
+
     def clean(self, out: str | os.PathLike[str], batch_manifest: str | None = None, **settings: Any) -> CleanSet:
         """Writes what to keep, what to leave out and why, and corrected labels. It deletes nothing.
 
@@ -192,10 +226,41 @@ class Lake:
 
         path = os.fspath(out)
         values = {f"clean.{key}": value for key, value in settings.items()}
-        command(
-            "clean", values, lake=self.uri, out=path, batch_manifest=batch_manifest, dry_run=False, apply=None, to=None
-        )
+        asked: dict[str, Any] = {**_CLEAN, "lake": self.uri, "out": path, "batch_manifest": batch_manifest}
+        command("clean", values, **asked)
         return CleanSet(path, beside(path, "removed"), beside(path, "relabelled"))
+
+    def training_set(
+        self,
+        to: str | os.PathLike[str],
+        write: str = "webdataset",
+        seed: int = 0,
+        shard_images: int | None = None,
+        splits: str | None = None,
+        **settings: Any,
+    ) -> str:
+        """Writes what `clean` keeps as shards for training, shuffled, with labels and splits: see docs/cleaning.md.
+
+        to: a folder or an s3:// prefix; where a run was ended in the middle, the same call goes on. write: webdataset
+        or parquet. shard_images: of a shard, about. splits: such as "train=0.9,val=0.1", into which images without one
+        are dealt. settings: of the section `clean`. Returns the path of its manifest, training-set.json. Raises
+        RunError."""
+        from imagesieve.calling import command
+        from jobs.cleaning.training_set import MANIFEST
+        from udfs.stores import uris
+
+        place = os.fspath(to)
+        values = {f"clean.{key}": value for key, value in settings.items()}
+        asked: dict[str, Any] = {"to": place, "write": write, "seed": seed, "splits": splits, "lake": self.uri}
+        command("clean", values, **{**_CLEAN, **asked, "shard_images": shard_images})
+        return uris.join(place, MANIFEST)
+
+
+# The arguments of `imagesieve clean`, where they are not given.
+_CLEAN: dict[str, Any] = {
+    **dict.fromkeys(("out", "batch_manifest", "apply", "to", "write", "seed", "shard_images", "splits", "replay")),
+    "dry_run": False,
+}
 
 
 @lru_cache(64)

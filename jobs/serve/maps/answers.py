@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.serve.columns import Coded, Columns, Rows
+from jobs.serve.columns import NULL, STEPS, Coded, Columns, Rows
 
 COLOURS = 20  # values of a facet that have a colour of their own, the most common ones
 OTHERS = 255  # the code of all further ones
+SHADES = 254  # of a score, from its low to its high end
+AT_AN_END = 0.01  # of the pictures: so many lie beyond each end of what the shades tell apart
 
 
 def positions(columns: Columns) -> bytes:
@@ -43,6 +45,30 @@ def colours(column: Coded) -> bytes:
     table = np.array([shown.get(name, OTHERS) if name else 0 for name in first], np.uint8)
     text = json.dumps(told, ensure_ascii=False).encode("utf-8", "replace")
     codes: NDArray[np.uint8] = table[column.codes]
+    return len(text).to_bytes(4, "little") + text + codes.tobytes()
+
+
+def shades(values: NDArray[np.uint16]) -> bytes:
+    """The score of each row: as colours(), a byte a row being 0 for none, else 1 to SHADES from low to high.
+
+    values: of columns.STEPS, NULL where there is none. The text holds low and high, 0..1, between which all but
+    AT_AN_END at each end lie, and none: rows without a score. Where so many have one score, these are the least and the
+    highest of all."""
+    found = np.bincount(values, minlength=NULL + 1)
+    below = np.cumsum(found[:NULL])
+    total = int(below[-1])
+    low, high = (int(np.searchsorted(below, share * total, side="right")) for share in (AT_AN_END, 1 - AT_AN_END))
+    there = np.flatnonzero(found[:NULL])
+    if total and min(low, STEPS) >= min(high, STEPS):
+        low, high = int(there[0]), int(there[-1])
+    low, high = min(low, STEPS), min(high, STEPS)
+    table = np.zeros(NULL + 1, np.uint8)
+    part = np.clip((np.arange(NULL) - low) / max(1, high - low), 0, 1)
+    table[:NULL] = 1 + np.round(part * (SHADES - 1))
+    ends = (low, high) if total else (0, STEPS)
+    told = {"low": round(ends[0] / STEPS, 5), "high": round(ends[1] / STEPS, 5), "none": int(found[NULL])}
+    text = json.dumps(told).encode()
+    codes: NDArray[np.uint8] = table[values]
     return len(text).to_bytes(4, "little") + text + codes.tobytes()
 
 

@@ -84,6 +84,16 @@ export interface Named {
   title: string;
 }
 
+/** What finds like pictures. recall: the share of the ten nearest that was found of `queries` pictures. */
+export interface Search {
+  like: boolean;
+  words: boolean;
+  index?: "lake" | "lake and newer" | "own";
+  indexed?: number;
+  note?: string | null;
+  recall?: { at_10: number; low: number; high: number; queries: number; images: number } | null;
+}
+
 export interface Lake {
   uri: string;
   name: string;
@@ -96,9 +106,10 @@ export interface Lake {
   ready: boolean;
   progress: number;
   fault?: string | null; // why the gallery cannot be made ready
-  search: { like: boolean; words: boolean };
+  search: Search;
   facets: Named[];
   scores: Score[];
+  ratings: Named[];
   sorts: Named[];
   issues: Record<string, { title: string; text: string; theme: string }>;
   relations: Record<string, string>;
@@ -204,10 +215,17 @@ export interface Reviews {
 }
 
 /** names: of the codes 1, 2, … codes: of each row. */
+/** What the map is coloured by: the name of a facet, score:NAME or rating:NAME. */
+export type By = string;
+
+/** codes: of each row. names: of a facet. low, high: of a score, whose codes go from 1 to SHADES. */
 export interface Colours {
   names: string[];
   codes: Uint8Array;
+  scale: { low: number; high: number } | null;
 }
+
+export const SHADES = 254;
 
 export interface Judgement {
   ids?: number[];
@@ -291,11 +309,20 @@ export const api = {
     get<{ total: number; clusters: Cluster[] }>(`clusters?${joined(query, { offset, limit })}`, signal),
   confusions: (signal?: AbortSignal) => get<{ pairs: Pair[] }>("confusions", signal),
   map: async (signal?: AbortSignal) => new Uint16Array(await data("map", signal)),
-  mapColours: async (facet: string, signal?: AbortSignal): Promise<Colours> => {
-    const found = await data(`map/colours?${joined("", { facet })}`, signal);
+  mapColours: async (by: By, signal?: AbortSignal): Promise<Colours> => {
+    const [kind, name] = by.includes(":") ? [by.slice(0, by.indexOf(":")), by.slice(by.indexOf(":") + 1)] : ["facet", by];
+    const found = await data(`map/colours?${joined("", { [kind]: name })}`, signal);
     const length = new DataView(found).getUint32(0, true);
-    const told = JSON.parse(new TextDecoder().decode(new Uint8Array(found, 4, length))) as { names: Counted[] };
-    return { names: told.names.map(([name]) => name), codes: new Uint8Array(found, 4 + length) };
+    const told = JSON.parse(new TextDecoder().decode(new Uint8Array(found, 4, length))) as {
+      names?: Counted[];
+      low?: number;
+      high?: number;
+    };
+    return {
+      names: (told.names ?? []).map(([each]) => each),
+      codes: new Uint8Array(found, 4 + length),
+      scale: told.low === undefined || told.high === undefined ? null : { low: told.low, high: told.high },
+    };
   },
   mapView: async (query: string, signal?: AbortSignal) => new Uint8Array(await data(`map/view?${query}`, signal)),
   mapRow: (row: number, signal?: AbortSignal) => get<Row>(`map/row?${joined("", { row })}`, signal),

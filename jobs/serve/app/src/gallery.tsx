@@ -1,7 +1,7 @@
 // The gallery: the filters in force, the grid with its keys, and the bar of what is selected.
 
 import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
-import type { Row } from "./api";
+import type { Row, Search } from "./api";
 import type { Target } from "./decide";
 import { NOTHING, accept, act, count, focus, say, selection } from "./decide";
 import { common, useKeys } from "./dialogs";
@@ -187,6 +187,7 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
             />{" "}
             Hide decided
           </label>
+          {(here.filters.like || here.filters.picture) && info && <Found search={info.search} />}
           {!searches && <Sort sort={here.sort} sorts={info?.sorts ?? []} />}
           <label class="sizes" title="Size of the tiles">
             <span class="sr">Size of the tiles</span>
@@ -291,6 +292,19 @@ function Sort({ sort, sorts }: { sort: string; sorts: { name: string; title: str
 }
 
 const clear = () => go({ filters: {}, at: 0, open: null });
+
+/** How much a search finds of what is nearest, as it was measured. */
+function Found({ search }: { search: Search }) {
+  const { recall, note } = search;
+  if (!recall) return null;
+  const percent = (share: number) => `${Math.round(1000 * share) / 10} %`;
+  const measured = `Measured on ${recall.queries} pictures of ${recall.images.toLocaleString("en")} when the index was made: ${percent(recall.low)} to ${percent(recall.high)}.`;
+  return (
+    <p class="dim wide-only recall" title={note ? `${measured} ${capital(note)}.` : measured}>
+      finds {percent(recall.at_10)} of the ten nearest
+    </p>
+  );
+}
 
 /** The filters in force; each can be taken away. */
 export function Chips() {

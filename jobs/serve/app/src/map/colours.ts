@@ -1,5 +1,6 @@
 // Colours of the map: far apart for the most common values, of one lightness that stands out from the page.
 
+import { SHADES } from "../api";
 import type { Colour } from "./points";
 
 // Lightness, chroma and hue of OKLCH on a light page, in the order in which they are given.
@@ -28,6 +29,30 @@ export function palette(dark: boolean): Colour[] {
     return oklch(Math.min(0.88, l + (second ? SECOND : 0) + (dark ? DARK : 0)), second ? c / 2 : c, hue);
   });
   return [none, ...values, oklch(dark ? 0.5 : 0.74, 0.03, 250)];
+}
+
+export const STOPS = 21; // of a scale
+
+/** Colours of a scale, and first that of points without a score: from low to high ever lighter, so that they are told
+apart without colours too, and never as light, or as dark, as the page. */
+export function ramp(dark: boolean): Colour[] {
+  const none: Colour = oklch(dark ? 0.42 : 0.8, 0.006, 250);
+  const [low, high] = dark ? [0.46, 0.93] : [0.33, 0.79];
+  const stops = Array.from({ length: STOPS }, (_, i): Colour => {
+    const part = i / (STOPS - 1);
+    return oklch(low + (high - low) * part, 0.15 - 0.02 * part, 315 - 215 * part);
+  });
+  return [none, ...stops];
+}
+
+/** The colour of a code of a scale, as the map mixes it. */
+export function shade(code: number, dark: boolean): Colour {
+  const all = ramp(dark);
+  if (!code) return all[0]!;
+  const at = (Math.min(SHADES, code) - 1) / (SHADES - 1) * (STOPS - 1);
+  const [first, part] = [Math.floor(at), at - Math.floor(at)];
+  const [a, b] = [all[1 + first]!, all[Math.min(STOPS, 2 + first)]!];
+  return a.map((one, i) => one * (1 - part) + b[i]! * part) as Colour;
 }
 
 export const faint = (dark: boolean): Colour => oklch(dark ? 0.3 : 0.9, 0.008, 250);

@@ -1,15 +1,15 @@
 // The page of the map: what it is coloured by, what its colours mean, and what can be done with a lasso.
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Row } from "../api";
-import { api, stopped } from "../api";
+import type { Named, Row } from "../api";
+import { SHADES, api, stopped } from "../api";
 import { act, count, say } from "../decide";
 import { common, useKeys } from "../dialogs";
 import { Filters, drawer, says } from "../filters";
 import { Chips } from "../gallery";
 import { DecisionButtons, Icon, KEY_OF, Thumb, baseName, capital, short, whole } from "../parts";
 import { changes, filter, go, kept, lake, place, queryOf, toggle, useLoad, useStore, words } from "../state";
-import { css } from "./colours";
+import { css, shade } from "./colours";
 import { NOWHERE } from "./points";
 import type { Pointed, SurfaceControl } from "./surface";
 import { Surface, colourOf } from "./surface";
@@ -49,7 +49,13 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
   const lasso = here.filters.lasso?.[0] ?? null;
   const facets = info?.facets ?? [];
   const usual = (info?.labels.length ?? 0) > 1 ? "label" : "topic";
-  const by = saved === "none" || facets.some(({ name }) => name === saved) ? saved : usual;
+  const choices: [string, Named[]][] = [
+    ["What they are", facets],
+    ["Scores", (info?.scores ?? []).map(({ name, title: says }) => ({ name: `score:${name}`, title: says }))],
+    ["Ratings", (info?.ratings ?? []).map(({ name, title: says }) => ({ name: `rating:${name}`, title: says }))],
+  ];
+  const known = choices.flatMap(([, each]) => each);
+  const by = saved === "none" || known.some(({ name }) => name === saved) ? saved : usual;
 
   const positions = useLoad((signal) => api.map(signal), []);
   const colours = useLoad(
@@ -62,13 +68,14 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
     60,
   );
   const codes = by === "none" ? null : (colours.value?.codes ?? null);
+  const scale = by === "none" ? null : (colours.value?.scale ?? null);
   const held = useMemo(
     () => (view.value && positions.value ? bitsOf(view.value, positions.value.length / 2) : null),
     [view.value, positions.value],
   );
   const counted = useMemo(() => counts(positions.value, codes, held), [positions.value, codes, held]);
   const total = counted.all;
-  const title = by === "none" ? "" : (facets.find(({ name }) => name === by)?.title ?? by);
+  const title = by === "none" ? "" : (known.find(({ name }) => name === by)?.title ?? by);
   const error = positions.error ?? colours.error ?? view.error;
 
   const draw = (text: string | null) => {
@@ -143,12 +150,19 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
               value={by}
               onChange={(event) => chosenFacet.set(event.currentTarget.value)}
             >
-              {facets.map(({ name, title: says }) => (
-                <option key={name} value={name}>
-                  {capital(says)}
-                </option>
-              ))}
               <option value="none">Nothing</option>
+              {choices.map(
+                ([group, each]) =>
+                  !!each.length && (
+                    <optgroup key={group} label={group}>
+                      {each.map(({ name, title: says }) => (
+                        <option key={name} value={name}>
+                          {capital(says)}
+                        </option>
+                      ))}
+                    </optgroup>
+                  ),
+              )}
             </select>
           </label>
           <button
@@ -173,6 +187,7 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
             <Surface
               positions={positions.value}
               codes={codes}
+              scaled={scale !== null}
               held={held}
               lasso={lasso}
               lassoing={lassoing}
@@ -184,7 +199,8 @@ function Mapped({ onHelp }: { onHelp: () => void }) {
               onLasso={draw}
             />
           )}
-          {colours.value && codes && (
+          {codes && scale && <Scale by={by} title={title} {...scale} held={counted.held} dark={dark} />}
+          {colours.value && codes && !scale && (
             <Legend
               facet={by}
               title={title}
@@ -268,6 +284,77 @@ function Legend({ facet, title, names, held, chosen, dark }: LegendProps) {
               <span class="n">{whole(held[OTHER_CODE])}</span>
             </li>
           )}
+        </ul>
+      )}
+    </section>
+  );
+}
+
+const BARS = 20; // of a scale
+
+interface ScaleProps {
+  by: string;
+  title: string;
+  low: number;
+  high: number;
+  held: number[]; // by code
+  dark: boolean;
+}
+
+/** The colours of a score from its low to its high end, and how many pictures of the filter lie where. */
+function Scale({ by, title, low, high, held, dark }: ScaleProps) {
+  const [open, setOpen] = useState(!matchMedia("(max-width: 760px)").matches);
+  const bars = new Array<number>(BARS).fill(0);
+  for (let code = 1; code <= SHADES; code++) bars[Math.floor(((code - 1) * BARS) / SHADES)]! += held[code] ?? 0;
+  const most = Math.max(1, ...bars);
+  const places = high - low < 0.05 ? 3 : 2;
+  const ends = [low, (low + high) / 2, high].map((one) => one.toFixed(places));
+  const colours = Array.from({ length: 11 }, (_, i) => css(shade(1 + (i * (SHADES - 1)) / 10, dark)));
+  return (
+    <section class="legend scale" aria-label={`Colours: ${title}`}>
+      <h2>
+        <button class="plain fold" aria-expanded={open} onClick={() => setOpen(!open)}>
+          {capital(title)} <Icon name="right" />
+        </button>
+      </h2>
+      <div
+        role="img"
+        aria-label={`From ${ends[0]} to ${ends[2]}: ${bars.map((n) => whole(n)).join(", ")} pictures`}
+        class="shades"
+      >
+        {open && (
+          <div class="bars">
+            {bars.map((n, i) => (
+              <span
+                key={i}
+                style={{
+                  height: `${n ? Math.max(4, (100 * n) / most) : 0}%`,
+                  background: css(shade(1 + ((i + 0.5) / BARS) * (SHADES - 1), dark)),
+                }}
+              />
+            ))}
+          </div>
+        )}
+        <div class="strip" style={{ background: `linear-gradient(to right, ${colours.join(", ")})` }} />
+        <div class="ends">
+          {ends.map((one, i) => (
+            <span key={i}>{one}</span>
+          ))}
+        </div>
+      </div>
+      {open && (
+        <ul>
+          {!!held[0] && (
+            <li class="others">
+              <span class="swatch" style={{ background: css(shade(0, dark)) }} />
+              <span class="what">none</span>
+              <span class="n">{whole(held[0])}</span>
+            </li>
+          )}
+          <li class="note">
+            {by.startsWith("rating:") ? "1 is the highest of all here." : "0 is bad, 1 is good."} One in a hundred lies
+            beyond each end.
+          </li>
         </ul>
       )}
     </section>

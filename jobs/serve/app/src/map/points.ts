@@ -27,6 +27,7 @@ uniform vec2 spread;
 uniform float size;
 uniform float wanted;
 uniform float opacity;
+uniform float scaled;
 uniform vec3 colours[22];
 uniform vec3 faint;
 out vec4 colour;
@@ -35,7 +36,11 @@ void main() {
   gl_Position = held == wanted ? vec4(at, wanted > 0.5 ? 0.0 : 0.5, 1.0) : vec4(2.0, 2.0, 2.0, 1.0);
   gl_PointSize = size;
   int number = int(code + 0.5);
-  colour = wanted > 0.5 ? vec4(colours[min(number, 21)], opacity) : vec4(faint, 1.0);
+  float along = clamp((code - 1.0) / 253.0, 0.0, 1.0) * 20.0;
+  int stop = int(along);
+  vec3 shade = mix(colours[1 + stop], colours[min(21, 2 + stop)], along - float(stop));
+  vec3 own = scaled > 0.5 && number > 0 ? shade : colours[min(number, 21)];
+  colour = wanted > 0.5 ? vec4(own, opacity) : vec4(faint, 1.0);
 }`;
 
 const FRAGMENT = `#version 300 es
@@ -99,8 +104,9 @@ export class Points {
     this.again(2, own);
   }
 
-  /** Begins to draw. Returns whether there is more to draw, for more(). */
-  draw(sight: Sight, palette: Colour[], faint: Colour): boolean {
+  /** Begins to draw. palette: of 22 colours; scaled: those after the first are the stops of a scale, see colours.ts.
+  Returns whether there is more to draw, for more(). */
+  draw(sight: Sight, palette: Colour[], faint: Colour, scaled: boolean): boolean {
     const { gl, canvas } = this;
     const ratio = devicePixelRatio || 1;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight];
@@ -115,6 +121,7 @@ export class Points {
     gl.uniform2f(this.at("spread"), (2 * sight.scale) / width, (-2 * sight.scale) / height);
     gl.uniform1f(this.at("size"), sizeOf(this.rows.length, sight.scale, width * height) * ratio);
     gl.uniform1f(this.at("opacity"), this.rows.length > 200_000 ? 0.7 : 0.85);
+    gl.uniform1f(this.at("scaled"), scaled ? 1 : 0);
     gl.uniform3fv(this.at("colours"), palette.flat());
     gl.uniform3fv(this.at("faint"), faint);
     this.done = 0;

@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import { words } from "../state";
-import { OTHERS, faint, palette, single } from "./colours";
+import { OTHERS, faint, palette, ramp, single } from "./colours";
 import type { Colour, Sight } from "./points";
 import { NOWHERE, Points, SIDE } from "./points";
 import type { Spot } from "./shapes";
@@ -29,6 +29,7 @@ export interface Pointed {
 interface Props {
   positions: Uint16Array;
   codes: Uint8Array | null; // null: all of one colour
+  scaled: boolean; // whether they are of a scale
   held: Uint8Array | null; // null: all
   lasso: string | null;
   lassoing: boolean;
@@ -77,12 +78,12 @@ export function Surface(props: Props) {
       });
     };
     go(() => {
-      const { lasso: text, dark: isDark, codes: own } = latest.current;
-      const colours: Colour[] = palette(isDark);
+      const { lasso: text, dark: isDark, codes: own, scaled } = latest.current;
+      const colours: Colour[] = scaled ? ramp(isDark) : palette(isDark);
       if (!own) colours[0] = single(isDark);
       shape.current?.setAttribute("points", text && !path.current ? lines(spotsOf(text)) : "");
       trace.current?.setAttribute("points", path.current ? lines(path.current) : "");
-      return points.current?.draw(sight.current, colours, faint(isDark));
+      return points.current?.draw(sight.current, colours, faint(isDark), scaled);
     });
   };
 

@@ -9,8 +9,10 @@ from pathlib import Path
 
 
 def make_whole(folder: Path, make: Callable[[Path], bool]) -> bool:
-    """Makes a folder by way of a draft beside it. make: fills the draft, and returns whether there is anything; what
-    another has made at the same time stays. Returns what make does."""
+    """Makes a folder by way of a draft beside it, unless it is there. make: fills the draft, and returns whether there
+    is anything; what another has made at the same time stays. Returns what make does."""
+    if folder.exists():
+        return True
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:

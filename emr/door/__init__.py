@@ -1,0 +1,1 @@
+"""The door of a lake as an AWS Lambda function."""

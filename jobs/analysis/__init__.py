@@ -1,0 +1,1 @@
+"""SQL views over the tables of a lake, for analysts."""

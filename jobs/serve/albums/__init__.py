@@ -1,0 +1,1 @@
+"""Albums over HTTP: one owner's pictures by groups."""

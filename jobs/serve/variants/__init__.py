@@ -1,0 +1,1 @@
+"""Variants of a lake's pictures over HTTP, and where they are kept."""

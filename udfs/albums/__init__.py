@@ -1,0 +1,1 @@
+"""Albums: when pictures were taken, and one owner's pictures as bytes that are read at once."""

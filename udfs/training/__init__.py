@@ -1,0 +1,1 @@
+"""Training sets: the files of a shard, written by a worker."""
