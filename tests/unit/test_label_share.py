@@ -139,6 +139,23 @@ def test_what_wrong_labels_cost_is_measured() -> None:
     assert np.isnan(none).all()
 
 
+@pytest.mark.parametrize("count", [36, 600])
+@pytest.mark.parametrize("left", [1, 2, 3, 12])
+def test_what_is_left_of_few_images_is_measured_too(count: int, left: int) -> None:
+    """Hardly any image is left that is not flagged: of these there is no spread, but the rounding of sums."""
+    generator = np.random.default_rng(0)
+    vectors = unit(generator.normal(size=(count, 64)) + 1.0)
+    labels, folds = generator.integers(0, 2, count).astype(np.int32), np.arange(count, dtype=np.int32) % FOLDS
+    flagged = np.arange(count) >= left
+    images = Examples(vectors, labels, folds, labels[:, None])
+    found = label_effect.accuracies(images, 2, FOLDS, 0.3, np.ones(count), flagged, 1 - labels)
+    tested = np.unique(labels[:left])
+    assert np.isfinite(found[tested]).all()
+    assert ((found[tested] >= 0) & (found[tested] <= 1)).all()
+    if left == 1:
+        assert found[labels[0], 2] == 0  # none has taught the class
+
+
 @pytest.mark.parametrize("sizes", [[100] * 20, [1500, 700, 300, *[60] * 4, *[9] * 5]])
 def test_noise_between_pairs_of_classes_is_no_doubt_of_the_classifier(sizes: list[int]) -> None:
     """Many classes, or very unequal ones, of which each is taken for one other: noise that is thought to be random

@@ -35,6 +35,7 @@ CELLS_AT_ONCE = 8_000_000  # images x classes of one step: 64 MB as float64
 # Of a probability, as float64 and float32: exp takes eight times as long where its result is no normal number.
 LEAST_LOG, LEAST_LOG_32 = -700.0, -80.0
 LEAST = np.float32(1e-37)  # likelihood of a label
+ROUNDING = 1e-6  # of a sum of float32 products
 LEAST_IMAGES = 0.5  # that a fold's model must have of a class to know it
 
 Noises = Noise | list[Noise]  # of all images, or of those of each fold
@@ -103,11 +104,13 @@ class Discriminants:
         self._images = np.sum([m.images for m in moments], axis=0)
         self._total = sum(m.sums for m in moments)
         products = sum(m.products for m in moments)
-        self._within = []
+        # As far as float32 products are exact, by fold, so much is added at least: of few images there is no spread.
+        self._within, self._least = [], []
         for fold in range(len(moments)):
             means, number, _ = self._means(fold)
-            rest = products - moments[fold].products - (means.T * number) @ means
-            self._within.append(np.asarray(rest / number.sum()))
+            known, total = products - moments[fold].products, max(float(number.sum()), LEAST_IMAGES)
+            self._within.append(np.asarray((known - (means.T * number) @ means) / total))
+            self._least.append(max(ROUNDING * float(np.trace(products)) / total, 1e-12))
 
     def _means(self, fold: int) -> tuple[NDArray[np.float64], Probabilities, NDArray[np.bool_]]:
         own = self._moments[fold]
@@ -126,8 +129,10 @@ class Discriminants:
         intercepts = np.full((len(self._within), count), -np.inf, np.float32)
         for fold, spread in enumerate(self._within):
             means, _, known = self._means(fold)
+            if not known.any():
+                continue
             within = spread * (1 - shrinkage)
-            ridge = max(shrinkage * np.trace(spread) / dimension, 1e-12)
+            ridge = max(shrinkage * np.trace(spread) / dimension, self._least[fold])
             within[np.diag_indices(dimension)] += ridge
             factor = cho_factor(within, lower=True, check_finite=False)
             solved = cho_solve(factor, means.T, check_finite=False)
@@ -236,6 +241,14 @@ class Stack:
         bounds = [(0.001, 10.0), (0.0, 10.0), (0.0, 10.0)]
         fitted = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 30})
         return float(fitted.fun), _mixture(fitted.x)
+
+    def losses(self, noise: Noises, mixture: Mixture) -> Probabilities:
+        """(n,) negative log-likelihood of each given label, times what the image counts."""
+        found = []
+        for known, table, part, weights in self._parts:
+            true = combined(known, table, mixture, self._prior) * _likelihoods(noise, part)
+            found.append(-weights * np.log(np.maximum(true.sum(axis=1), 1e-300)))
+        return np.concatenate(found)
 
     def scores(self, noise: Noises, mixture: Mixture) -> tuple[Probabilities, Probabilities, Probabilities]:
         """(n,) probability that the given label is right, T's diagonal there, and what each image counts."""

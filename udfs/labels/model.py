@@ -11,8 +11,11 @@ learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times
   labels of a class are drawn to what is usual of all (noise at random, or of some pairs of classes) is what gives the
   images of each fold the highest likelihood when T is that of the other folds.
 
-At last T is made so many times as strong as is likeliest (udfs/labels/share.py). The score is that probability
-of the given label. Thresholds are those of confident learning."""
+Few wrong labels are soon overfitted: a round is kept only where the images of each fold are likelier by it than by the
+round that was kept, by more than the standard error of the difference (early stopping by the one-standard-error rule;
+Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984, 3.4.3). At last T is made so many times
+as strong as the likelihood tells (udfs/labels/share.py). The score is that probability of the given label. Thresholds
+are those of confident learning."""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are 
 # Images by which the wrong labels of a class are drawn to those of all; what is likeliest on held-out folds is taken.
 SPREADS = (1.0, 5.0, 25.0, 125.0)
 LEAST_PRIOR = 1e-12
-ROUNDS = 3  # the ranking gains nothing from a fourth
+ROUNDS = 3  # at most: the ranking gains nothing from a fourth
 LEAST_SHARE = 1e-3  # of an image in a class; less is none
 PROFILE_CELLS = 5_000_000  # images x classes that the strength of the noise is fitted to, some ten times
 LEAST_TIMES = 0.25  # of the noise in the scores: where none can be shown they still rank
@@ -176,6 +179,7 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     right = stack.fitted(None, mixture)[0] * stack.total
     joint = label_noise.calibrated(_confident_joint(some, chosen, mixture), sizes)
     noise, told, mixture = _likeliest(stack, joint, [joint] * folds, sizes, mixture)
+    rounds: list[Learnt] = []
     for _ in range(ROUNDS):
         shares, prior = _expected(examples, chosen, mixture, noise, weights)
         again = [Moments.of(examples, fold, shares, known.products) for fold, known in enumerate(moments)]
@@ -184,7 +188,12 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
         counts = _by_fold(examples, shares, weights, folds)
         whole = sum(counts[1:], counts[0])
         noise, told, mixture = _likeliest(stack, whole, [whole - own for own in counts], sizes, mixture)
-    likely = label_share.profile(stack, told, mixture, few.folds, right)
+        learnt = Learnt(chosen, stack, noise, told, mixture, stack.losses(told, mixture))
+        if not rounds or learnt.likelier(rounds[0]):
+            rounds = [learnt]
+    kept = rounds[0]
+    chosen, noise = kept.classifier, kept.noise
+    likely = label_share.profile(kept.stack, kept.told, kept.mixture, few.folds, right)
     noise = noise.times(max(likely.times, LEAST_TIMES))
     told_at_last = (chosen.told(part, likely.mixture) for part in examples.parts(count))
     thresholds, typical = _surest(examples, told_at_last, count)
@@ -221,6 +230,24 @@ class Classifier:
     def leaning(self, mixture: Mixture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Coefficients, and intercepts in which the prior is contained as the mixture has it."""
         return self.coefficients, (self.intercepts + mixture[2] / mixture[0] * self.prior).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Of a round. stack: of some images. noise: that of all images; told: of each fold that of the others. losses:
+    (n,) of the images of the stack."""
+
+    classifier: Classifier
+    stack: Stack
+    noise: Noise
+    told: list[Noise]
+    mixture: Mixture
+    losses: Probabilities
+
+    def likelier(self, than: Learnt) -> bool:
+        """By more than the standard error of the sum of the differences."""
+        gains = than.losses - self.losses
+        return bool(gains.sum() > np.sqrt(len(gains)) * gains.std())
 
 
 def _logarithms(shares: Probabilities) -> Probabilities:

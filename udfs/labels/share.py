@@ -1,10 +1,11 @@
 """How many labels are wrong, how sure that is, and from which probability on an image is to be flagged.
 
-The share is that of the highest likelihood of the given labels, as the noise that was learnt is made so many times as
-strong and the classifier's mixture is fitted anew (profile likelihood; without noise, the better of that and the
-classifier of the labels as they are; where that is likelier by NATS, none is wrong); its interval
-is where the likelihood falls by at most NATS, times what the folds of the cross-validation differ more than chance. An
-interval that holds 0 says that the labels could be right one and all, and the classifier merely unsure."""
+The noise that was learnt is made so many times as strong and the classifier's mixture is fitted anew (profile
+likelihood; without noise, the better of that and the classifier of the labels as they are; where that is likelier by
+NATS, none is wrong). As what a classifier cannot tell looks like wrong labels, the share is that of a standard error
+below the highest likelihood; its interval is where the likelihood falls by at most NATS. Both are widened by what the
+folds of the cross-validation differ more than chance. An interval that holds 0 says that
+the labels could be right one and all, and the classifier merely unsure."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from udfs.labels.noise import Probabilities
 
 # Of an interval of 95 % it is 1.92, were the model right: on sets of clean labels it tells 2.7 from none.
 NATS = 4.0
+ERROR_NATS = 0.5  # by which a log-likelihood falls one standard error from its highest
 STEP = 1.4  # between the strengths of noise that are tried
 MOST_TIMES = 4.0
 SHARES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 50), 1 - np.geomspace(0.5, 1e-3, 20)[1:]])  # tried of a class
@@ -40,9 +42,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """times: how many times the noise that was learnt is likeliest; shown: whether that is no less likely, by what the
-    interval allows, than that no label is wrong; low, high: the interval. mixture: that is likeliest there. nats: by
-    which the likelihood falls at the ends, were it known."""
+    """times: how many times the noise that was learnt is taken, a standard error below the likeliest; shown: whether
+    the likeliest is no less likely, by what the interval allows, than that no label is wrong; low, high: the interval.
+    mixture: that is likeliest at times. nats: by which the likelihood falls at the ends, were it known."""
 
     times: float
     shown: bool
@@ -78,7 +80,8 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
         loss(best * STEP ** (0.5 * (left - right) / bend))
     best = min(known, key=loss)
     scored = stack.scores(stronger(noise, best), known[best][1])
-    allowed = NATS * _dispersion(scored, folds)
+    dispersion = _dispersion(scored, folds)
+    allowed = NATS * dispersion
     rise = {"at": loss(best)}
 
     def end(towards: float) -> float:
@@ -99,7 +102,12 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
 
     low, high = end(0.0), end(MOST_TIMES)
     shown = null > rise["at"] - allowed
-    return Profile(best, shown, low, high, known[best][1], max(allowed, _fall(scored, high / best)))
+    # The root of the rise is nearly linear.
+    risen = max(loss(low) - rise["at"], ERROR_NATS * dispersion)
+    times = best - (best - low) * (ERROR_NATS * dispersion / risen) ** 0.5
+    nats = max(allowed, _fall(scored, high / best))
+    loss(times)
+    return Profile(times, shown, low, high, known[times][1], nats)
 
 
 def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
