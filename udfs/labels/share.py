@@ -2,10 +2,10 @@
 
 The noise that was learnt is made so many times as strong and the classifier's mixture is fitted anew (profile
 likelihood; without noise, the better of that and the classifier of the labels as they are; where that is likelier by
-NATS, none is wrong). As what a classifier cannot tell looks like wrong labels, the share is that of a standard error
-below the highest likelihood; its interval is where the likelihood falls by at most NATS. Both are widened by what the
-folds of the cross-validation differ more than chance. An interval that holds 0 says that
-the labels could be right one and all, and the classifier merely unsure."""
+NATS, none is wrong). The share is that of the highest likelihood, its interval where that falls by at most NATS, times
+what the folds of the cross-validation differ more than chance. An interval that holds 0 says that the labels could be
+right one and all, and the classifier merely unsure. As what a classifier cannot tell looks like wrong labels, single
+images are judged by a noise of a standard error less."""
 
 from __future__ import annotations
 
@@ -42,14 +42,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """times: how many times the noise that was learnt is taken, a standard error below the likeliest; shown: whether
-    the likeliest is no less likely, by what the interval allows, than that no label is wrong; low, high: the interval.
-    mixture: that is likeliest at times. nats: by which the likelihood falls at the ends, were it known."""
+    """times: how many times the noise that was learnt is likeliest; share: of labels that are wrong by it; shown:
+    whether that is no less likely, by what the interval allows, than that no label is wrong; low, high: the interval.
+    cautious: a standard error below times; mixture: that is likeliest there. nats: by which the likelihood falls at the
+    ends, were it known."""
 
     times: float
+    share: float
     shown: bool
     low: float
     high: float
+    cautious: float
     mixture: Mixture
     nats: float
 
@@ -80,8 +83,7 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
         loss(best * STEP ** (0.5 * (left - right) / bend))
     best = min(known, key=loss)
     scored = stack.scores(stronger(noise, best), known[best][1])
-    dispersion = _dispersion(scored, folds)
-    allowed = NATS * dispersion
+    allowed = NATS * _dispersion(scored, folds)
     rise = {"at": loss(best)}
 
     def end(towards: float) -> float:
@@ -102,12 +104,12 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
 
     low, high = end(0.0), end(MOST_TIMES)
     shown = null > rise["at"] - allowed
-    # The root of the rise is nearly linear.
-    risen = max(loss(low) - rise["at"], ERROR_NATS * dispersion)
-    times = best - (best - low) * (ERROR_NATS * dispersion / risen) ** 0.5
+    # The root of the rise is nearly linear. Where the interval ends at 0, so large a part of what is left.
+    cautious = best - (best - low) * (ERROR_NATS / NATS) ** 0.5
+    loss(cautious)
     nats = max(allowed, _fall(scored, high / best))
-    loss(times)
-    return Profile(times, shown, low, high, known[times][1], nats)
+    share = float(np.dot(scored[2], 1 - scored[0]) / scored[2].sum())
+    return Profile(best, share, shown, low, high, cautious, known[cautious][1], nats)
 
 
 def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
