@@ -101,6 +101,27 @@ def test_the_mixture_is_that_of_the_highest_likelihood(wrong: float) -> None:
     assert lean > 0.5
 
 
+def test_a_round_is_kept_where_it_is_likelier_by_more_than_a_standard_error() -> None:
+    images = examples(noise=2.0, votes=1)
+    count, prior = 5, np.log(np.full(5, 0.2))
+    chosen = label_model.Classifier(*coefficients_of(images, 0.3), prior)
+    stack = chosen.stack(images, np.ones(len(images)))
+    noise = label_noise.of_counts(scipy.sparse.csr_array(np.full((count, count), 1.0)), 1.0, sizes_of(images))
+    loss, mixture = stack.fitted([noise] * FOLDS)
+    losses = stack.losses([noise] * FOLDS, mixture)
+    assert losses.sum() == pytest.approx(loss * stack.total, abs=1e-2)  # fitted to float32
+
+    def learnt(change: NDArray[np.float64]) -> label_model.Learnt:
+        return label_model.Learnt(chosen, stack, noise, [noise] * FOLDS, mixture, losses + change)
+
+    spread = np.random.default_rng(0).normal(size=len(images))
+    spread = (spread - spread.mean()) / spread.std() * 0.5
+    error = 0.5 / np.sqrt(len(images))  # of the mean difference
+    assert learnt(spread - 1.1 * error).likelier(learnt(0 * spread))
+    assert not learnt(spread - 0.9 * error).likelier(learnt(0 * spread))
+    assert not learnt(0 * spread).likelier(learnt(0 * spread))
+
+
 def test_votes_count_by_their_number_and_nobody_not() -> None:
     flat = np.zeros((2, 3), np.float32)
     votes = np.array([[0, 0, 0, 1], [NOBODY] * 4], np.int32)

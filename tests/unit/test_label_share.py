@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.typing import NDArray
 
 from tests.bench.label_sets import average_precision, most_alike, spoilt
-from tests.unit.test_label_model import FOLDS, examples, relabelled, sizes_of
+from tests.unit.test_label_model import FOLDS, coefficients_of, examples, relabelled, sizes_of
 from tests.vectors import unit
 from udfs.labels import effect as label_effect
 from udfs.labels import model as label_model
+from udfs.labels import noise as label_noise
 from udfs.labels import share as label_share
 from udfs.labels.classifier import Examples
 from udfs.labels.share import BINS, Estimate
@@ -86,6 +88,32 @@ def test_the_estimate_holds_what_was_planted(kind: str, share: float) -> None:
             assert known.low == 0
             assert known.high < 0.05
     assert inside >= 3
+
+
+def test_the_strength_of_the_noise_is_the_likeliest_and_images_are_judged_by_a_standard_error_less() -> None:
+    """Of a noise that is said to be half as strong as it is."""
+    images = examples(5, 1500, seed=5, noise=1.0)
+    truth = images.classes.astype(np.int64)
+    given = spoilt(truth, "symmetric", 0.2, most_alike(images.vectors, truth), seed=2)
+    images = relabelled(images, given)
+    chosen = label_model.Classifier(*coefficients_of(images, 0.3), np.log(np.full(5, 0.2)))
+    counts = np.full((5, 5), 10.0)
+    np.fill_diagonal(counts, 360)
+    noise = label_noise.of_counts(scipy.sparse.csr_array(counts), 1.0, sizes_of(images))
+    stack = chosen.stack(images, np.ones(len(images)))
+    null, mixture = stack.fitted()
+    found = label_share.profile(stack, noise, mixture, images.folds, null * stack.total)
+    assert found.times == pytest.approx(2, abs=0.3)
+    assert found.share == pytest.approx(0.2, abs=0.02)
+    assert found.shown
+    assert 0 < found.low < found.cautious < found.times < found.high
+
+    def loss(times: float) -> float:
+        return stack.fitted(noise.times(times), found.mixture)[0] * stack.total
+
+    fallen = loss(found.low) - loss(found.times)
+    assert (loss(found.cautious) - loss(found.times)) / fallen == pytest.approx(0.5 / 4, abs=0.05)
+    assert found.mixture == pytest.approx(stack.fitted(noise.times(found.cautious))[1], rel=0.05)
 
 
 def test_few_images_leave_much_open() -> None:
