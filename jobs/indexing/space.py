@@ -16,7 +16,7 @@ from udfs.networks.concepts import Classifier, likeliest
 from udfs.vectors.cells import nearest_cells, train_centres
 from udfs.vectors.cosine import Vectors
 
-DIRECTIONS = 256
+DIRECTIONS = 288
 CLASSES = 16  # of a picture that are kept
 PER_CENTRE, ITERATIONS = 64, 8
 ALONE = 50_000  # pictures up to which all are compared

@@ -38,6 +38,14 @@ def saved(pixels: np.ndarray, quality: int = QUALITY) -> bytes:
     return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
 
 
+def opened(data: bytes) -> np.ndarray:
+    """The pixels of a file, (height, width, 3) uint8. Raises ValueError where it is none."""
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise ValueError("no picture")
+    return pixels
+
+
 def place(number: int) -> str:
     """The name of a picture below its folder."""
     return f"{number // PER_FOLDER:04d}/{number:07d}.jpg"
