@@ -92,12 +92,12 @@ class StageLake:
     def judged(self, image_ids: Labels, labels: list[str]) -> "StageResult":
         """What the stage says where these are the labels of the images."""
         from jobs import labels as job
+        from jobs.engines.frames import frame_of
         from udfs.labels import share as label_share
 
         lake = self._context.lake
-        given = lake.spark.createDataFrame(
-            list(zip(image_ids.tolist(), labels, strict=True)), "image_id LONG, label STRING"
-        )
+        rows = list(zip(image_ids.tolist(), labels, strict=True))
+        given = frame_of(lake.spark, rows, "image_id LONG, label STRING")
         relabelled = lake.read("images").drop("label").join(given, "image_id").localCheckpoint()
         lake.overwrite("images", relabelled)
         counts = job.STAGE.run(self._context).counts

@@ -43,7 +43,7 @@ def coefficients_of(images: Examples, shrinkage: float) -> tuple[NDArray[np.floa
     count = int(images.classes.max()) + 1
     shares = label_classifier.hard(images.classes, count)
     moments = [Moments.of(images, fold, shares) for fold in range(FOLDS)]
-    return label_classifier.Discriminants(moments, sizes_of(images) / len(images)).coefficients(shrinkage)
+    return label_classifier.Discriminants(moments).coefficients(shrinkage)
 
 
 def test_the_discriminants_are_those_of_the_formula() -> None:
@@ -54,7 +54,6 @@ def test_the_discriminants_are_those_of_the_formula() -> None:
         for fold in range(FOLDS):
             seen, own = images.folds != fold, images.folds == fold
             rest = images.vectors[seen].astype(np.float64)
-            priors = sizes_of(images) / len(images)
             counts = np.bincount(images.classes[seen]) / seen.sum()
             means = np.array([rest[images.classes[seen] == c].mean(axis=0) for c in range(5)])
             within = sum(
@@ -63,7 +62,7 @@ def test_the_discriminants_are_those_of_the_formula() -> None:
             )
             shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / 24 * np.eye(24)
             solved = np.linalg.solve(shrunk, means.T)
-            expected = images.vectors[own] @ solved - 0.5 * (means.T * solved).sum(axis=0) + np.log(priors)
+            expected = images.vectors[own] @ solved - 0.5 * (means.T * solved).sum(axis=0)
             assert np.allclose(found[own], expected, atol=0.02)
 
 
@@ -80,52 +79,83 @@ def test_no_image_is_judged_by_a_model_that_has_seen_its_fold() -> None:
 def test_the_mixture_is_that_of_the_highest_likelihood(wrong: float) -> None:
     images = examples(noise=2.0, votes=1)
     found = label_classifier.discriminants(*coefficients_of(images, 0.3), images)
-    weights = np.random.default_rng(1).uniform(0.5, 1.5, len(images))
+    shares = np.array([0.05, 0.1, 0.1, 0.25, 0.5])  # of images that are as many of each class here
+    weights, prior = 5 * shares[images.classes], np.log(shares)
     none = scipy.sparse.csr_array((5, 5))
-    noise = label_noise.Noise(np.full(5, 1 - wrong), none, np.full(5, wrong / 4))
+    one = label_noise.Noise(np.full(5, 1 - wrong), none, np.full(5, wrong / 0.8), np.full(5, 0.2))
+    noise = [one] * FOLDS  # of each fold: here they are the same
     table = np.full((5, 5), wrong / 4) + (1 - 1.25 * wrong) * np.eye(5)
-    loss, (scale, weight) = Stack(found, images, weights).fitted(noise if wrong else None)
+    loss, (scale, weight, lean) = Stack(found, images, weights, prior).fitted(noise if wrong else None)
 
-    def loss_of(*mixture: float) -> float:
-        given = label_classifier.combined(found, images.votes, *mixture) @ table
+    def loss_of(scale: float, weight: float, lean: float) -> float:
+        given = label_classifier.combined(found, images.votes, (scale, weight, lean), prior) @ table
         own = given[np.arange(len(images)), images.classes]
         return float(-(weights * np.log(own)).sum() / weights.sum())
 
-    assert loss == pytest.approx(loss_of(scale, weight), abs=1e-6)
+    assert loss == pytest.approx(loss_of(scale, weight, lean), abs=1e-6)
     for change in (0.9, 1.1):
-        assert loss_of(scale * change, weight) > loss
-        assert loss_of(scale, weight * change) > loss
+        assert loss_of(scale * change, weight, lean) > loss
+        assert loss_of(scale, weight * change, lean) > loss
+        assert loss_of(scale, weight, lean * change) > loss
     assert weight > 0.5  # a vote that is right by two thirds tells much
+    assert lean > 0.5
+
+
+def test_a_round_is_kept_where_it_is_likelier_by_more_than_a_standard_error() -> None:
+    images = examples(noise=2.0, votes=1)
+    count, prior = 5, np.log(np.full(5, 0.2))
+    chosen = label_model.Classifier(*coefficients_of(images, 0.3), prior)
+    stack = chosen.stack(images, np.ones(len(images)))
+    noise = label_noise.of_counts(scipy.sparse.csr_array(np.full((count, count), 1.0)), 1.0, sizes_of(images))
+    loss, mixture = stack.fitted([noise] * FOLDS)
+    losses = stack.losses([noise] * FOLDS, mixture)
+    assert losses.sum() == pytest.approx(loss * stack.total, abs=1e-2)  # fitted to float32
+
+    def learnt(change: NDArray[np.float64]) -> label_model.Learnt:
+        return label_model.Learnt(chosen, stack, noise, [noise] * FOLDS, mixture, losses + change)
+
+    spread = np.random.default_rng(0).normal(size=len(images))
+    spread = (spread - spread.mean()) / spread.std() * 0.5
+    error = 0.5 / np.sqrt(len(images))  # of the mean difference
+    assert learnt(spread - 1.1 * error).likelier(learnt(0 * spread))
+    assert not learnt(spread - 0.9 * error).likelier(learnt(0 * spread))
+    assert not learnt(0 * spread).likelier(learnt(0 * spread))
 
 
 def test_votes_count_by_their_number_and_nobody_not() -> None:
     flat = np.zeros((2, 3), np.float32)
     votes = np.array([[0, 0, 0, 1], [NOBODY] * 4], np.int32)
-    found = label_classifier.combined(flat, votes, 1.0, 1.0)
+    found = label_classifier.combined(flat, votes, (1.0, 1.0, 0.0), np.zeros(3))
     assert np.allclose(found, [[4 / 7, 2 / 7, 1 / 7], [1 / 3] * 3])
+    shares = np.log([0.2, 0.3, 0.5])
+    found = label_classifier.combined(flat, votes, (1.0, 0.0, 2.0), shares)
+    assert np.allclose(found, np.array([0.04, 0.09, 0.25]) / 0.38)
 
 
 def test_the_noise_is_what_can_be_computed_by_hand() -> None:
     joint = scipy.sparse.csr_array(np.array([[8.0, 2.0, 0.0], [0.0, 10.0, 0.0], [0.0, 0.0, 5.0]]))
-    noise = label_noise.of_joint(joint, np.array([20, 10, 5]))
-    # calibrated: 16 4 0 / 0 10 0 / 0 0 5; of those that are truly 1, 4 of 14 are called 0.
-    random = label_noise.RANDOM_SHARE
-    assert np.allclose(noise.kept, [0.99, 10 / 14, 0.99])  # no class is free of wrong labels
-    assert np.allclose(noise.confused.toarray(), (1 - random) * np.array([[0, 4 / 14, 0], [0, 0, 0], [0, 0, 0]]))
-    assert np.allclose(noise.stray, [0.01 / 2, random * 4 / 14 / 2, 0.01 / 2])
-    counted = label_noise.of_counts(scipy.sparse.csr_array(np.array([[89.0, 10, 0], [0, 79, 0], [0, 0, 9]])), 20.0)
-    # Of the ten that are truly 1 and called 0, a third; RIGHT more on the diagonal, AT_LEAST more off it.
-    assert (label_noise.RIGHT, label_noise.AT_LEAST) == (10, 1)
-    assert np.allclose(counted.kept, [99 / 100, 89 / 100, 19 / 20])
-    assert np.allclose(counted.confused.toarray(), np.array([[0, 10 / 3 / 100, 0], [0, 0, 0], [0, 0, 0]]))
-    assert np.allclose(counted.stray, [0.5 / 100, (20 / 3 + 1) / 2 / 100, 0.5 / 20])
-    for one in (noise, counted, counted.times(3.0), counted.times(1e6)):
-        assert np.allclose(one.kept + one.confused.sum(axis=0) + 2 * one.stray, 1)  # of each true class
+    whole = label_noise.calibrated(joint, np.array([20, 10, 5]))
+    assert np.allclose(whole.toarray(), [[16, 4, 0], [0, 10, 0], [0, 0, 5]])
+    counts = scipy.sparse.csr_array(np.array([[89.0, 10, 0], [0, 80, 0], [1, 0, 20]]))
+    noise = label_noise.of_counts(counts, 20.0, np.array([99, 80, 21]))
+    # 11 of 200 are wrong, and so are those that STRENGTH adds to each class.
+    assert (label_noise.STRENGTH, label_noise.BY_SIZE) == (10, 5)
+    lost = np.array([1.55, 10.55, 0.55]) / [100, 100, 30]
+    assert np.allclose(noise.kept, 1 - lost)
+    # Of the ten that are truly 1 and called 0, a third; of the one that is truly 0 and called 2, 1 of 21.
+    assert np.allclose(noise.confused.toarray(), [[0, lost[1] / 3, 0], [0, 0, 0], [lost[0] / 21, 0, 0]])
+    into = np.array([10 + 5 * 99 / 200, 5 * 80 / 200, 1 + 5 * 21 / 200]) / 16  # what wrong labels of all are
+    assert np.allclose(noise.into, into)
+    assert np.allclose(noise.stray * (1 - into), [lost[0] * 20 / 21, lost[1] * 2 / 3, lost[2]])
+    clean = label_noise.of_counts(scipy.sparse.csr_array(np.diag([5.0, 3.0, 1.0])), 5.0, np.array([5, 3, 1]))
+    assert np.allclose(clean.kept, 0.999)  # no class is free of wrong labels
+    for one in (noise, clean, noise.times(3.0), noise.times(1e6)):
+        assert np.allclose(one.kept + one.confused.sum(axis=0) + one.stray * (1 - one.into), 1)  # of each true class
         assert (one.kept >= 0).all()
         table = one.likelihoods(np.arange(3, dtype=np.int32))
         assert np.allclose(table.sum(axis=0), 1)
         assert np.allclose(np.diag(table), one.kept)
-    assert np.allclose(1 - counted.times(3.0).kept, 3 * (1 - counted.kept))
+    assert np.allclose(1 - noise.times(3.0).kept, 3 * (1 - noise.kept))
 
 
 def test_the_score_is_the_probability_that_the_label_is_right_and_follows_confident_learning() -> None:
@@ -139,7 +169,7 @@ def test_the_score_is_the_probability_that_the_label_is_right_and_follows_confid
     own = probabilities[rows, images.classes]
     thresholds = [own[images.classes == number].mean() for number in range(5)]
     assert np.allclose(model.thresholds, thresholds)
-    table = model.noise.confused.toarray() + model.noise.stray[None, :]
+    table = model.noise.confused.toarray() + np.outer(model.noise.into, model.noise.stray)
     np.fill_diagonal(table, model.noise.kept)
     posterior = probabilities * table[images.classes]
     assert np.allclose(found.score, posterior[rows, images.classes] / posterior.sum(axis=1))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.typing import NDArray
 
-from tests.bench.label_sets import most_alike, spoilt
-from tests.unit.test_label_model import FOLDS, examples, relabelled, sizes_of
+from tests.bench.label_sets import average_precision, most_alike, spoilt
+from tests.unit.test_label_model import FOLDS, coefficients_of, examples, relabelled, sizes_of
+from tests.vectors import unit
 from udfs.labels import effect as label_effect
 from udfs.labels import model as label_model
+from udfs.labels import noise as label_noise
 from udfs.labels import share as label_share
 from udfs.labels.classifier import Examples
 from udfs.labels.share import BINS, Estimate
@@ -87,6 +90,32 @@ def test_the_estimate_holds_what_was_planted(kind: str, share: float) -> None:
     assert inside >= 3
 
 
+def test_the_strength_of_the_noise_is_the_likeliest_and_images_are_judged_by_a_standard_error_less() -> None:
+    """Of a noise that is said to be half as strong as it is."""
+    images = examples(5, 1500, seed=5, noise=1.0)
+    truth = images.classes.astype(np.int64)
+    given = spoilt(truth, "symmetric", 0.2, most_alike(images.vectors, truth), seed=2)
+    images = relabelled(images, given)
+    chosen = label_model.Classifier(*coefficients_of(images, 0.3), np.log(np.full(5, 0.2)))
+    counts = np.full((5, 5), 10.0)
+    np.fill_diagonal(counts, 360)
+    noise = label_noise.of_counts(scipy.sparse.csr_array(counts), 1.0, sizes_of(images))
+    stack = chosen.stack(images, np.ones(len(images)))
+    null, mixture = stack.fitted()
+    found = label_share.profile(stack, noise, mixture, images.folds, null * stack.total)
+    assert found.times == pytest.approx(2, abs=0.3)
+    assert found.share == pytest.approx(0.2, abs=0.02)
+    assert found.shown
+    assert 0 < found.low < found.cautious < found.times < found.high
+
+    def loss(times: float) -> float:
+        return stack.fitted(noise.times(times), found.mixture)[0] * stack.total
+
+    fallen = loss(found.low) - loss(found.times)
+    assert (loss(found.cautious) - loss(found.times)) / fallen == pytest.approx(0.5 / 4, abs=0.05)
+    assert found.mixture == pytest.approx(stack.fitted(noise.times(found.cautious))[1], rel=0.05)
+
+
 def test_few_images_leave_much_open() -> None:
     """The same noise in ten images a class and in a hundred."""
     widths = []
@@ -136,3 +165,41 @@ def test_what_wrong_labels_cost_is_measured() -> None:
     assert np.allclose(found[[0, 1, 3, 4, 5], 1], best[[0, 1, 3, 4, 5], 0], atol=0.1)
     none = label_effect.accuracies(images, 6, FOLDS, 0.3, np.zeros(600), wrong, truth.astype(np.int32))
     assert np.isnan(none).all()
+
+
+@pytest.mark.parametrize("count", [36, 600])
+@pytest.mark.parametrize("left", [1, 2, 3, 12])
+def test_what_is_left_of_few_images_is_measured_too(count: int, left: int) -> None:
+    """Hardly any image is left that is not flagged: of these there is no spread, but the rounding of sums."""
+    generator = np.random.default_rng(0)
+    vectors = unit(generator.normal(size=(count, 64)) + 1.0)
+    labels, folds = generator.integers(0, 2, count).astype(np.int32), np.arange(count, dtype=np.int32) % FOLDS
+    flagged = np.arange(count) >= left
+    images = Examples(vectors, labels, folds, labels[:, None])
+    found = label_effect.accuracies(images, 2, FOLDS, 0.3, np.ones(count), flagged, 1 - labels)
+    tested = np.unique(labels[:left])
+    assert np.isfinite(found[tested]).all()
+    assert ((found[tested] >= 0) & (found[tested] <= 1)).all()
+    if left == 1:
+        assert found[labels[0], 2] == 0  # none has taught the class
+
+
+@pytest.mark.parametrize("sizes", [[100] * 20, [1500, 700, 300, *[60] * 4, *[9] * 5]])
+def test_noise_between_pairs_of_classes_is_no_doubt_of_the_classifier(sizes: list[int]) -> None:
+    """Many classes, or very unequal ones, of which each is taken for one other: noise that is thought to be random
+    is not told from classes that cannot be told apart."""
+    generator = np.random.default_rng(17)
+    middles = generator.normal(size=(len(sizes), 48))
+    middles[1::2] = middles[::2] + 0.9 * generator.normal(size=middles[::2].shape)
+    truth = generator.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    vectors = (middles[truth] + 1.2 * generator.normal(size=(len(truth), 48)) + 1).astype(np.float32)
+    alike = np.arange(len(sizes)) ^ 1
+    given = spoilt(truth, "similar", 0.2, alike, seed=19)
+    directions = unit(vectors - vectors.mean(axis=0))
+    near = np.argsort(-(directions @ directions.T), axis=1)[:, 1:11]
+    folds = generator.integers(0, FOLDS, len(truth)).astype(np.int32)
+    images = Examples(vectors, given.astype(np.int32), folds, given[near].astype(np.int32))
+    fitted = label_model.fit(images, np.bincount(given, minlength=len(sizes)), FOLDS)
+    assert fitted.lake.share == pytest.approx(0.2, abs=0.03)
+    assert fitted.lake.low <= 0.2 <= fitted.lake.high
+    assert average_precision(fitted.judged.score, given != truth) > 0.95

@@ -5,12 +5,14 @@ The Elements of Statistical Learning, 4.3 and 18.3): like multinomial logistic r
 but found in one step from sums, for any number of classes. It is cross-validated: an image is never judged by a model
 that has seen it or a duplicate of it.
 
-    p(class | image)  in proportion to  exp(scale * discriminant(class)) * (1 + votes(class)) ** weight
+    p(class | image)  in proportion to
+        exp(scale * discriminant(class)) * (1 + votes(class)) ** weight * share(class) ** lean
 
-votes are the neighbours with that label; scale and weight are fitted to the out-of-sample log-likelihood of the given
-labels (stacking; Wolpert 1992), which also makes the probabilities honest. Where labels are known to be wrong at some
-rate, the likelihood of a given label is that of being given it whatever is true: the sum over k of p(k) T(k, given)
-(forward correction; Patrini and others, CVPR 2017)."""
+votes are the neighbours with that label, share is that of all images. scale, weight and lean are fitted to the
+out-of-sample log-likelihood of the given labels (stacking; Wolpert 1992), which also makes the probabilities honest;
+lean says nothing of classes of equal size, and makes up for means of few images, which lie far off. Where labels are
+known to be wrong at some rate, the likelihood of a given label is that of being given it whatever is true: the sum over
+k of p(k) T(k, given) (forward correction; Patrini and others, CVPR 2017)."""
 
 from __future__ import annotations
 
@@ -33,8 +35,11 @@ CELLS_AT_ONCE = 8_000_000  # images x classes of one step: 64 MB as float64
 # Of a probability, as float64 and float32: exp takes eight times as long where its result is no normal number.
 LEAST_LOG, LEAST_LOG_32 = -700.0, -80.0
 LEAST = np.float32(1e-37)  # likelihood of a label
+ROUNDING = 1e-6  # of a sum of float32 products
 LEAST_IMAGES = 0.5  # that a fold's model must have of a class to know it
 
+Noises = Noise | list[Noise]  # of all images, or of those of each fold
+Mixture = tuple[float, float, float]  # scale, weight and lean
 Table = tuple[NDArray[np.int64], NDArray[np.int64], Probabilities]
 
 
@@ -94,17 +99,18 @@ class Discriminants:
     """The discriminants of each fold, from the images of all others; for any shrinkage: the share of the covariance
     that is a multiple of the identity."""
 
-    def __init__(self, moments: list[Moments], prior: Probabilities) -> None:
-        """prior: (C,) share of the images that is of each class."""
-        self._moments, self._log_prior = moments, np.log(np.maximum(prior, 1e-12))
+    def __init__(self, moments: list[Moments]) -> None:
+        self._moments = moments
         self._images = np.sum([m.images for m in moments], axis=0)
         self._total = sum(m.sums for m in moments)
         products = sum(m.products for m in moments)
-        self._within = []
+        # As far as float32 products are exact, by fold, so much is added at least: of few images there is no spread.
+        self._within, self._least = [], []
         for fold in range(len(moments)):
             means, number, _ = self._means(fold)
-            rest = products - moments[fold].products - (means.T * number) @ means
-            self._within.append(np.asarray(rest / number.sum()))
+            known, total = products - moments[fold].products, max(float(number.sum()), LEAST_IMAGES)
+            self._within.append(np.asarray((known - (means.T * number) @ means) / total))
+            self._least.append(max(ROUNDING * float(np.trace(products)) / total, 1e-12))
 
     def _means(self, fold: int) -> tuple[NDArray[np.float64], Probabilities, NDArray[np.bool_]]:
         own = self._moments[fold]
@@ -123,13 +129,15 @@ class Discriminants:
         intercepts = np.full((len(self._within), count), -np.inf, np.float32)
         for fold, spread in enumerate(self._within):
             means, _, known = self._means(fold)
+            if not known.any():
+                continue
             within = spread * (1 - shrinkage)
-            ridge = max(shrinkage * np.trace(spread) / dimension, 1e-12)
+            ridge = max(shrinkage * np.trace(spread) / dimension, self._least[fold])
             within[np.diag_indices(dimension)] += ridge
             factor = cho_factor(within, lower=True, check_finite=False)
             solved = cho_solve(factor, means.T, check_finite=False)
             coefficients[fold][:, known] = solved
-            intercepts[fold][known] = self._log_prior[known] - 0.5 * np.einsum("cd,dc->c", means, solved)
+            intercepts[fold][known] = -0.5 * np.einsum("cd,dc->c", means, solved)
         return coefficients, intercepts
 
 
@@ -161,12 +169,16 @@ def vote_counts(votes: NDArray[np.int32], count: int) -> Table:
 def combined(
     discriminants: NDArray[np.float32],
     votes: NDArray[np.int32] | Table,
-    scale: float,
-    weight: float,
+    mixture: Mixture,
+    prior: Probabilities,
     dtype: Any = np.float64,
 ) -> NDArray[Any]:
-    """(n, C) probabilities, rows of sum 1. votes: (n, k), or what vote_counts tells of them."""
+    """(n, C) probabilities, rows of sum 1. votes: (n, k), or what vote_counts tells of them. mixture: scale, weight and
+    lean. prior: (C,) logarithms of the shares of the classes."""
+    scale, weight, lean = mixture
     found: NDArray[Any] = np.multiply(discriminants, dtype(scale), dtype=dtype)
+    if lean:
+        found += (lean * prior).astype(dtype)
     rows, classes, numbers = votes if isinstance(votes, tuple) else vote_counts(votes, found.shape[1])
     found[rows, classes] += weight * np.log1p(numbers)
     found -= found.max(axis=1, keepdims=True)
@@ -177,40 +189,42 @@ def combined(
 
 
 class Stack:
-    """The likelihood of the given labels of some images, by scale and weight."""
+    """The likelihood of the given labels of some images, by the mixture."""
 
-    def __init__(self, discriminants: NDArray[np.float32], images: Examples, weights: Probabilities) -> None:
-        """discriminants: (n, C), of the images. weights: what each image counts, in their order."""
+    def __init__(
+        self, discriminants: NDArray[np.float32], images: Examples, weights: Probabilities, prior: Probabilities
+    ) -> None:
+        """discriminants: (n, C), of the images. weights: what each image counts, in their order. prior: (C,) logarithms
+        of the shares of the classes."""
         # A class that a fold does not know is as unlikely as the unlikeliest that it knows.
         lowest = np.where(np.isfinite(discriminants), discriminants, np.inf).min(axis=1, keepdims=True)
         known = np.maximum(discriminants, lowest)
+        self._prior = prior
         self._parts, start, count = [], 0, discriminants.shape[1]
         weights = weights[: len(images)]
         for part in images.parts(count):
             end = start + len(part)
             table = vote_counts(part.votes, count)
-            self._parts.append((known[start:end], table, part.classes, weights[start:end]))
+            self._parts.append((known[start:end], table, part, weights[start:end]))
             start = end
         self.total = float(weights.sum())
 
-    def fitted(
-        self, noise: Noise | None = None, start: tuple[float, float] = (0.3, 0.5)
-    ) -> tuple[float, tuple[float, float]]:
-        """The least mean negative log-likelihood of the given labels, and the scale and weight that have it. noise: how
+    def fitted(self, noise: Noises | None = None, start: Mixture = (0.3, 0.5, 0.3)) -> tuple[float, Mixture]:
+        """The least mean negative log-likelihood of the given labels, and the mixture that has it. noise: how
         labels become wrong; None: never."""
         from scipy.optimize import minimize
 
-        given = [None if noise is None else noise.likelihoods(part[2], np.float32) for part in self._parts]
+        given = [None if noise is None else _likelihoods(noise, part[2], np.float32) for part in self._parts]
 
         def loss(mixture: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-            told, slopes = 0.0, np.zeros(2)
-            for (known, table, classes, weights), wrong in zip(self._parts, given, strict=True):
+            told, slopes = 0.0, np.zeros(3)
+            for (known, table, part, weights), wrong in zip(self._parts, given, strict=True):
                 # float32 takes a third of the time, and three digits are enough of what is fitted.
-                found = combined(known, table, float(mixture[0]), float(mixture[1]), np.float32)
+                found = combined(known, table, _mixture(mixture), self._prior, np.float32)
                 every = np.arange(len(known))
                 if wrong is None:
-                    own = found[every, classes]
-                    found[every, classes] -= 1.0
+                    own = found[every, part.classes]
+                    found[every, part.classes] -= 1.0
                 else:
                     true = found * wrong
                     own = true.sum(axis=1)
@@ -220,19 +234,48 @@ class Stack:
                 found *= weights[:, None].astype(np.float32)
                 rows, voted, numbers = table
                 slopes[0] += np.vdot(found, known)
+                slopes[2] += np.dot(found.sum(axis=0, dtype=np.float64), self._prior)
                 slopes[1] += np.dot(found[rows, voted], np.log1p(numbers))
             return told / self.total, slopes / self.total
 
-        bounds = [(0.001, 10.0), (0.0, 10.0)]
+        bounds = [(0.001, 10.0), (0.0, 10.0), (0.0, 10.0)]
         fitted = minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 30})
-        return float(fitted.fun), (float(fitted.x[0]), float(fitted.x[1]))
+        return float(fitted.fun), _mixture(fitted.x)
 
-    def scores(self, noise: Noise, mixture: tuple[float, float]) -> tuple[Probabilities, Probabilities, Probabilities]:
+    def losses(self, noise: Noises, mixture: Mixture) -> Probabilities:
+        """(n,) negative log-likelihood of each given label, times what the image counts."""
+        found = []
+        for known, table, part, weights in self._parts:
+            true = combined(known, table, mixture, self._prior) * _likelihoods(noise, part)
+            found.append(-weights * np.log(np.maximum(true.sum(axis=1), 1e-300)))
+        return np.concatenate(found)
+
+    def scores(self, noise: Noises, mixture: Mixture) -> tuple[Probabilities, Probabilities, Probabilities]:
         """(n,) probability that the given label is right, T's diagonal there, and what each image counts."""
         found = []
-        for known, table, classes, weights in self._parts:
-            true = combined(known, table, *mixture) * noise.likelihoods(classes)
-            own = true[np.arange(len(known)), classes] / np.maximum(true.sum(axis=1), 1e-300)
-            found.append((own, noise.kept[classes], weights))
+        for known, table, part, weights in self._parts:
+            every, likely = np.arange(len(known)), _likelihoods(noise, part)
+            true = combined(known, table, mixture, self._prior) * likely
+            own = true[every, part.classes] / np.maximum(true.sum(axis=1), 1e-300)
+            found.append((own, likely[every, part.classes], weights))
         scores, kept, counted = (np.concatenate(column) for column in zip(*found, strict=True))
         return scores, kept, counted
+
+
+def _mixture(numbers: NDArray[np.float64]) -> Mixture:
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])
+
+
+def stronger(noise: Noises, by: float) -> Noises:
+    """With so many times the wrong labels."""
+    return noise.times(by) if isinstance(noise, Noise) else [own.times(by) for own in noise]
+
+
+def _likelihoods(noise: Noises, images: Examples, dtype: Any = np.float64) -> NDArray[Any]:
+    if isinstance(noise, Noise):
+        return noise.likelihoods(images.classes, dtype)
+    found = np.empty((len(images), len(noise[0].kept)), dtype)
+    for fold, own in enumerate(noise):
+        rows = np.flatnonzero(images.folds == fold)
+        found[rows] = own.likelihoods(images.classes[rows], dtype)
+    return found

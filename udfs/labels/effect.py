@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.labels.classifier import Discriminants, Examples, Moments, discriminants, hard
+from udfs.labels.classifier import NOBODY, Discriminants, Examples, Moments, discriminants, hard
 from udfs.labels.noise import Probabilities
 
 TESTED_CELLS = 20_000_000  # images x classes that the classifiers are tested on
@@ -28,16 +28,17 @@ def accuracies(
     tested = Examples(examples.vectors[tests], given[tests], examples.folds[tests], examples.votes[tests])
     number = np.bincount(tested.classes, minlength=count)
     whole = [_products(examples, examples.folds == fold) for fold in range(folds)]
-    less = [whole[fold] - _products(examples, (examples.folds == fold) & flagged) for fold in range(folds)]
+    # From the images themselves: a difference of sums of many is not exact where few are left.
+    less = [_products(examples, (examples.folds == fold) & ~flagged) for fold in range(folds)]
     corrected = hard(np.where(flagged, better, given).astype(np.int32), count)
     found = np.full((count, 3), np.nan)
     for way, (shares, products) in enumerate(((hard(given, count), whole), (corrected, whole), (without, less))):
         moments = [Moments.of(examples, fold, shares, products[fold]) for fold in range(folds)]
-        prior = np.sum([m.images for m in moments], axis=0)
-        model = Discriminants(moments, prior / prior.sum()).coefficients(shrinkage)
+        model = Discriminants(moments).coefficients(shrinkage)
         right = np.zeros(count)
         for part in tested.parts(count):
-            told = discriminants(*model, part).argmax(axis=1)
+            by_class = discriminants(*model, part)
+            told = np.where(np.isfinite(by_class.max(axis=1)), by_class.argmax(axis=1), NOBODY)
             right += np.bincount(part.classes[told == part.classes], minlength=count)
         found[number > 0, way] = right[number > 0] / number[number > 0]
         if not flagged.any():

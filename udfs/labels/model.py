@@ -6,14 +6,20 @@ Bekker and Goldberger 2016). It begins with the classifier of the given labels, 
 learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times then
 
 - the probability of each class k to be the true one of an image, p(k) T(k, given) / sum over j of p(j) T(j, given),
-- from these the classifier, each image counting for each class so much, and what wins its scale and weight under T,
-- and T(true, given) from the sums of these by given and true class.
+- from these the classifier, each image counting for each class so much,
+- and T(true, given) from the sums of these by given and true class, with the mixture that wins under it. How far the
+  labels of a class are drawn to what is usual of all (noise at random, or of some pairs of classes) is what gives the
+  images of each fold the highest likelihood when T is that of the other folds.
 
-At last T is made so many times as strong as is likeliest (udfs/labels/share.py). The score is that probability
-of the given label. Thresholds are those of confident learning."""
+Few wrong labels are soon overfitted: a round is kept only where the images of each fold are likelier by it than by the
+round that was kept, by more than the standard error of the difference (early stopping by the one-standard-error rule;
+Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984, 3.4.3). At last T is made so many times
+as strong as the likelihood tells, less a standard error (udfs/labels/share.py). The score is that probability of the
+given label. Thresholds are those of confident learning."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +32,7 @@ from udfs.labels.classifier import (
     NOBODY,
     Discriminants,
     Examples,
+    Mixture,
     Moments,
     Stack,
     combined,
@@ -42,10 +49,10 @@ if TYPE_CHECKING:
 SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # of Discriminants; one is chosen
 MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; longer ones are projected
 FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
-# Wrong labels of a class that are taken to be spread evenly, beside those that were counted: in what the scores are of
-# more than in what is learnt from, as a label may also be wrong at random.
-SPREAD, SPREAD_LAST = 10.0, 20.0
-ROUNDS = 3  # the ranking gains nothing from a fourth
+# Images by which the wrong labels of a class are drawn to those of all; what is likeliest on held-out folds is taken.
+SPREADS = (1.0, 5.0, 25.0, 125.0)
+LEAST_PRIOR = 1e-12
+ROUNDS = 3  # at most: the ranking gains nothing from a fourth
 LEAST_SHARE = 1e-3  # of an image in a class; less is none
 PROFILE_CELLS = 5_000_000  # images x classes that the strength of the noise is fitted to, some ten times
 LEAST_TIMES = 0.25  # of the noise in the scores: where none can be shown they still rank
@@ -69,9 +76,8 @@ class LabelModel:
 
     def probabilities(self, images: Examples) -> Probabilities:
         """(n, C), rows of sum 1, each by the model of the image's fold."""
-        return combined(
-            discriminants(self.coefficients, self.intercepts, images), images.votes, self.scale, self.weight
-        )
+        found = discriminants(self.coefficients, self.intercepts, images)
+        return combined(found, images.votes, (self.scale, self.weight, 0.0), np.zeros(found.shape[1]))
 
     def judge(self, images: Examples) -> Judged:
         """What the model says of the labels of any number of images."""
@@ -160,43 +166,96 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     some = examples.rows(slice(0, max(1000, FIT_CELLS // count)))
     few = examples.rows(slice(0, max(1000, PROFILE_CELLS // count)))
     moments = [Moments.of(examples, fold, hard(examples.classes, count)) for fold in range(folds)]
-    found = Discriminants(moments, sizes / sizes.sum())
-    best: tuple[float, tuple[float, float], float] | None = None
+    best: tuple[float, Mixture, float] | None = None
+    prior = _logarithms(sizes / sizes.sum())
+    given = Discriminants(moments)
     for shrinkage in SHRINKAGES:
-        tried = found.coefficients(shrinkage)
-        loss, mixture = Stack(discriminants(*tried, some), some, weights).fitted()
+        tried = Classifier(*given.coefficients(shrinkage), prior)
+        loss, mixture = tried.stack(some, weights).fitted()
         if best is None or loss < best[0]:
             best, chosen = (loss, mixture, shrinkage), tried
-    _, mixture, shrinkage = best or (0.0, (1.0, 0.0), SHRINKAGES[-1])
-    noise = label_noise.of_joint(_confident_joint(some, chosen, mixture, count), sizes)
-    for turn in range(ROUNDS):
+    _, mixture, shrinkage = best or (0.0, (1.0, 0.0, 0.0), SHRINKAGES[-1])
+    stack = chosen.stack(few, weights)
+    right = stack.fitted(None, mixture)[0] * stack.total
+    joint = label_noise.calibrated(_confident_joint(some, chosen, mixture), sizes)
+    noise, told, mixture = _likeliest(stack, joint, [joint] * folds, sizes, mixture)
+    rounds: list[Learnt] = []
+    for _ in range(ROUNDS):
         shares, prior = _expected(examples, chosen, mixture, noise, weights)
-        spread = SPREAD_LAST if turn == ROUNDS - 1 else SPREAD
-        noise = label_noise.of_counts(_weighted(examples.classes, shares, weights), spread)
         again = [Moments.of(examples, fold, shares, known.products) for fold, known in enumerate(moments)]
-        chosen = Discriminants(again, prior).coefficients(shrinkage)
-        if turn < ROUNDS - 1:
-            mixture = Stack(discriminants(*chosen, some), some, weights).fitted(noise, mixture)[1]
-    likely = label_share.profile(Stack(discriminants(*chosen, few), few, weights), noise, mixture, few.folds)
-    noise = noise.times(max(likely.times, LEAST_TIMES))
-    thresholds, typical = _surest(examples, chosen, likely.mixture)
-    model = LabelModel(*chosen, *likely.mixture, noise, thresholds, typical)
+        chosen = Classifier(*Discriminants(again).coefficients(shrinkage), _logarithms(prior))
+        stack = chosen.stack(few, weights)
+        counts = _by_fold(examples, shares, weights, folds)
+        whole = sum(counts[1:], counts[0])
+        noise, told, mixture = _likeliest(stack, whole, [whole - own for own in counts], sizes, mixture)
+        learnt = Learnt(chosen, stack, noise, told, mixture, stack.losses(told, mixture))
+        if not rounds or learnt.likelier(rounds[0]):
+            rounds = [learnt]
+    kept = rounds[0]
+    chosen, noise = kept.classifier, kept.noise
+    likely = label_share.profile(kept.stack, kept.told, kept.mixture, few.folds, right)
+    judging = max(likely.cautious, LEAST_TIMES)
+    noise = noise.times(judging)
+    told_at_last = (chosen.told(part, likely.mixture) for part in examples.parts(count))
+    thresholds, typical = _surest(examples, told_at_last, count)
+    model = LabelModel(*chosen.leaning(likely.mixture), *likely.mixture[:2], noise, thresholds, typical)
     judged = model.judge(examples)
-    share = float(np.dot(weights, 1 - judged.score)) / len(examples)
-    per = share / max(likely.times, LEAST_TIMES)
     shares, low, high = label_share.of_classes(examples.classes, judged.score, count, likely.nats)
-    shares = np.clip(shares * likely.times / max(likely.times, LEAST_TIMES), low, high)
+    times = likely.times if likely.shown else 0.0
+    shares = np.clip(shares * min(1.0, times / judging), low, high)
+    per = likely.share / likely.times
     # Were none of these wrong, so many of all still could be.
     unseen = label_share.NATS / len(few)
-    lake = Estimate(per * likely.times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
+    lake = Estimate(per * times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
     return Fitted(model, shrinkage, judged, lake, (shares, low, high))
 
 
-Coefficients = tuple[NDArray[np.float32], NDArray[np.float32]]
+@dataclass(frozen=True)
+class Classifier:
+    """coefficients: (F, d, C) and intercepts: (F, C) of Discriminants. prior: (C,) logarithms of the shares of the
+    classes."""
+
+    coefficients: NDArray[np.float32]
+    intercepts: NDArray[np.float32]
+    prior: Probabilities
+
+    def stack(self, images: Examples, weights: Probabilities) -> Stack:
+        return Stack(discriminants(self.coefficients, self.intercepts, images), images, weights, self.prior)
+
+    def told(self, images: Examples, mixture: Mixture) -> Probabilities:
+        """(n, C), rows of sum 1."""
+        found = discriminants(self.coefficients, self.intercepts, images)
+        return combined(found, images.votes, mixture, self.prior)
+
+    def leaning(self, mixture: Mixture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Coefficients, and intercepts in which the prior is contained as the mixture has it."""
+        return self.coefficients, (self.intercepts + mixture[2] / mixture[0] * self.prior).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """Of a round. stack: of some images. noise: that of all images; told: of each fold that of the others. losses:
+    (n,) of the images of the stack."""
+
+    classifier: Classifier
+    stack: Stack
+    noise: Noise
+    told: list[Noise]
+    mixture: Mixture
+    losses: Probabilities
+
+    def likelier(self, than: Learnt) -> bool:
+        """By more than the standard error of the sum of the differences."""
+        gains = than.losses - self.losses
+        return bool(gains.sum() > np.sqrt(len(gains)) * gains.std())
+
+
+def _logarithms(shares: Probabilities) -> Probabilities:
+    return np.asarray(np.log(np.maximum(shares, LEAST_PRIOR)))
 
 
 def _expected(
-    examples: Examples, chosen: Coefficients, mixture: tuple[float, float], noise: Noise, weights: Probabilities
+    examples: Examples, chosen: Classifier, mixture: Mixture, noise: Noise, weights: Probabilities
 ) -> tuple[scipy.sparse.csr_array, Probabilities]:
     """(n, C) probability of each class to be the true one of an example, what is less than LEAST_SHARE left out, and
     (C,) share of the classes."""
@@ -205,7 +264,7 @@ def _expected(
     count = len(noise.kept)
     parts, prior, start = [], np.zeros(count), 0
     for part in examples.parts(count):
-        true = combined(discriminants(*chosen, part), part.votes, *mixture) * noise.likelihoods(part.classes)
+        true = chosen.told(part, mixture) * noise.likelihoods(part.classes)
         true /= np.maximum(true.sum(axis=1, keepdims=True), 1e-300)
         prior += weights[start : start + len(part)] @ true
         start += len(part)
@@ -217,26 +276,46 @@ def _expected(
     return sparse.csr_array(sparse.vstack(parts)), prior / prior.sum()
 
 
-def _weighted(
-    classes: NDArray[np.int32], shares: scipy.sparse.csr_array, weights: Probabilities
-) -> scipy.sparse.csr_array:
-    """(C, C) sums of the weights by given and true class."""
+def _by_fold(
+    examples: Examples, shares: scipy.sparse.csr_array, weights: Probabilities, folds: int
+) -> list[scipy.sparse.csr_array]:
+    """Of each fold (C, C) sums of the weights by given and true class."""
     from scipy import sparse
 
-    given = hard(classes, shares.shape[1]).astype(np.float64).T @ sparse.diags_array(weights)
-    return sparse.csr_array(given @ shares)
+    given = hard(examples.classes, shares.shape[1]).astype(np.float64)
+    found = []
+    for fold in range(folds):
+        rows = np.flatnonzero(examples.folds == fold)
+        found.append(sparse.csr_array(given[rows].T @ sparse.diags_array(weights[rows]) @ shares[rows]))
+    return found
 
 
-def _confident_joint(
-    examples: Examples, chosen: Coefficients, mixture: tuple[float, float], count: int
-) -> scipy.sparse.csr_array:
+def _likeliest(
+    stack: Stack, whole: scipy.sparse.csr_array, others: list[scipy.sparse.csr_array], sizes: NDArray[np.int64],
+    mixture: Mixture,
+) -> tuple[Noise, list[Noise], Mixture]:  # fmt: skip
+    """The noise by its counts, that of each fold by the others' counts, and the mixture: of all SPREADS the likeliest.
+
+    whole: (C, C) by given and true class. others: of each fold, without its images. mixture: where it is looked for."""
+    best: tuple[float, Mixture, float, list[Noise]] | None = None
+    for spread in SPREADS:
+        told = [label_noise.of_counts(own, spread, sizes) for own in others]
+        loss, found = stack.fitted(told, mixture)
+        if best is None or loss < best[0]:
+            best = loss, found, spread, told
+    _, found, spread, told = best or (0.0, mixture, SPREADS[-1], [])
+    return label_noise.of_counts(whole, spread, sizes), told, found
+
+
+def _confident_joint(examples: Examples, chosen: Classifier, mixture: Mixture) -> scipy.sparse.csr_array:
     """(C, C) counts by given and confident class."""
     from scipy import sparse
 
-    thresholds, _ = _surest(examples, chosen, mixture)
+    count = len(chosen.prior)
+    found = [chosen.told(part, mixture) for part in examples.parts(count)]
+    thresholds, _ = _surest(examples, found, count)
     joint = sparse.csr_array((count, count))
-    for part in examples.parts(count):
-        probabilities = combined(discriminants(*chosen, part), part.votes, *mixture)
+    for part, probabilities in zip(examples.parts(count), found, strict=True):
         confident = confident_classes(probabilities, thresholds)
         known = confident != NOBODY
         ones = np.ones(int(known.sum()))
@@ -244,13 +323,11 @@ def _confident_joint(
     return joint
 
 
-def _surest(examples: Examples, chosen: Coefficients, mixture: tuple[float, float]) -> tuple[Probabilities, Ids]:
-    """thresholds and typical of LabelModel; 1 and -1 of a class that has no example."""
-    count = chosen[1].shape[1]
+def _surest(examples: Examples, told: Iterable[Probabilities], count: int) -> tuple[Probabilities, Ids]:
+    """thresholds and typical of LabelModel; 1 and -1 of a class that has no example. told: of the parts."""
     sums, typical = np.zeros(count), np.full(count, -1, np.int64)
     surest, start = np.full(count, -1.0), 0
-    for part in examples.parts(count):
-        probabilities = combined(discriminants(*chosen, part), part.votes, *mixture)
+    for part, probabilities in zip(examples.parts(count), told, strict=True):
         own = probabilities[np.arange(len(part)), part.classes]
         np.add.at(sums, part.classes, own)
         order = np.lexsort((-np.arange(len(part)), own))  # the surest last, and of equals the first

@@ -1,9 +1,11 @@
 """How many labels are wrong, how sure that is, and from which probability on an image is to be flagged.
 
-The share is that of the highest likelihood of the given labels, as the noise that was learnt is made so many times as
-strong and the classifier's scale and weight are fitted anew (profile likelihood); its interval is where the likelihood
-falls by at most NATS, times what the folds of the cross-validation differ more than chance. An interval that holds 0
-says that the labels could be right one and all, and the classifier merely unsure."""
+The noise that was learnt is made so many times as strong and the classifier's mixture is fitted anew (profile
+likelihood; without noise, the better of that and the classifier of the labels as they are; where that is likelier by
+NATS, none is wrong). The share is that of the highest likelihood, its interval where that falls by at most NATS, times
+what the folds of the cross-validation differ more than chance. An interval that holds 0 says that the labels could be
+right one and all, and the classifier merely unsure. As what a classifier cannot tell looks like wrong labels, single
+images are judged by a noise of a standard error less."""
 
 from __future__ import annotations
 
@@ -12,11 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.labels.classifier import Stack
-from udfs.labels.noise import Noise, Probabilities
+from udfs.labels.classifier import Mixture, Noises, Stack, stronger
+from udfs.labels.noise import Probabilities
 
 # Of an interval of 95 % it is 1.92, were the model right: on sets of clean labels it tells 2.7 from none.
 NATS = 4.0
+ERROR_NATS = 0.5  # by which a log-likelihood falls one standard error from its highest
 STEP = 1.4  # between the strengths of noise that are tried
 MOST_TIMES = 4.0
 SHARES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 50), 1 - np.geomspace(0.5, 1e-3, 20)[1:]])  # tried of a class
@@ -39,26 +42,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Profile:
-    """times: how many times the noise that was learnt is likeliest, low, high: its interval. mixture: scale and weight
-    there. nats: by which the likelihood falls at the ends, were scale and weight known."""
+    """times: how many times the noise that was learnt is likeliest; share: of labels that are wrong by it; shown:
+    whether that is no less likely, by what the interval allows, than that no label is wrong; low, high: the interval.
+    cautious: a standard error below times; mixture: that is likeliest there. nats: by which the likelihood falls at the
+    ends, were it known."""
 
     times: float
+    share: float
+    shown: bool
     low: float
     high: float
-    mixture: tuple[float, float]
+    cautious: float
+    mixture: Mixture
     nats: float
 
 
-def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDArray[np.int32]) -> Profile:
-    """stack: of the images of these folds. mixture: where scale and weight are looked for first."""
-    known: dict[float, tuple[float, tuple[float, float]]] = {}
+def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int32], null: float) -> Profile:
+    """stack: of the images of these folds. mixture: where the likeliest is looked for first. null: the loss of
+    a classifier that was fitted to the labels as they are, for which none is wrong."""
+    known: dict[float, tuple[float, Mixture]] = {}
 
     def loss(times: float) -> float:
         if times not in known:
             nearest = min(known, key=lambda one: abs(one - times), default=None)
             start = mixture if nearest is None else known[nearest][1]
-            value, found = stack.fitted(noise.times(max(times, 1e-6)), start)
-            known[times] = value * stack.total, found
+            value, found = stack.fitted(stronger(noise, max(times, 1e-6)), start)
+            value *= stack.total
+            known[times] = (min(value, null) if not times else value), found
         return known[times][0]
 
     # The lowest of three with another on each side, then that of the parabola through them.
@@ -72,7 +82,7 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
     if left > 0 and right > 0:
         loss(best * STEP ** (0.5 * (left - right) / bend))
     best = min(known, key=loss)
-    scored = stack.scores(noise.times(best), known[best][1])
+    scored = stack.scores(stronger(noise, best), known[best][1])
     allowed = NATS * _dispersion(scored, folds)
     rise = {"at": loss(best)}
 
@@ -93,7 +103,13 @@ def profile(stack: Stack, noise: Noise, mixture: tuple[float, float], folds: NDA
         return outer
 
     low, high = end(0.0), end(MOST_TIMES)
-    return Profile(best, low, high, known[best][1], max(allowed, _fall(scored, high / best)))
+    shown = null > rise["at"] - allowed
+    # The root of the rise is nearly linear. Where the interval ends at 0, so large a part of what is left.
+    cautious = best - (best - low) * (ERROR_NATS / NATS) ** 0.5
+    loss(cautious)
+    nats = max(allowed, _fall(scored, high / best))
+    share = float(np.dot(scored[2], 1 - scored[0]) / scored[2].sum())
+    return Profile(best, share, shown, low, high, cautious, known[cautious][1], nats)
 
 
 def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
