@@ -62,18 +62,23 @@ class LakeVectors:
         self.known = Known(ids[there], keys[there])
 
     def sample(self) -> Vectors:
-        """Some vectors of all files, in no order that means anything, (n, d); none where there are none."""
+        """Some vectors of all files, by ascending id, (n, d); none where there are none."""
         fragments = list(self._table.get_fragments())
         each = -(-SAMPLE // max(1, len(fragments)))
-        parts, found = [], 0
+        parts, ids, found = [], [], 0
         for at in np.random.default_rng(0).permutation(len(fragments)).tolist():
-            part = scanner(self._table, fragments[at], ["vector"], self._where).head(each)
+            part = scanner(self._table, fragments[at], ["image_id", "vector"], self._where).head(each)
             if part.num_rows:
                 parts.append(vectors_of(part["vector"]))
+                ids.append(part["image_id"].to_numpy())
                 found += part.num_rows
             if found >= SAMPLE:
                 break
-        return np.concatenate(parts)[:SAMPLE] if parts else np.empty((0, 0), np.float32)
+        if not parts:
+            return np.empty((0, 0), np.float32)
+        # In an order that does not depend on how an engine deals rows to files.
+        order = np.argsort(np.concatenate(ids)[:SAMPLE], kind="stable")
+        return np.concatenate(parts)[:SAMPLE][order]
 
     def parts(self, wanted: Ids | None = None) -> Iterator[tuple[Ids, Vectors, NDArray[np.float32]]]:
         """Ids, vectors and norms of the known pictures, or of those wanted: ascending ids. All vectors are read once;

@@ -46,6 +46,7 @@ def test_a_child_that_nobody_waits_for_counts() -> None:
         "    os._exit(0)\n"
         "os.close(there)\n"
         "os.read(here, 1)\n"  # until the child has ended
+        "time.sleep(1)\n"  # until the supervisor has looked again
     )
     measured = process_tree.run(python(burning))
     assert 0.6 <= measured.cpu_s < 1.1
