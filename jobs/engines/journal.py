@@ -26,7 +26,6 @@ from udfs.stores import fetch, objects, ranges, uris
 FOLDER = "_journal"
 ENTRY = "entry.json"  # {number, tables, marks}; written last
 APPLICATION = "imagesieve-journal"  # of Delta's transaction identifiers
-_REMOVED = "_removed"
 
 
 @dataclass(frozen=True)

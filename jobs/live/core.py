@@ -57,14 +57,11 @@ JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the
 
 def open_bringer(lake: str, config: Config, reporter: Reporter) -> Bringer:
     """The bringer of a lake that is there, with an engine of its own. lake: a canonical URI. Raises RunError."""
-    opening = Opening(choose(config.spark), config, uris.is_s3(lake))
-    try:
+    with ExitStack() as stack:
+        opening = stack.enter_context(Opening(choose(config.spark), config, uris.is_s3(lake)))
         opening.check_lake(lake)
         core = Core(lake, config, reporter, opening.engine(uris.is_s3(lake)))
-    except BaseException:
-        opening.__exit__(None, None, None)
-        raise
-    return _WithEngine(core, opening)
+        return _WithEngine(core, stack.pop_all())
 
 
 @dataclass(frozen=True)
@@ -72,14 +69,14 @@ class _WithEngine:
     """A core, and the engine that ends with it."""
 
     core: Core
-    opening: Opening
+    engine: ExitStack
 
     def bring(self, changes: Sequence[Change]) -> Outcome:
         return self.core.bring(changes)
 
     def close(self) -> None:
-        self.core.close()
-        self.opening.__exit__(None, None, None)
+        with self.engine:
+            self.core.close()
 
 
 class Core:

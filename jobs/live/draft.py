@@ -63,18 +63,5 @@ class Draft:
         return read_parquet(self.lake.spark, folder, from_arrow_schema(rows.schema))
 
 
-def joined(left: pa.Table, right: pa.Table, on: str = "image_id") -> pa.Table:
-    """An inner join by a column; the other columns of the right are added."""
-    place = {value: at for at, value in enumerate(right[on].to_pylist())}
-    at = [place.get(value) for value in left[on].to_pylist()]
-    kept = [number for number, one in enumerate(at) if one is not None]
-    found = right.take(pa.array([at[number] for number in kept], pa.int64()))
-    out = left.take(pa.array(kept, pa.int64()))
-    for name in right.column_names:
-        if name != on:
-            out = out.append_column(name, found[name])
-    return out
-
-
 def _key(table: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(row[name] for name in TABLES[table].key)

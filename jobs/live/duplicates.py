@@ -22,7 +22,7 @@ from jobs.duplicates.keepers import keepers_of
 from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import from_arrow, keep, to_arrow
 from jobs.findings import leaks
-from jobs.live.draft import Draft, joined
+from jobs.live.draft import Draft
 from jobs.live.known import ids_of
 from jobs.live.neighbours import Moved
 from udfs.vectors.components import label_components
@@ -137,15 +137,10 @@ def _clusters(
     ids = list(component)
     images = known.of_images("images", ids, ("image_id", "uri", "size_bytes", "modified_at"))
     features = known.of_images("features", ids, (*LOOKED_AT, "jpeg_quality"))
-    ordered = with_order(draft.frame(joined(features.drop_columns(["look"]), images))).select("image_id", *BEST_FIRST)
+    described = features.drop_columns(["look"]).join(images, "image_id", join_type="inner")
+    ordered = with_order(draft.frame(described)).select("image_id", *BEST_FIRST)
     looks = draft.frame(features.select(list(LOOKED_AT)))
-    places = known.places(ids)
-    rows = np.array([places[one] for one in ids], np.int64)
-    vectors = known.shelf.vectors(rows)
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), known.shelf.dimension).cast(
-        pa.list_(pa.float32())
-    )
-    vector = draft.frame(pa.table({"image_id": np.array(ids, np.int64), "vector": lists}))
+    vector = _vectors(draft, ids)
     named = pa.table({"image_id": np.array(ids, np.int64), "component": np.array(list(component.values()), np.int64)})
     components = from_arrow(lake.spark, named, COMPONENTS)
 
@@ -175,11 +170,15 @@ def _leaks(draft: Draft, ids: set[int], duplicates: pa.Table, copies: pa.Table) 
         clustered, copied = draft.frame(duplicates), draft.frame(copies)
         own = ids_of(duplicates)
         images = draft.frame(known.of_images("images", own, ("image_id", "uri", *leaks.ISSUE)))
-        places = known.places(own)
-        rows = np.array([places[one] for one in own.tolist()], np.int64)
-        values = pa.array(known.shelf.vectors(rows).ravel())
-        vectors = pa.FixedSizeListArray.from_arrays(values, known.shelf.dimension).cast(pa.list_(pa.float32()))
-        embeddings = draft.frame(pa.table({"image_id": own, "vector": vectors}))
+        embeddings = _vectors(draft, own.tolist())
         pairs = [leaks.pairs_between(clustered, copied, images, between) for between in several]
         found = to_arrow(leaks.with_cosines(reduce(DataFrame.unionByName, pairs), embeddings))
     draft.replace("leaks", old, found)
+
+
+def _vectors(draft: Draft, ids: list[int]) -> DataFrame:
+    """(image_id, vector) of images that have one."""
+    shelf, places = draft.known.shelf, draft.known.places(ids)
+    values = pa.array(shelf.vectors(np.array([places[one] for one in ids], np.int64)).ravel())
+    vectors = pa.FixedSizeListArray.from_arrays(values, shelf.dimension).cast(pa.list_(pa.float32()))
+    return draft.frame(pa.table({"image_id": pa.array(ids, pa.int64()), "vector": vectors}))

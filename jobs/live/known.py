@@ -27,7 +27,7 @@ from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Ids
 
 FILE = "known.sqlite"
-LAYOUT = 1  # of the folder: another number makes it anew
+LAYOUT = 2  # of the folder: another number makes it anew
 # The tables that are kept, and by what their rows are found beside the key.
 FOUND_BY = {
     "images": ("uri",),
@@ -43,6 +43,7 @@ FOUND_BY = {
 }
 _FEATURES = ("image_id", "etag", "pixel_hash", "perceptual_hash", "width", "height", "format", "medium", "thumbnail",
              "look", "jpeg_quality")  # fmt: skip
+DISTINCT = ("source", "split")  # columns of `images`
 ROWS_AT_ONCE = 8192
 _VARIABLES = 500  # of one statement
 
@@ -163,9 +164,8 @@ class Known:
         return self.rows(table, "image_id", [int(one) for one in ids], names)
 
     def distinct(self, column: str) -> list[str]:
-        """The values of a column of `images`, none of them null. They are few: sources, splits."""
-        query = f"SELECT DISTINCT {column} FROM images WHERE {column} IS NOT NULL"  # noqa: S608 (names of tables and columns)
-        return sorted(value for (value,) in self.base.execute(query))
+        """The values that a column of DISTINCT has had since it was made, none of them null. They are few."""
+        return sorted(json.loads(self._get(f"distinct {column}") or "[]"))
 
     def places(self, ids: Iterable[int]) -> dict[int, int]:
         """The row of the shelf of each image that has one."""
@@ -190,8 +190,16 @@ class Known:
             where = " AND ".join(f'"{column}" = ?' for column in key)
             self.base.executemany(f"DELETE FROM {name} WHERE {where}", gone)  # noqa: S608 (names of tables and columns)
             self._insert(name, made.rows)
+            if name == "images":
+                self._see(made.rows)
 
     # --- inside ---
+
+    def _see(self, images: pa.Table) -> None:
+        """Adds the values of these rows to those of distinct(): to look for them would read the whole table."""
+        for column in DISTINCT:
+            seen = {*self.distinct(column), *images[column].unique().to_pylist()} - {None}
+            self._set(f"distinct {column}", json.dumps(sorted(seen)))
 
     def _mark(self, versions: Mapping[str, int | None]) -> str:
         return json.dumps([LAYOUT, self._model, self._k, sorted(versions.items())])
@@ -217,7 +225,10 @@ class Known:
         if version is None:
             return
         for batch in dataset(self._lake, name, version).to_batches(columns=names, batch_size=ROWS_AT_ONCE):
-            self._insert(name, pa.Table.from_batches([batch]))
+            rows = pa.Table.from_batches([batch])
+            self._insert(name, rows)
+            if name == "images":
+                self._see(rows)
 
     def _insert(self, name: str, rows: pa.Table) -> None:
         names = columns(name).names

@@ -9,15 +9,13 @@ import pyarrow as pa
 
 from jobs.duplicates.copies import BEST_FIRST, best_of_equal, content_key, with_order
 from jobs.engines.frames import to_arrow
-from jobs.live.draft import Draft, joined
+from jobs.live.draft import Draft
 from jobs.live.known import ids_of
 from jobs.live.nearest import candidates, with_cosines
 from jobs.live.shelf import UNKNOWN
 from udfs.vectors.cell_packs import vectors_of
-from udfs.vectors.cosine import Ids, Vectors
+from udfs.vectors.cosine import Ids
 from udfs.vectors.merge import Pairs, merged
-
-ORDERED_BY = ("uri", "size_bytes", "modified_at", "width", "height", "jpeg_quality")
 
 
 @dataclass
@@ -63,7 +61,7 @@ def _copies(draft: Draft, hashes: set[str], gone: set[int]) -> tuple[pa.Table, p
         "features", "pixel_hash", hashes, ("image_id", "pixel_hash", "width", "height", "jpeg_quality")
     )
     images = known.of_images("images", ids_of(features), ("image_id", "uri", "size_bytes", "modified_at"))
-    rows = joined(features, images)
+    rows = features.join(images, "image_id", join_type="inner")
     before = known.of_images("copies", {*ids_of(rows).tolist(), *gone})
     if not rows.num_rows:
         return before, before.schema.empty_table()
@@ -83,13 +81,9 @@ def _place(draft: Draft, good: pa.Table, keys: dict[int, int], moved: Moved) -> 
     shelf.used[rows] = False
     if len(ids):
         known.put_places(
-            ids, shelf.append(ids, np.array([keys[one] for one in ids.tolist()], np.int64), _vectors(good))
+            ids, shelf.append(ids, np.array([keys[one] for one in ids.tolist()], np.int64), vectors_of(good["vector"]))
         )
     shelf.used[np.array(list(known.places(moved.fresh).values()), np.int64)] = True
-
-
-def _vectors(good: pa.Table) -> Vectors:
-    return vectors_of(good["vector"])
 
 
 def _lists(draft: Draft, moved: Moved, k: int) -> None:
