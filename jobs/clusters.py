@@ -54,7 +54,7 @@ def near_edges(neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> Data
 
 def near_pairs(neighbours: DataFrame, rule: NearRule) -> DataFrame:
     """(src, dst, cosine) with src < dst, each pair once: neighbours whose cosine lets them be near-duplicates."""
-    near = neighbours.where(F.col("cosine") >= min(rule.threshold, rule.certain))
+    near = neighbours.where(F.col("cosine") >= rule.least)
     low, high = F.least("image_id", "neighbour_id"), F.greatest("image_id", "neighbour_id")
     return near.select(low.alias("src"), high.alias("dst"), "cosine").dropDuplicates(["src", "dst"])
 
@@ -224,7 +224,7 @@ def clusters(context: Context) -> Counts:
         def with_details(rows: DataFrame) -> DataFrame:
             return rows.join(ordered, "image_id").join(vectors, "image_id").join(looks, "image_id")
 
-        least, folder = min(rule.threshold, rule.certain) - settings.keeper_slack, partial(lake.staging, JOB)
+        least, folder = rule.least - settings.keeper_slack, partial(lake.staging, JOB)
         same = frozenset(settings.same)
         kept, split = keepers_of(components, ordered, with_details, least, same, settings.max_component, folder)
         kept = keep(kept)

@@ -121,8 +121,7 @@ def look_alike_issues(look_alikes: DataFrame, rule: NearRule) -> DataFrame:
     """Images that are nearly copies of another and show something else: another text, part or colour. look_alikes: the
     table. Those that only the network takes for alike, and whose pixels have nothing in common, are none, nor are those
     that the network is not certain of: they are like one another as many are."""
-    least = rule.certain if rule.certain <= 1 else rule.threshold
-    rows = look_alikes.where((F.col("relation") != UNLIKE) & (F.col("cosine") >= least)).select(
+    rows = look_alikes.where((F.col("relation") != UNLIKE) & (F.col("cosine") >= rule.surest)).select(
         "image_id",
         F.lit(tables.LOOK_ALIKE).alias("issue"),
         unlike(F.col("cosine")).alias("score"),

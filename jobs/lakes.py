@@ -48,6 +48,21 @@ def read_marker(uri: str) -> dict[str, object] | None:
     return dict(marker)
 
 
+def mark(uri: str, **values: int) -> None:
+    """Writes a lake's marker with these values changed. Whoever calls it holds the lease."""
+    marker = {**(read_marker(uri) or {"next_image_id": 0, "next_cluster_id": 0}), **values}
+    marker |= {"format": LAKE_FORMAT, "version": __version__}
+    objects.put(uris.join(uri, MARKER), json.dumps(marker, indent=1).encode())
+
+
+def settle(uri: str) -> None:
+    """Makes what is left in a lake's journal: see jobs.engines.journal. Whoever calls it holds the lease."""
+    marks = journal.settle(uri, TABLES)
+    if marks is not None:
+        mark(uri, **marks)
+        journal.forget(uri)
+
+
 def existing(uri: str) -> str:
     """The canonical URI of a lake that is there, as it was given. Raises LakeError where it is none."""
     if read_marker(uri) is None:
@@ -161,10 +176,7 @@ class Lake:
     def settle(self) -> None:
         """Makes what is left in the journal: see jobs.engines.journal."""
         self._may_write()
-        marks = journal.settle(self.uri, TABLES)
-        if marks is not None:
-            self.mark(**marks)
-            journal.forget(self.uri)
+        settle(self.uri)
 
     def clear_staging(self, staged: str | None = None) -> None:
         """Removes what this run and dead ones before it have staged, or one place that staging() named."""
@@ -178,9 +190,7 @@ class Lake:
     def mark(self, **values: int) -> None:
         """Writes the lake's marker with these values changed; makes a lake of a URI that is none yet."""
         self._may_write()
-        marker = {**(read_marker(self.uri) or {"next_image_id": 0, "next_cluster_id": 0}), **values}
-        marker |= {"format": LAKE_FORMAT, "version": __version__}
-        objects.put(uris.join(self.uri, MARKER), json.dumps(marker, indent=1).encode())
+        mark(self.uri, **values)
 
     def next_id(self, name: str) -> int:
         """The first id never given out. name: next_image_id or next_cluster_id."""

@@ -83,9 +83,7 @@ class SecondLook:
     def _edges(self, own: dict[str, Any], others: pa.RecordBatch) -> NDArray[np.int64]:
         """The rows that may be near-duplicates: see jobs.clusters.near_edges."""
         cosines, left, right = (others.column(name).to_numpy() for name in ("cosine", "own_background", "background"))
-        near = others.column("is_near").to_numpy(zero_copy_only=False) & (
-            cosines >= min(self.rule.threshold, self.rule.certain)
-        )
+        near = others.column("is_near").to_numpy(zero_copy_only=False) & (cosines >= self.rule.least)
         alike = differing_bits(own["perceptual_hash"], others.column("perceptual_hash").to_numpy())
         sure = near & ((cosines >= self.rule.certain) | (alike <= ALIKE_BITS))
         unsure = np.flatnonzero(near & ~sure & self.rule.doubtful(cosines, left, right))

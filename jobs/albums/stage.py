@@ -13,8 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.engines import delta_log
-from jobs.engines.delta_files import Added
+from jobs.engines.delta_files import Added, names_of
 from jobs.engines.frames import batch_rows, keep, map_batches, map_together, read_parquet, small, write_parquet
 from jobs.errors import ContractError
 from jobs.lakes import Lake
@@ -159,8 +158,7 @@ def _files_of(table: str, runs: set[int]) -> list[str]:
     """The files of some runs, as the log spells them."""
     if not runs:
         return []
-    names = delta_log.delta_table(table).get_add_actions(flatten=True).column("path").to_pylist()
-    return [name for name in names if files.run_of(name) in runs]
+    return [name for name in names_of(table) if files.run_of(name) in runs]
 
 
 def _settings(context: Context) -> dict[str, Any]:

@@ -55,6 +55,12 @@ def commit(path: str, added: Sequence[Added], removed: Collection[str], after: i
     return version
 
 
+def names_of(path: str) -> list[str]:
+    """The files of the newest version of a table, as the log spells them."""
+    names: list[str] = delta_log.delta_table(path).get_add_actions(flatten=True).column("path").to_pylist()
+    return names
+
+
 def checkpoint(path: str) -> None:
     """Writes the newest version of a table as one file of the log."""
     delta_log.delta_table(path).create_checkpoint()

@@ -3,21 +3,19 @@ index, what the door keeps, and the caches of this machine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 
+from jobs import lakes
 from jobs.engines import journal
 from jobs.erasure.rewriting import rows_of
 from jobs.erasure.rules import Erased
 from jobs.indexing import store as index
-from jobs.lakes import MARKER, read_marker
 from jobs.live.known import Known
 from jobs.pages.place import index_of
 from jobs.rating import store
 from jobs.serve import gallery
-from jobs.tables import TABLES
 from udfs.stores import objects, uris
 from udfs.stores.cache import user_cache
 
@@ -61,11 +59,9 @@ def forget_judged(lake: str, erased: Erased) -> int:
 
 
 def settle(lake: str) -> None:
-    """Makes what a killed watch has left in the journal, or it would bring back what is deleted. See Lake.settle."""
-    marks = journal.settle(lake, TABLES)
-    if marks is not None:
-        marker = {**(read_marker(lake) or {}), **marks}
-        objects.put(uris.join(lake, MARKER), json.dumps(marker, indent=1).encode())
+    """Makes what a killed watch has left in the journal, or it would bring back what is deleted; what was not written
+    whole goes."""
+    lakes.settle(lake)
     journal.forget(lake)
 
 
@@ -80,8 +76,7 @@ def delete_cache(lake: str) -> bool:
     """Deletes what the app, the door and the watch of this account and machine keep of a lake. Returns whether there
     was any."""
     cache = user_cache()
-    own = hashlib.sha256(lake.encode()).hexdigest()[:16]
-    folders = (gallery.folder_of(lake, {}).parent, Known.place(cache, lake), cache / index.FOLDER / own)
+    folders = (gallery.folder_of(lake, {}).parent, Known.place(cache, lake), index.cache_of(lake))
     there = [folder for folder in folders if folder.is_dir()]
     for folder in there:
         shutil.rmtree(folder)

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.engines import delta_log
-from jobs.erasure.rewriting import ROWS, all_files, batches, names_of, opened, rows_of
+from jobs.engines.delta_files import names_of
+from jobs.erasure.rewriting import ROWS, all_files, batches, opened, rows_of
 from jobs.erasure.rules import Erased
 from jobs.errors import LakeError
 from udfs.stores import uris

@@ -17,8 +17,9 @@ from urllib.parse import unquote
 
 from jobs import __version__
 from jobs.engines import delta_log
+from jobs.engines.delta_files import names_of
 from jobs.erasure import beside, finding, suppression
-from jobs.erasure.rewriting import ROWS, Done, batches, names_of, opened, purge, rewrite
+from jobs.erasure.rewriting import ROWS, Done, batches, opened, purge, rewrite
 from jobs.erasure.rules import RULES, Erased
 from jobs.errors import InputError, LakeError
 from jobs.lakes import existing

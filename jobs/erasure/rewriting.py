@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.engines import delta_files, delta_log
-from jobs.engines.delta_files import Added
+from jobs.engines.delta_files import Added, names_of
 from jobs.erasure.rules import Erased, Rule
 from jobs.errors import LakeBusyError, LakeError
 from udfs.albums import files as album_files
@@ -74,12 +74,6 @@ def rewrite(path: str, rule: Rule, erased: Erased, before: Callable[[Done], None
                 raise
             time.sleep(0.2 * 2**attempt)
     raise LakeBusyError(path)  # not reached
-
-
-def names_of(path: str) -> list[str]:
-    """The files of the newest version of a table, as the log spells them."""
-    names: list[str] = delta_log.delta_table(path).get_add_actions(flatten=True).column("path").to_pylist()
-    return names
 
 
 def _rewritten(path: str, name: str, rule: Rule, erased: Erased) -> tuple[Added | None, int, int] | None:

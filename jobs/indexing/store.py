@@ -137,7 +137,7 @@ def local(lake: str, file: File) -> Path:
         if path.stat().st_size != file.bytes:
             raise BrokenIndexError(f"{place}: has another size: run `imagesieve index --new-index`")
         return path
-    path = _cache(lake) / file.name
+    path = cache_of(lake) / file.name
     if not path.exists() or path.stat().st_size != file.bytes:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = path.with_name(f".{os.getpid()}-{path.name}")
@@ -154,8 +154,8 @@ def local(lake: str, file: File) -> Path:
 def forget_others(lake: str, manifest: Manifest) -> None:
     """Takes out of the cache what an index of a lake no longer has; who has it mapped keeps it."""
     named = {file.name for file in manifest.files()}
-    if uris.is_s3(lake) and _cache(lake).is_dir():
-        for path in _cache(lake).iterdir():
+    if uris.is_s3(lake) and cache_of(lake).is_dir():
+        for path in cache_of(lake).iterdir():
             if path.name not in named and NAME.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
@@ -216,7 +216,8 @@ def _sweep(lake: str, kept: set[str]) -> None:
             objects.delete(uris.join(lake, FOLDER, file))
 
 
-def _cache(lake: str) -> Path:
+def cache_of(lake: str) -> Path:
+    """Where files of a lake's index on S3 are kept on this machine."""
     return user_cache() / FOLDER / hashlib.sha256(lake.encode()).hexdigest()[:16]
 
 

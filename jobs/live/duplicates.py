@@ -73,15 +73,16 @@ def _edges(draft: Draft, rule: NearRule, moved: Moved) -> set[int]:
     turned = moved.changed_lists
     old = _edges_of(draft, turned | moved.lost)
     lists = known.of_images("neighbours", turned).to_pylist()
-    least = min(rule.threshold, rule.certain)
-    cosine = {_pair(row["image_id"], row["neighbour_id"]): row["cosine"] for row in lists if row["cosine"] >= least}
+    cosine = {
+        _pair(row["image_id"], row["neighbour_id"]): row["cosine"] for row in lists if row["cosine"] >= rule.least
+    }
     still = sorted(pair for pair in old - cosine.keys() if not moved.lost & set(pair) - moved.fresh)
     places = known.places({one for pair in still for one in pair})
     still = [pair for pair in still if set(pair) <= places.keys()]
     if still:
         left, right = (np.array([places[pair[end]] for pair in still], np.int64) for end in (0, 1))
         cosines = cosine_pairs(known.shelf.vectors(left), known.shelf.vectors(right))
-        cosine |= {pair: value for pair, value in zip(still, cosines.tolist(), strict=True) if value >= least}
+        cosine |= {pair: value for pair, value in zip(still, cosines.tolist(), strict=True) if value >= rule.least}
     now = _matching(draft, rule, cosine) if cosine else set()
     removed, added = old - now, now - old
     named = [{"image_id": low, "other_id": high} for low, high in sorted(added)]
@@ -147,7 +148,7 @@ def _clusters(
     def with_details(frame: DataFrame) -> DataFrame:
         return frame.join(ordered, "image_id").join(vector, "image_id").join(looks, "image_id")
 
-    least = min(rule.threshold, rule.certain) - settings.keeper_slack
+    least = rule.least - settings.keeper_slack
     same, folder = frozenset(settings.same), partial(lake.staging, NAME, "keepers")
     kept, _ = keepers_of(components, ordered, with_details, least, same, settings.max_component, folder)
     kept = keep(kept)

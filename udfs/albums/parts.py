@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 
@@ -10,21 +9,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udfs.stores import uris
+from udfs.stores.ranges import Placed
 from udfs.stores.s3_objects import Limits, S3Object
 
 TAIL = 24 << 10  # bytes that are asked for first: most footers of albums are shorter
 _MAGIC = b"PAR1"
 
 
-class Parts(io.RawIOBase):
+class Parts(Placed):
     """A file of a known size of which only what was fetched is read, or what a reader asks for beyond. requests,
     fetched: how many, and bytes. Raises ImageError, OSError."""
 
     def __init__(self, uri: str, size: int, limits: Limits) -> None:
-        super().__init__()
+        super().__init__(size)
         self._object = S3Object(uri, limits) if uris.is_s3(uri) else None
         self._path = None if uris.is_s3(uri) else Path(os.fsdecode(uris.local_path(uri)))
-        self._size, self._at = size, 0
         self._held: list[tuple[int, bytes]] = []
         self.requests = self.fetched = 0
 
@@ -42,19 +41,6 @@ class Parts(io.RawIOBase):
             raise ValueError("not a Parquet file")
         self.fetch(self._size - 8 - length, self._size)
         return pq.read_metadata(pa.BufferReader(_MAGIC + self._bytes(self._size - 8 - length, length) + end))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence] + offset
-        return self._at
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self._size - self._at)

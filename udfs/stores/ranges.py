@@ -76,27 +76,12 @@ def open_file(uri: str, size: int | None, limits: Limits) -> "Iterator[tuple[Bin
         yield cast(BinaryIO, opened), size
 
 
-class RangeFile(io.RawIOBase):
-    """An S3 object of a known size as a file. What is asked for after a jump is asked for alone; where reading goes on,
-    requests double up to AHEAD, and then the next is on its way while one is read. Raises as S3Object; the latest
-    such error is kept in `error`, for a library that puts its own in its place."""
+class Placed(io.RawIOBase):
+    """A file of a known size to read and seek in. Whoever reads moves _at on."""
 
-    def __init__(self, uri: str, size: int, limits: Limits) -> None:
+    def __init__(self, size: int) -> None:
         super().__init__()
-        self._object, self._size = S3Object(uri, limits), size
-        self._at = 0
-        self._start = 0  # of what is held
-        self._held = memoryview(b"")
-        self._chunk = FIRST
-        self._known_end = 0
-        self._next: tuple[int, Future[memoryview]] | None = None
-        self._pool: ThreadPoolExecutor | None = None
-        self.error: ImageError | None = None
-
-    def announce(self, start: int, end: int) -> None:
-        """Says that bytes start … end - 1 will all be read, in order: from there on requests are large at once."""
-        self._at_most(start)
-        self._chunk, self._known_end = AHEAD, min(end, self._size)
+        self._size, self._at = size, 0
 
     def readable(self) -> bool:
         return True
@@ -113,6 +98,28 @@ class RangeFile(io.RawIOBase):
             raise ValueError(f"seek to {base + offset}")
         self._at = base + offset
         return self._at
+
+
+class RangeFile(Placed):
+    """An S3 object of a known size as a file. What is asked for after a jump is asked for alone; where reading goes on,
+    requests double up to AHEAD, and then the next is on its way while one is read. Raises as S3Object; the latest
+    such error is kept in `error`, for a library that puts its own in its place."""
+
+    def __init__(self, uri: str, size: int, limits: Limits) -> None:
+        super().__init__(size)
+        self._object = S3Object(uri, limits)
+        self._start = 0  # of what is held
+        self._held = memoryview(b"")
+        self._chunk = FIRST
+        self._known_end = 0
+        self._next: tuple[int, Future[memoryview]] | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self.error: ImageError | None = None
+
+    def announce(self, start: int, end: int) -> None:
+        """Says that bytes start … end - 1 will all be read, in order: from there on requests are large at once."""
+        self._at_most(start)
+        self._chunk, self._known_end = AHEAD, min(end, self._size)
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -31,6 +31,16 @@ class NearRule:
     certain: float
     evidence: float = 0.0
 
+    @property
+    def least(self) -> float:
+        """The cosine below which two images are no near-duplicates, whatever else speaks for it."""
+        return min(self.threshold, self.certain)
+
+    @property
+    def surest(self) -> float:
+        """The cosine from which on the network has no doubt; `threshold` where there is no such cosine."""
+        return self.certain if self.certain <= 1 else self.threshold
+
     def doubtful(self, cosines: Values, left: Values, right: Values) -> NDArray[np.bool_]:
         """Pairs that need evidence."""
         above = _margins(cosines, left, right) >= self.margin

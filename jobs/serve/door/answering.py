@@ -122,8 +122,7 @@ class Door:
             if same[0].is_given_kept:
                 return []
             return [self._pair(tables.NEAR_DUPLICATE, "remove", same[0])]
-        rule = self.settings.rule
-        least = rule.certain if rule.certain <= 1 else rule.threshold
+        least = self.settings.rule.surest
         alike = [
             each for each in seen if UNLIKE not in each.relations and each.cosine >= least and not each.is_given_kept
         ]

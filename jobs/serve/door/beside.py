@@ -80,7 +80,7 @@ class Beside:
         else:
             chosen |= np.isnan(tenth) | (cosines > tenth)
             there = _with_one_more(self.evidence.ninth[rows], tenth, cosines)
-        chosen &= cosines >= min(self.settings.rule.threshold, self.settings.rule.certain)
+        chosen &= cosines >= self.settings.rule.least
         rows, cosines, there = rows[chosen][:MOST_BESIDE], cosines[chosen][:MOST_BESIDE], there[chosen][:MOST_BESIDE]
         return self._looked_at(picture, vector, rows, cosines, there, own) if len(rows) else []
 

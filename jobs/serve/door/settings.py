@@ -39,7 +39,7 @@ class Settings:
     @property
     def least_to_keeper(self) -> float:
         """The cosine to a keeper: see jobs.clusters."""
-        return min(self.rule.threshold, self.rule.certain) - self.keeper_slack
+        return self.rule.least - self.keeper_slack
 
     @property
     def of_the_lake(self) -> int:
