@@ -93,34 +93,27 @@ class Compared:
     def __init__(self, vectors: npt.ArrayLike, pairs: Pairs | None = None) -> None:
         """vectors: as group() takes them. pairs: of them, where they are known; else they are found when they are
         asked for. Raises ValueError."""
-        self._given = np.asarray(vectors)
+        self._all = _unit(vectors)
         self._pairs = pairs
-        self._all = _unit(self._given) if pairs is None else None
 
     def group(self, threshold: str | float = "medium", quality: npt.ArrayLike | None = None) -> Groups:
         """See group()."""
         at_least = cosine_of(threshold)
-        order = best_first(quality, len(self._given))
-        return around_best(self._rows, self._linked(at_least), order, at_least - KEEPER_SLACK)
-
-    def _rows(self, chosen: Ids) -> Vectors:
-        return _unit(self._given[chosen]) if self._all is None else self._all[chosen]
+        order = best_first(quality, len(self._all))
+        return around_best(self._all.__getitem__, self._linked(at_least), order, at_least - KEEPER_SLACK)
 
     def _linked(self, at_least: float) -> Ids:
         """The component of each row."""
         if self._pairs is None or at_least < self._pairs.least:
-            if self._all is None:
-                self._all = _unit(self._given)
             self._pairs = near_pairs(self._all, min(at_least, *THRESHOLDS.values()))
         if self._pairs is None:  # more than are kept
-            return _components(self._rows(np.arange(len(self._given))), at_least)
+            return _components(self._all, at_least)
         left, right, products, _ = self._pairs
         keep = products >= np.float32(at_least + FLOAT32_SLACK)
         is_open = np.flatnonzero((products >= np.float32(at_least - FLOAT32_SLACK)) & ~keep)
         if len(is_open):
-            own, other = self._rows(left[is_open]), self._rows(right[is_open])
-            keep[is_open] = cosine_pairs(own, other) >= at_least
-        component = np.arange(len(self._given))
+            keep[is_open] = cosine_pairs(self._all[left[is_open]], self._all[right[is_open]]) >= at_least
+        component = np.arange(len(self._all))
         nodes, joined = label_components(left[keep], right[keep])
         component[nodes] = joined
         return component
