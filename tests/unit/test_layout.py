@@ -28,6 +28,10 @@ def columns(layout: str, path: str) -> dict[str, str] | None:
         ("{label}/{split}/*", "cat/train/1.jpg", {"label": "cat", "split": "train"}),
         ("{split}/{label}/**", "train/cat/a/b/1.jpg", {"split": "train", "label": "cat"}),
         ("**/{label}/*", "a/b/cat/1.jpg", {"label": "cat"}),
+        ("**/{label}/*", "cat/1.jpg", {"label": "cat"}),  # as shells and git read it
+        ("{split}/**/{label}/*", "train/cat/1.jpg", {"split": "train", "label": "cat"}),
+        ("**/{label}/*", "1.jpg", None),
+        ("x**/{label}/*", "x/1.jpg", None),
         ("images/*/{label}_*.jpg", "images/7/cat_1.jpg", {"label": "cat"}),
         ("{source}-{split}/*", "web-train/1.jpg", {"source": "web", "split": "train"}),
         ("{label}/*.jpg", "cat/1.png", None),
