@@ -36,7 +36,7 @@ def estimated(wrong: Estimate) -> str:
 
 def numbers(wrong: Estimate) -> dict[str, float]:
     """The same as counts of the stage."""
-    return {f"wrong_{name}": round(getattr(wrong, name), 4) for name in ("share", "low", "high")}
+    return {f"wrong_{name}": round(getattr(wrong, name), 4) for name in ("share", "low", "high", "caution")}
 
 
 def told(

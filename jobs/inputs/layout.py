@@ -13,9 +13,8 @@ from jobs.errors import ConfigError
 def layout_pattern(layout: str) -> tuple[str, list[str]]:
     """A regular expression for a layout such as {split}/{label}/*, and the columns of its groups.
 
-    {name} stands for one level of the path, * for any text within a level, ** for any text, **/ for any number of levels,
-    none too.
-    Raises ConfigError for a name other than split, label, source and owner, or one given twice."""
+    {name} stands for one level of the path, * for any text within a level, ** for any text, **/ for any number of
+    levels, none too. Raises ConfigError for a name other than split, label, source and owner, or one given twice."""
     return _pattern("--layout", layout, ("split", "label", "source", "owner"))
 
 

@@ -14,8 +14,8 @@ learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times
 Few wrong labels are soon overfitted: a round is kept only where the images of each fold are likelier by it than by the
 round that was kept, by more than the standard error of the difference (early stopping by the one-standard-error rule;
 Breiman, Friedman, Olshen and Stone, Classification and Regression Trees, 1984, 3.4.3). At last T is made so many times
-as strong as the likelihood tells, less a standard error (udfs/labels/share.py). The score is that probability of the
-given label. Thresholds are those of confident learning."""
+as strong as the likelihood tells (udfs/labels/share.py). The score is that probability of the given label. Thresholds
+are those of confident learning."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     kept = rounds[0]
     chosen, noise = kept.classifier, kept.noise
     likely = label_share.profile(kept.stack, kept.told, kept.mixture, few.folds, right)
-    judging = max(likely.cautious, LEAST_TIMES)
+    judging = max(likely.times if likely.shown else likely.cautious, LEAST_TIMES)
     noise = noise.times(judging)
     told_at_last = (chosen.told(part, likely.mixture) for part in examples.parts(count))
     thresholds, typical = _surest(examples, told_at_last, count)
@@ -206,7 +206,8 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     per = likely.share / likely.times
     # Were none of these wrong, so many of all still could be.
     unseen = label_share.NATS / len(few)
-    lake = Estimate(per * times, per * likely.low, min(1.0, max(per * likely.high, unseen)))
+    caution = min(1.0, likely.cautious / judging)
+    lake = Estimate(per * times, per * likely.low, min(1.0, max(per * likely.high, unseen)), caution)
     return Fitted(model, shrinkage, judged, lake, (shares, low, high))
 
 

@@ -4,8 +4,10 @@ The noise that was learnt is made so many times as strong and the classifier's m
 likelihood; without noise, the better of that and the classifier of the labels as they are; where that is likelier by
 NATS, none is wrong). The share is that of the highest likelihood, its interval where that falls by at most NATS, times
 what the folds of the cross-validation differ more than chance. An interval that holds 0 says that the labels could be
-right one and all, and the classifier merely unsure. As what a classifier cannot tell looks like wrong labels, single
-images are judged by a noise of a standard error less."""
+right one and all, and the classifier merely unsure.
+
+The probability that a label is wrong is that of the likeliest noise. What a classifier cannot tell looks like wrong
+labels, so flags that promise to be right follow the odds of a noise two standard errors less."""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from udfs.labels.noise import Probabilities
 
 # Of an interval of 95 % it is 1.92, were the model right: on sets of clean labels it tells 2.7 from none.
 NATS = 4.0
-ERROR_NATS = 0.5  # by which a log-likelihood falls one standard error from its highest
+CAUTION_NATS = 2.0  # by which a log-likelihood falls two standard errors from its highest
 STEP = 1.4  # between the strengths of noise that are tried
 MOST_TIMES = 4.0
 SHARES = np.concatenate([[0.0], np.geomspace(1e-4, 0.5, 50), 1 - np.geomspace(0.5, 1e-3, 20)[1:]])  # tried of a class
@@ -33,19 +35,21 @@ UNSHOWN, SURELY, UNSURE = 0.01, 0.9, 0.03
 
 @dataclass(frozen=True)
 class Estimate:
-    """A share of labels that are wrong, and an interval in which it lies with 95 % or more."""
+    """A share of labels that are wrong, and an interval in which it lies with 95 % or more. caution: in (0, 1], by
+    which the odds that a label is wrong are multiplied before flags are chosen that promise to be right."""
 
     share: float
     low: float
     high: float
+    caution: float = 1.0
 
 
 @dataclass(frozen=True)
 class Profile:
     """times: how many times the noise that was learnt is likeliest; share: of labels that are wrong by it; shown:
     whether that is no less likely, by what the interval allows, than that no label is wrong; low, high: the interval.
-    cautious: a standard error below times; mixture: that is likeliest there. nats: by which the likelihood falls at the
-    ends, were it known."""
+    mixture: that is likeliest at times. cautious: two standard errors below times. nats: by which the likelihood falls
+    at the ends, were it known."""
 
     times: float
     share: float
@@ -105,11 +109,10 @@ def profile(stack: Stack, noise: Noises, mixture: Mixture, folds: NDArray[np.int
     low, high = end(0.0), end(MOST_TIMES)
     shown = null > rise["at"] - allowed
     # The root of the rise is nearly linear. Where the interval ends at 0, so large a part of what is left.
-    cautious = best - (best - low) * (ERROR_NATS / NATS) ** 0.5
-    loss(cautious)
+    cautious = best - (best - low) * (CAUTION_NATS / NATS) ** 0.5
     nats = max(allowed, _fall(scored, high / best))
     share = float(np.dot(scored[2], 1 - scored[0]) / scored[2].sum())
-    return Profile(best, share, shown, low, high, cautious, known[cautious][1], nats)
+    return Profile(best, share, shown, low, high, cautious, known[best][1], nats)
 
 
 def _fall(scored: tuple[Probabilities, Probabilities, Probabilities], times: float) -> float:
@@ -161,6 +164,8 @@ def threshold(images: NDArray[np.int64], wrong: Probabilities, wish: str | float
 
     images, wrong: (BINS,) how many images lie in a bin, and the sum of their probabilities. wish: one of three, or a
     precision. known: of all these images."""
+    if wish != THOROUGH:
+        wrong = _cautious(images, wrong, known.caution)
     most, expected = np.cumsum(images[::-1])[::-1], np.cumsum(wrong[::-1])[::-1]
     total = float(expected[0])
     if not most[0] or total <= 0:
@@ -179,3 +184,9 @@ def threshold(images: NDArray[np.int64], wrong: Probabilities, wish: str | float
         few = np.flatnonzero(most <= UNSHOWN * most[0])
         first = max(first, min(int(few[0]) if len(few) else BINS, int(SURELY * BINS)))
     return first
+
+
+def _cautious(images: NDArray[np.int64], wrong: Probabilities, caution: float) -> Probabilities:
+    """The sums of the probabilities of each bin, where their odds are so many times as high."""
+    probability = np.minimum(wrong / np.maximum(images, 1), 1.0)
+    return images * caution * probability / (1 - (1 - caution) * probability)
