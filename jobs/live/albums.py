@@ -26,7 +26,8 @@ from udfs.stores import fetch, objects, ranges, uris
 
 TABLE = "albums"
 MOST_BYTES = 32 << 20  # of earlier runs that a batch joins: 12,000 pictures of 1,280 numbers
-_GIVEN = pa.schema(
+FILE_BYTES = 8 << 10  # of a file beside what it holds, at least: else batches that only remove would never be joined
+GIVEN = pa.schema(
     [("owner", pa.string()), ("image_id", pa.int64()), ("mark", pa.int64()), ("taken", pa.int64()),
      ("by_camera", pa.int32()), ("quality", pa.float32()), ("uri", pa.string()), ("vector", pa.list_(pa.float32()))]
 )  # fmt: skip
@@ -54,30 +55,32 @@ def bring(draft: Draft, model: str, good: pa.Table, before: Mapping[int, str]) -
         for one, owner in before.items()
         if (owner, one) not in stays
     ]
-    rows = pa.concat_tables([there, pa.Table.from_pylist(gone, schema=_GIVEN)])
+    rows = pa.concat_tables([there, pa.Table.from_pylist(gone, schema=GIVEN)])
     if rows.num_rows:
-        draft.files[TABLE] = _written(draft.lake.path(TABLE), model, rows)
+        draft.files[TABLE] = laid_out(draft.lake.path(TABLE), model, rows)
 
 
 def _there(draft: Draft, model: str, good: pa.Table) -> pa.Table:
-    """_GIVEN of the pictures that have an owner."""
+    """GIVEN of the pictures that have an owner."""
     images = draft.known.of_images("images", ids_of(good), _OF_IMAGES)
     images = images.filter(pc.is_valid(images["owner"]))
     if not images.num_rows:
-        return _GIVEN.empty_table()
+        return GIVEN.empty_table()
     scores = draft.changes["scores"].rows.select(["image_id", "quality_score"])
     rows = images.join(good.select(["image_id", "taken_at"]), "image_id").join(scores, "image_id")
     found = to_arrow(told(draft.frame(rows), model))
     vectors = good["vector"].take(pc.index_in(found["image_id"], good["image_id"].combine_chunks()))
-    return found.append_column("vector", vectors).select(_GIVEN.names).cast(_GIVEN)
+    return found.append_column("vector", vectors).select(GIVEN.names).cast(GIVEN)
 
 
-def _written(table: str, model: str, rows: pa.Table) -> FileChange:
-    """Writes pictures, and what runs hold that are joined with them, as a run."""
+def laid_out(table: str, model: str, rows: pa.Table) -> FileChange:
+    """Writes pictures, and what runs hold that are joined with them, as a run. table: the canonical URI of `albums`,
+    which is there. model: of the vectors. rows: GIVEN, no picture of an owner twice, some. Returns what makes the run
+    part of the table. Raises LakeError."""
     runs = runs_of(table)
     number = max([0, *runs]) + 1
     albums = {owner: [(number, pictures)] for owner, pictures in files.albums_of(rows)}
-    size = sum(pictures.vectors.nbytes + pictures.facts.nbytes for [(_, pictures)] in albums.values())
+    size = FILE_BYTES + sum(pictures.vectors.nbytes + pictures.facts.nbytes for [(_, pictures)] in albums.values())
     again = joined({run: sum(held.values()) for run, held in runs.items()}, size, MOST_BYTES)
     old = _held(table, model, {name: size for run in again for name, size in runs[run].items()})
     if old is None:

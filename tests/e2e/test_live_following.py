@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import imagesieve
 import pytest
+from PIL import Image
 from pyspark.sql import SparkSession
 
 from jobs.albums.runs import runs_of
@@ -37,6 +39,15 @@ def live(spark: SparkSession, tmp_path: Path) -> Iterator[Live]:
     shutil.rmtree(found.at_hand, ignore_errors=True)
 
 
+def taken(at: str) -> bytes:
+    """A JPEG file whose camera tells when it was taken."""
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9003] = at
+    sink = io.BytesIO()
+    Image.fromarray(images.picture(90)).save(sink, "JPEG", exif=exif)
+    return sink.getvalue()
+
+
 def told(lake: Path) -> dict[str, Any]:
     return {name: live_compare.rows(lake, name) for name in FOLLOWING}
 
@@ -52,7 +63,8 @@ def whole_run(live: Live) -> dict[str, dict[str, Any]]:
 def test_a_batch_tells_what_a_whole_run_would(live: Live) -> None:
     """A concept, a score or an album's picture that waits for the next whole run, is of what was there before, or is
     told by that run otherwise."""
-    late = arriving(live)
+    late = ["train/cat/taken.jpg", *arriving(live)]
+    live.files[late[0]] = taken("2024:05:06 07:08:09")
     live.bring(live.write(late[::2]))
     old = [name for name in live.files if (live.folder / name).exists() and name.endswith(".jpg")]
     gone, turned = old[:3], old[3:6]
@@ -63,6 +75,7 @@ def test_a_batch_tells_what_a_whole_run_would(live: Live) -> None:
     assert (outcome.added, outcome.changed, outcome.removed) == (len(late[1::2]), 3, 3)
     now = told(live.lake)
     assert all(now[name] for name in FOLLOWING)
+    assert [key for key, row in now["albums"].items() if row["by_camera"]] == [("cat", str(live.folder / late[0]))]
     assert live_compare.differences(live.lake, live.fresh(), FROZEN) == {}
     counts = whole_run(live)
     assert (counts["albums"]["changed"], counts["albums"]["gone"]) == (0, 0)
