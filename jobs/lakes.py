@@ -156,9 +156,7 @@ class Lake:
         """Makes Parquet files that workers have written in a table's folder part of it, in one commit in which others
         go. removed: as the log spells them."""
         self._create(name)
-        version = delta_files.commit(self.path(name), added, removed)
-        if version and version % delta_files.CHECKPOINT_EACH == 0:
-            delta_files.checkpoint(self.path(name))
+        delta_files.checkpoint_at(self.path(name), delta_files.commit(self.path(name), added, removed))
 
     def staging(self, *parts: str) -> str:
         """A place for this run's intermediate files; clear_staging() empties it."""

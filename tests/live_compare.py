@@ -11,12 +11,13 @@ from deltalake import DeltaTable
 from jobs import tables
 from jobs.tables import TABLES
 from tests.lake_compare import SHOWN, same, tolerance
+from udfs.albums import packs
 
 # What a batch leaves to the next whole run: it holds an image against the lake as a whole.
 OF_WHOLE_RUNS = (tables.OUTLIER, tables.CLASS_OUTLIER, tables.WRONG_LABEL)
 COMPARED = (
     "images", "features", "embeddings", "failures", "copies", "neighbours", "edges", "duplicates", "look_alikes",
-    "leaks", "scores", "issues",
+    "leaks", "scores", "issues", "concepts", "ratings", "albums",
 )  # fmt: skip
 IDS = ("image_id", "representative_id", "neighbour_id", "other_id", "keeper_id", "evidence_id")
 LEFT_OUT = {
@@ -48,7 +49,9 @@ def differences(
 
 
 def rows(lake: Path, name: str) -> Rows:
-    """The rows of a table by their key, ids as URIs."""
+    """The rows of a table by their key, ids as URIs; of `albums` a row for each picture of an owner."""
+    if name == "albums":
+        return _albums(lake)
     images = DeltaTable(str(lake / "images")).to_pyarrow_table(columns=["image_id", "uri"])
     uri = dict(zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True))
     out: Rows = {}
@@ -67,4 +70,18 @@ def rows(lake: Path, name: str) -> Rows:
         if key in out:
             raise ValueError(f"{lake}/{name}: {key} stands twice")
         out[key] = told
+    return out
+
+
+def _albums(lake: Path) -> Rows:
+    held: dict[str, list[tuple[int, packs.Pictures]]] = {}
+    for row in DeltaTable(str(lake / "albums")).to_pyarrow_table().to_pylist():
+        pack = packs.unpacked(row["facts"], row["uris"], row["pairs"], row["vectors"])
+        held.setdefault(row["owner"], []).append((row["run"], pack))
+    out: Rows = {}
+    for owner, parts in held.items():
+        found = packs.newest(parts)
+        for fact, uri, vector in zip(found.facts, found.uris, found.vectors, strict=True):
+            told = {column: fact[column].item() for column in ("mark", "taken", "quality", "by_camera")}
+            out[owner, uri.decode()] = {**told, "vector": vector.tobytes()}
     return out

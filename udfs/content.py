@@ -41,9 +41,8 @@ def describe(topics: Topics, classifier: Classifier | None, count: int) -> Calla
             size = len(vectors)
             places, distances = np.empty(size, np.int32), np.empty(size, np.float64)
             found, confidences = np.empty((size, count), np.int64), np.empty((size, count), np.float64)
-            for at in range(0, size, BLOCK):
-                here = slice(at, min(at + BLOCK, size))
-                rows = seen(classifier, _filled(vectors[here]), _filled(norms[here]))
+            for here, rows in _blocks(classifier, vectors, norms):
+                at = here.start
                 place, distance = topics.nearest(rows)
                 places[here], distances[here] = place[: here.stop - at], distance[: here.stop - at]
                 if count:
@@ -55,6 +54,29 @@ def describe(topics: Topics, classifier: Classifier | None, count: int) -> Calla
             )
 
     return run
+
+
+def named(
+    classifier: Classifier, vectors: Vectors, norms: NDArray[np.float32], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The concepts of images without their topics, bit for bit those of `describe`. vectors: (n, d). norms: (n,).
+    count: of an image, at most one for each class.
+
+    Returns (n, count) places in the classifier's names and their confidence, 0..1, highest first."""
+    found, confidences = np.empty((len(vectors), count), np.int64), np.empty((len(vectors), count), np.float64)
+    for here, rows in _blocks(classifier, vectors, norms):
+        best, confidence = likeliest(rows, count)
+        found[here], confidences[here] = best[: here.stop - here.start], confidence[: here.stop - here.start]
+    return found, confidences
+
+
+def _blocks(
+    classifier: Classifier | None, vectors: Vectors, norms: NDArray[np.float32]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """BLOCK rows of seen() at a time, and which images they are of; what is beyond these is of none."""
+    for at in range(0, len(vectors), BLOCK):
+        here = slice(at, min(at + BLOCK, len(vectors)))
+        yield here, seen(classifier, _filled(vectors[here]), _filled(norms[here]))
 
 
 def _filled(rows: NDArray[np.float32]) -> NDArray[np.float32]:

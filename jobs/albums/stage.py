@@ -1,19 +1,20 @@
 """Albums: lays the pictures of each owner out so that they are read at once.
 
 Each run writes what is new, has changed or is gone as files of its own, sorted by owner; what earlier runs wrote stays
-as it is, but where it is not FACTOR times as much it is written again with what is new. So few runs are there at any
-time, and each picture is written a bounded number of times."""
+as it is, but where it is not runs.FACTOR times as much it is written again with what is new. So few runs are there at
+any time, and each picture is written a bounded number of times. A batch of arrivals is a run too: see jobs.live.albums.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.engines.delta_files import Added, names_of
+from jobs.albums.runs import joined, runs_of
+from jobs.engines.delta_files import Added
 from jobs.engines.frames import batch_rows, keep, map_batches, map_together, read_parquet, small, write_parquet
 from jobs.errors import ContractError
 from jobs.lakes import Lake
@@ -22,7 +23,6 @@ from udfs.albums import files, packs
 from udfs.stores import objects, uris
 
 JOB = "albums"
-FACTOR = 4  # times that what an earlier run holds must be as much as all that is later, to be left as it is
 PACK_IMAGES = 2048  # of one row: 5 MB of 1,280 numbers
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 NAME = ["owner", "image_id"]
@@ -44,22 +44,22 @@ def albums(context: Context) -> Counts:
         changed = wanted.join(marks, [*NAME, "mark"], "left_anti").count()
         removed = gone.count()
         counts: Counts = {"in": total, "out": total, "failed": 0, "changed": changed, "gone": removed, "written": 0}
-        if changed + removed == 0 and lake.exists(JOB):
-            return {**counts, "wrote": 0}
         held = {row["run"]: row["count"] for row in known.groupBy("run").count().collect()}
-        joined = _joined(held, changed + removed)
-        if not set(held) - joined:
+        again_runs = joined(held, changed + removed)
+        if changed + removed == 0 and not again_runs and lake.exists(JOB):
+            return {**counts, "wrote": 0}
+        if not set(held) - again_runs:
             rows = wanted.select(*NAME, "mark")
         else:
-            stays = known.where((F.col("mark") != packs.MARK_GONE) & ~F.col("run").isin(*joined))
+            stays = known.where((F.col("mark") != packs.MARK_GONE) & ~F.col("run").isin(*again_runs))
             again = wanted.join(stays, [*NAME, "mark"], "left_anti").select(*NAME, "mark")
             gone = gone.unionByName(
-                known.where((F.col("mark") == packs.MARK_GONE) & F.col("run").isin(*joined)).select(*NAME)
+                known.where((F.col("mark") == packs.MARK_GONE) & F.col("run").isin(*again_runs)).select(*NAME)
                 .join(wanted, NAME, "left_anti")
             ).distinct()  # fmt: skip
             rows = again.unionByName(gone.withColumn("mark", F.lit(packs.MARK_GONE).cast("long")))
         rows = keep(rows)
-        counts["written"] = _written(lake, wanted, rows, model, max([0, *held]) + 1, joined)
+        counts["written"] = _written(lake, wanted, rows, model, max([0, *held]) + 1, set(held) - again_runs)
         return counts
     finally:
         lake.engine.forget_all()
@@ -67,17 +67,20 @@ def albums(context: Context) -> Counts:
 
 
 def _wanted(lake: Lake, owned: DataFrame, model: str) -> DataFrame:
-    """(owner, image_id, taken, by_camera, quality, uri, mark) of the images that have a vector."""
+    """What told() tells of the images that have a vector."""
     vectors = lake.require("embeddings").where(F.col("model") == model).select("image_id")
-    scores = lake.read("scores").select("image_id", F.col("quality_score").cast("float").alias("quality"))
+    scores = lake.read("scores").select("image_id", "quality_score")
     times = lake.read("features").select("image_id", "taken_at")
-    rows = (
-        owned.join(vectors, "image_id").join(scores, "image_id", "left").join(times, "image_id", "left")
-        .select(
-            "owner", "image_id", "uri", "etag", "quality",
-            F.unix_micros(F.coalesce("taken_at", "modified_at")).alias("taken"),
-            F.col("taken_at").isNotNull().cast("int").alias("by_camera"),
-        )
+    return told(owned.join(vectors, "image_id").join(scores, "image_id", "left").join(times, "image_id", "left"), model)
+
+
+def told(pictures: DataFrame, model: str) -> DataFrame:
+    """(owner, image_id, taken, by_camera, quality, uri, mark). pictures: (owner, image_id, uri, etag, modified_at,
+    taken_at, quality_score) and others. model: of their vectors."""
+    rows = pictures.select(
+        "owner", "image_id", "uri", "etag", F.col("quality_score").cast("float").alias("quality"),
+        F.unix_micros(F.coalesce("taken_at", "modified_at")).alias("taken"),
+        F.col("taken_at").isNotNull().cast("int").alias("by_camera"),
     )  # fmt: skip
     return rows.withColumn("mark", _mark(model)).drop("etag")
 
@@ -100,27 +103,16 @@ def _known(lake: Lake) -> DataFrame:
     return last.select(*NAME, F.col("last.run").alias("run"), F.col("last.mark").alias("mark"))
 
 
-def _joined(held: Mapping[int, int], new: int) -> set[int]:
-    """The runs, by what each holds, that are written again with what is new: the last ones, as long as one is not
-    FACTOR times as much as all that comes after it."""
-    joined, size = set[int](), new
-    for run in sorted(held, reverse=True):
-        if held[run] >= FACTOR * size:
-            break
-        joined.add(run)
-        size += held[run]
-    return joined
-
-
-def _written(lake: Lake, wanted: DataFrame, rows: DataFrame, model: str, run: int, joined: set[int]) -> int:
-    """Writes pictures as a run, in place of those that it is joined of. rows: (owner, image_id, mark). Returns how many
-    there were. Skew: an owner with more than a bucket of pictures is shared among tasks."""
+def _written(lake: Lake, wanted: DataFrame, rows: DataFrame, model: str, run: int, stay: set[int]) -> int:
+    """Writes pictures as a run, in place of all runs but those that stay, also of such in which no picture counts.
+    rows: (owner, image_id, mark). Returns how many there were. Skew: an owner with more than a bucket of pictures is
+    shared among tasks."""
     engine, table = lake.engine, lake.path(JOB)
     total = rows.count()
     span = rows.agg(F.min("image_id"), F.max("image_id")).collect()[0]
     vectors = lake.read("embeddings").where((F.col("model") == model) & F.col("image_id").between(span[0], span[1]))
-    told = wanted.select(*NAME, "taken", "by_camera", "quality", "uri")
-    there = rows.where(F.col("mark") != packs.MARK_GONE).join(told, NAME)
+    facts = wanted.select(*NAME, "taken", "by_camera", "quality", "uri")
+    there = rows.where(F.col("mark") != packs.MARK_GONE).join(facts, NAME)
     there = there.join(vectors.select("image_id", "vector"), "image_id")
     nothing = {name: F.lit(None).cast(kind) for name, kind in
                (("taken", "long"), ("quality", "float"), ("uri", "string"), ("vector", "array<float>"))}  # fmt: skip
@@ -150,15 +142,8 @@ def _written(lake: Lake, wanted: DataFrame, rows: DataFrame, model: str, run: in
     if sum(row["images"] for row in found) != total:
         raise ContractError(f"{JOB}: {sum(row['images'] for row in found)} of {total} pictures were written")
     added = [Added(r["path"], r["size_bytes"], r["rows"], {"owner_key": (r["low"], r["high"])}) for r in found]
-    lake.put_files(JOB, added, _files_of(table, joined))
+    lake.put_files(JOB, added, [name for one, names in runs_of(table).items() if one not in stay for name in names])
     return total
-
-
-def _files_of(table: str, runs: set[int]) -> list[str]:
-    """The files of some runs, as the log spells them."""
-    if not runs:
-        return []
-    return [name for name in names_of(table) if files.run_of(name) in runs]
 
 
 def _settings(context: Context) -> dict[str, Any]:

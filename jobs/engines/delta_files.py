@@ -26,9 +26,16 @@ class Added:
     ranges: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
-def commit(path: str, added: Sequence[Added], removed: Collection[str], after: int | None = None) -> int:
+def commit(
+    path: str,
+    added: Sequence[Added],
+    removed: Collection[str],
+    after: int | None = None,
+    once: tuple[str, int] | None = None,
+) -> int:
     """Makes a version in which these files are there and those are not. path: a table's canonical URI. removed: as the
-    log spells them. after: the version that this was made of, the newest where it is None. Returns the version.
+    log spells them. after: the version that this was made of, the newest where it is None. once: an application and a
+    number of it, which the version tells. Returns the version.
 
     What it commits holds no value of a row but the ranges. Raises LakeBusyError where there is a later version."""
     if after is None:
@@ -38,6 +45,8 @@ def commit(path: str, added: Sequence[Added], removed: Collection[str], after: i
     actions: list[dict[str, Any]] = [
         {"commitInfo": {"timestamp": now, "operation": "WRITE", "operationParameters": {}, "engineInfo": "imagesieve"}}
     ]
+    if once is not None:
+        actions.append({"txn": {"appId": once[0], "version": once[1], "lastUpdated": now}})
     for name in removed:
         actions.append({"remove": {"path": name, "deletionTimestamp": now, "dataChange": True}})
     for file in added:
@@ -64,3 +73,9 @@ def names_of(path: str) -> list[str]:
 def checkpoint(path: str) -> None:
     """Writes the newest version of a table as one file of the log."""
     delta_log.delta_table(path).create_checkpoint()
+
+
+def checkpoint_at(path: str, version: int) -> None:
+    """The same where this version, the newest, is one of those of which there is to be such a file."""
+    if version and version % CHECKPOINT_EACH == 0:
+        checkpoint(path)

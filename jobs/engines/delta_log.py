@@ -128,6 +128,12 @@ def storage_options(path: str) -> dict[str, str] | None:
     return {f"aws_{name}": value for name, value in s3.object_store_settings(renewed=True).items()}
 
 
+def is_made(table: Any, once: tuple[str, int]) -> bool:
+    """Whether a commit of this application and number, or a higher one, is there. table: of delta_table."""
+    application, number = once
+    return (table.transaction_version(application) or -1) >= number
+
+
 def make(path: str, table: Table, rows: pa.Table, removed: pa.Table, new: bool, once: tuple[str, int]) -> None:
     """Upserts rows and removes keys, in one commit; nothing where a commit of this application and number, or a higher
     one, is there. rows: the columns of the table. removed: of its key, each at most once, and none that rows have too.
@@ -135,10 +141,9 @@ def make(path: str, table: Table, rows: pa.Table, removed: pa.Table, new: bool, 
     from deltalake import CommitProperties, Transaction, write_deltalake
 
     there = delta_table(path)
-    application, number = once
-    if (there.transaction_version(application) or -1) >= number:
+    if is_made(there, once):
         return
-    properties = CommitProperties(app_transactions=[Transaction(application, number)])
+    properties = CommitProperties(app_transactions=[Transaction(*once)])
     if new and not removed.num_rows:
         write_deltalake(there, rows, mode="append", commit_properties=properties)
         return

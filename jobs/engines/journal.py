@@ -11,20 +11,20 @@ import re
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.engines import delta_log
+from jobs.engines import delta_files, delta_log
 from jobs.engines.base import Table
 from jobs.engines.sail_types import arrow_schema
 from jobs.errors import ContractError
 from udfs.stores import fetch, objects, ranges, uris
 
 FOLDER = "_journal"
-ENTRY = "entry.json"  # {number, tables, marks}; written last
+ENTRY = "entry.json"  # {number, tables, files, marks}; written last
 APPLICATION = "imagesieve-journal"  # of Delta's transaction identifiers
 
 
@@ -42,6 +42,15 @@ class TableChange:
         return not self.rows.num_rows and not self.removed.num_rows
 
 
+@dataclass(frozen=True)
+class FileChange:
+    """Parquet files that lie in a table's folder and become part of it, and those that go. removed: as the log spells
+    them."""
+
+    added: tuple[delta_files.Added, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
 def change(table: Table, rows: Any = None, removed: Any = None, new: bool = False) -> TableChange:
     """A change from Arrow tables or lists of dicts. Columns that the table has not are left out."""
     schema = arrow_schema(table.schema)
@@ -50,11 +59,16 @@ def change(table: Table, rows: Any = None, removed: Any = None, new: bool = Fals
 
 
 def write(
-    lake: str, number: int, changes: Mapping[str, TableChange], marks: Mapping[str, int], tables: Mapping[str, Table]
+    lake: str,
+    number: int,
+    changes: Mapping[str, TableChange],
+    marks: Mapping[str, int],
+    tables: Mapping[str, Table],
+    files: Mapping[str, FileChange] | None = None,
 ) -> None:
     """Makes these changes count: from here on they will be made, by settle(). lake: a canonical URI, held by a lease.
-    number: higher than that of any change before. marks: what settle() is to return. tables: by name. Raises
-    ContractError, before anything counts, where a table would refuse its rows."""
+    number: higher than that of any change before. marks: what settle() is to return. tables: by name. files: of other
+    tables than changes. Raises ContractError, before anything counts, where a table would refuse its rows."""
     for name, made in changes.items():
         _check(tables[name], made.rows)
     objects.delete_below(uris.join(lake, FOLDER))  # of a run that was killed before its entry was whole
@@ -66,7 +80,8 @@ def write(
                 if rows.num_rows:
                     with objects.replacing(_part(lake, name, part)) as file:
                         pq.write_table(rows, file, compression="zstd")
-    entry = {"number": number, "tables": told, "marks": dict(marks)}
+    moved = {name: asdict(made) for name, made in (files or {}).items()}
+    entry = {"number": number, "tables": told, "files": moved, "marks": dict(marks)}
     objects.put(uris.join(lake, FOLDER, ENTRY), json.dumps(entry).encode())
 
 
@@ -77,18 +92,29 @@ def settle(lake: str, tables: Mapping[str, Table]) -> dict[str, int] | None:
         entry = json.loads(objects.read_small(uris.join(lake, FOLDER, ENTRY)))
     except FileNotFoundError:
         return None
+    once = APPLICATION, int(entry["number"])
+    for name, told in entry.get("files", {}).items():
+        path = _there(lake, tables[name])
+        if not delta_log.is_made(delta_log.delta_table(path), once):
+            added = [delta_files.Added(**file) for file in told["added"]]
+            delta_files.checkpoint_at(path, delta_files.commit(path, added, told["removed"], once=once))
     for name, (rows, removed, new) in entry["tables"].items():
-        path, table = uris.join(lake, name), tables[name]
-        if delta_log.version(path) is None:
-            delta_log.create(path, table)
+        path, table = _there(lake, tables[name]), tables[name]
         made = change(
             table,
             _read(_part(lake, name, "rows")) if rows else None,
             _read(_part(lake, name, "removed")) if removed else None,
         )
-        once = APPLICATION, int(entry["number"])
         delta_log.make(path, table, made.rows, made.removed, bool(new), once)
     return {name: int(value) for name, value in entry["marks"].items()}
+
+
+def _there(lake: str, table: Table) -> str:
+    """Where a table lies, created where it is not there yet."""
+    path = uris.join(lake, table.name)
+    if delta_log.version(path) is None:
+        delta_log.create(path, table)
+    return path
 
 
 def forget(lake: str) -> None:

@@ -31,9 +31,10 @@ from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.issues import USUAL, Usual
 from jobs.lakes import Lake
 from jobs.lease import LeaseHeld, LeaseLost, acquire
-from jobs.live import duplicates, findings
+from jobs.live import albums, duplicates, findings, following
 from jobs.live.changes import Bringer, Change, Outcome
 from jobs.live.draft import Draft
+from jobs.live.following import Following
 from jobs.live.known import FOUND_BY, Known, ids_of
 from jobs.live.neighbours import move
 from jobs.live.plan import Places, Plan, plan
@@ -49,9 +50,9 @@ from udfs.stores.cache import user_cache
 JOB = "watch"
 BATCH_MARK = "next_batch"  # in the lake's marker
 ALONE = 32  # images that one child reads, before another is asked
-# Tables that hold rows of images and are not at hand: rows of images that are gone go.
-OF_WHOLE_RUNS = ("labels", "concepts", "topics", "map", "ratings")
-FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS)
+# Tables that only a whole run adds rows of images to: rows of images that are gone go.
+OF_WHOLE_RUNS = ("labels", "topics", "map")
+FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS, *following.TABLES)
 JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 
 
@@ -97,6 +98,7 @@ class Core:
         folder = at_hand or Known.place(user_cache(), lake)
         self._known = Known(folder, lake, self._model.key, config.neighbours.k)
         self._read: MapBatches | None = None
+        self._following: Following | None = None  # of what is known
 
     def bring(self, changes: Sequence[Change]) -> Outcome:
         """See Bringer. Raises RunError."""
@@ -110,6 +112,7 @@ class Core:
                 versions = {name: lake.version(name) for name in FOLLOWED}
                 if not self._known.is_of(versions):
                     self._known.make(versions, json.dumps(self._learnt(lake)))
+                    self._following = None
                 return self._brought(lake, changes)
         except (LeaseHeld, LeaseLost) as error:
             raise LakeBusyError(str(error)) from error
@@ -138,7 +141,8 @@ class Core:
                 )
             usual = last["counts"].get(USUAL, {})
         patterns = listed["settings"] if listed is not None else {}
-        return {"layout": patterns.get("layout"), "owner": patterns.get("owner"), USUAL: usual}
+        told = following.learnt(history, self._model.key)
+        return {"layout": patterns.get("layout"), "owner": patterns.get("owner"), USUAL: usual, **told}
 
     def _brought(self, lake: Lake, changes: Sequence[Change]) -> Outcome:
         began, known = time.time(), self._known
@@ -151,16 +155,19 @@ class Core:
         done.left_out += len(forgotten)
         if not done.to_read and not done.removed:
             return Outcome(None, 0, 0, 0, done.same, 0, done.left_out)
+        follow = self._follow(learnt)
         read = self._images(done)
         with known.changing():
-            outcome = self._written(lake, done, read, Usual.of(learnt[USUAL]), began)
+            outcome = self._written(lake, done, read, Usual.of(learnt[USUAL]), follow, began)
             known.settled({name: lake.version(name) for name in FOLLOWED})
         return outcome
 
-    def _written(self, lake: Lake, done: Plan, read: pa.Table, usual: Usual, began: float) -> Outcome:
+    def _written(
+        self, lake: Lake, done: Plan, read: pa.Table, usual: Usual, follow: Following, began: float
+    ) -> Outcome:
         """Brings all tables in line with what was read."""
         draft = Draft(lake, self._known)
-        touched = self._tables(draft, done, read, usual)
+        touched = self._tables(draft, done, read, usual, follow)
         number = lake.next_id(BATCH_MARK)
         failed = read.filter(pc.is_valid(read["error"])).num_rows
         outcome = Outcome(
@@ -172,18 +179,18 @@ class Core:
             "next_cluster_id": touched.next_cluster_id,
             BATCH_MARK: number + 1,
         }
-        journal.write(self._uri, number + 1, draft.changes, marks, TABLES)
+        journal.write(self._uri, number + 1, draft.changes, marks, TABLES, draft.files)
         lake.settle()
         lake.clear_staging()
         return outcome
 
-    def _tables(self, draft: Draft, done: Plan, read: pa.Table, usual: Usual) -> duplicates.Touched:
+    def _tables(self, draft: Draft, done: Plan, read: pa.Table, usual: Usual, follow: Following) -> duplicates.Touched:
         """Drafts all tables but `runs`."""
         known, gone = draft.known, {*done.removed, *(row["image_id"] for row in done.changed)}
         good = read.filter(pc.is_null(read["error"]))
         good_ids, read_ids = set(ids_of(good).tolist()), set(ids_of(read).tolist())
         hashes = set(known.of_images("features", gone, ("pixel_hash",))["pixel_hash"].to_pylist())
-        lost = gone - good_ids
+        lost, owners = gone - good_ids, albums.owners(known, gone)
         draft.put("images", done.to_read, _keys(done.removed), new=not gone)
         draft.put(
             "features",
@@ -208,7 +215,14 @@ class Core:
         )  # fmt: skip
         for name in OF_WHOLE_RUNS:
             draft.put(name, None, draft.keys_in_lake(name, gone))
+        follow.bring(draft, good, gone, owners)
         return touched
+
+    def _follow(self, learnt: dict[str, Any]) -> Following:
+        """Made once for what is known of the lake. Raises ModelError, LakeError."""
+        if self._following is None:
+            self._following = Following(self._uri, self._model, learnt)
+        return self._following
 
     def _images(self, done: Plan) -> pa.Table:
         """EMBEDDED of all that is to be read."""

@@ -15,7 +15,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs.engines import journal
 from jobs.engines.datasets import dataset
 from jobs.engines.frames import read_parquet
-from jobs.engines.journal import TableChange
+from jobs.engines.journal import FileChange, TableChange
 from jobs.lakes import Lake
 from jobs.live.known import Known
 from jobs.tables import TABLES
@@ -28,6 +28,7 @@ class Draft:
     def __init__(self, lake: Lake, known: Known) -> None:
         self.lake, self.known = lake, known
         self.changes: dict[str, TableChange] = {}
+        self.files: dict[str, FileChange] = {}  # written already
         self._numbers = itertools.count()
 
     def put(self, table: str, rows: Any = None, removed: Any = None, new: bool = False) -> None:
@@ -45,6 +46,14 @@ class Draft:
         rows = [row for key, row in after.items() if before.get(key) != row]
         removed = [row for key, row in before.items() if key not in after]
         self.put(table, rows, [{name: row[name] for name in TABLES[table].key} for row in removed])
+
+    def remake(self, table: str, rows: pa.Table, gone: Iterable[int]) -> None:
+        """Puts rows of images into a table that is not at hand, in place of all that it has of images that are gone.
+        rows: columns of the table, of images in gone or new ones."""
+        made = {_key(table, row) for row in rows.select(TABLES[table].key).to_pylist()}
+        held = self.keys_in_lake(table, gone)
+        removed = [row for row in held.to_pylist() if _key(table, row) not in made]
+        self.put(table, rows, removed, new=not held.num_rows)
 
     def keys_in_lake(self, table: str, ids: Iterable[int]) -> pa.Table:
         """The keys of the rows of images in a table that is not at hand. It reads a column of the whole table."""

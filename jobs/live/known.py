@@ -27,7 +27,7 @@ from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Ids
 
 FILE = "known.sqlite"
-LAYOUT = 2  # of the folder: another number makes it anew
+LAYOUT = 3  # of the folder: another number makes it anew
 # The tables that are kept, and by what their rows are found beside the key.
 FOUND_BY = {
     "images": ("uri",),

@@ -9,12 +9,13 @@ moto server, whose queue tells `imagesieve watch` of it, each a process of its o
   of its own, a twentieth of the messages twice. lag_s, the 95th percentile: from when a message was sent until a commit
   of `runs`, the last of its batch's, is there. cpu_s: of the watch with all its children, a batch; embed_cpu_s: what
   `imagesieve embed` takes for as many (a slope of two sizes); beyond_s = cpu_s - 3 x embed_cpu_s. differ: rows of each
-  table that are others once the same images are searched, clustered and judged anew; the search is approximate from
-  neighbours.exact_images on, so two searches find other far neighbours.
+  table that are others once the same images are searched, clustered, judged, named, rated and laid out in albums anew;
+  the search is approximate from neighbours.exact_images on, so two searches find other far neighbours. The lake has a
+  rating, and arrivals go to the albums of OWNERS; album_runs: how many runs these lie in at the end.
 - kills: KILLS of the watch at seeded moments, while KILLED_IMAGES arrive, change and go, in messages that come twice
   and out of order, with POISON among them. differ: rows of each table that are other than those of a fresh lake (but
-  for size_score, which holds an image against the lake as the last whole run found it); queue: messages left in it;
-  dead: messages in the dead letters, as many as were planted."""
+  for size_score and percentiles of ratings, which hold an image against the lake as the last whole run found it);
+  queue: messages left in it; dead: messages in the dead letters, as many as were planted."""
 
 from __future__ import annotations
 
@@ -39,20 +40,25 @@ import numpy as np
 import psutil
 from deltalake import DeltaTable, write_deltalake
 
+from jobs.albums.runs import runs_of
+from jobs.lakes import mark
+from jobs.rating import store
 from jobs.tables import TABLES
-from tests import live_compare, s3_server
+from tests import heads, live_compare, s3_server
 from tests.bench import live_pictures, process_tree
 
 BATCHES, ARRIVING = 10, 100
 COPIES = 0.1  # of what arrives
 TWICE = 0.05  # of the messages
 EVERY = "2s"
+OWNERS = 40  # whose albums pictures come to; in the lake a folder of live_pictures is an owner
+OWNER = "{owner}/*"
 SIZES = (200, 1200)  # of the slope of embed
 KILLS, KILLED_IMAGES, POISON = 20, 300, 3
 BUCKET = "lake"
-ANEW = ("neighbours", "clusters", "issues")  # stages, in their order
+ANEW = ("neighbours", "clusters", "content", "issues", "rate", "albums")  # stages, in their order
 KEPT = ("images", "features", "embeddings", "failures", "reviews", "runs")
-FROZEN = {"scores": {"size_score"}, "issues": {"score"}}
+FROZEN = {"scores": {"size_score"}, "issues": {"score"}, "ratings": {"percentile"}}
 
 
 class Cloud:
@@ -199,6 +205,13 @@ def copy_of(pixels: np.ndarray, rng: random.Random) -> bytes:
     return live_pictures.saved(np.clip(pixels.astype(np.float32) * 1.15, 0, 255).astype(np.uint8))
 
 
+def made(lake: Path, at: Cloud, *folders: Path) -> None:
+    """A lake with a rating and owners, of folders and the bucket."""
+    mark(str(lake))
+    store.write(str(lake), heads.seeded("crisp@1"))
+    ran(imagesieve("run", *folders, f"s3://{BUCKET}/in", "--lake", lake, "--owner", OWNER), at.env)
+
+
 def arrivals(labelled: Path, count: int, work: Path) -> dict[str, Any]:
     """The part of this name. work: a folder; a lake of so many images that is there already is taken."""
     of, rng = live_pictures.tiles(labelled), random.Random(7)
@@ -208,7 +221,7 @@ def arrivals(labelled: Path, count: int, work: Path) -> dict[str, Any]:
             at.put(f"in/first-{number}.jpg", live_pictures.saved(live_pictures.picture(of, 4_000_000 + number)))
         if not lake.exists():
             live_pictures.make(labelled, folder, count)
-            ran(imagesieve("run", folder, f"s3://{BUCKET}/in", "--lake", lake), at.env)
+            made(lake, at, folder)
         before, lags = batches(lake), []
         watch = Watch(lake, at)
         try:
@@ -225,7 +238,7 @@ def arrivals(labelled: Path, count: int, work: Path) -> dict[str, Any]:
                         of, (3_000_000 + batch * ARRIVING + number) if new else rng.randrange(count)
                     )
                     data = live_pictures.saved(pixels) if new else copy_of(pixels, rng)
-                    events.append(at.put(f"in/{batch:02d}/{number:03d}.jpg", data))
+                    events.append(at.put(f"in/{rng.randrange(OWNERS):04d}/{batch:02d}-{number:03d}.jpg", data))
                 bodies = told(events, rng)
                 rng.shuffle(bodies)
                 sent, there = time.monotonic(), images(lake)
@@ -242,7 +255,8 @@ def arrivals(labelled: Path, count: int, work: Path) -> dict[str, Any]:
         each = embed_cpu_s(labelled, work, at.env) * ARRIVING
         return {
             "images": images(lake), "lag_s": round(float(np.quantile(lags, 0.95)), 1), "cpu_s": round(cpu, 2),
-            "embed_cpu_s": round(each, 2), "beyond_s": round(cpu - 3 * each, 2), "differ": anew(lake, work, at.env),
+            "embed_cpu_s": round(each, 2), "beyond_s": round(cpu - 3 * each, 2),
+            "album_runs": len(runs_of(str(lake / "albums"))), "differ": anew(lake, work, at.env),
         }  # fmt: skip
 
 
@@ -283,8 +297,8 @@ def kills(labelled: Path, work: Path) -> dict[str, Any]:
 
     with cloud() as at:
         for number in range(KILLED_IMAGES):
-            new(f"in/{number:04d}.jpg", 1_000_000 + number)
-        ran(imagesieve("run", f"s3://{BUCKET}/in", "--lake", lake), at.env)
+            new(f"in/{number % OWNERS:04d}/{number:04d}.jpg", 1_000_000 + number)
+        made(lake, at)
         killed, planted = 0, 0
         watch = Watch(lake, at, visibility="5s")
         try:
@@ -293,7 +307,7 @@ def kills(labelled: Path, work: Path) -> dict[str, Any]:
                 for number in range(KILLED_IMAGES // KILLS):
                     what = rng.random()
                     if what < 0.6 or len(held) < 20:
-                        events.append(new(f"in/new-{killed:02d}-{number:02d}.jpg", 2_000_000 + 100 * killed + number))
+                        events.append(new(f"in/{number:04d}/new-{killed:02d}.jpg", 2_000_000 + 100 * killed + number))
                     elif what < 0.75:
                         key = rng.choice(sorted(held))
                         held[key] = copy_of(live_pictures.opened(held[rng.choice(sorted(held))]), rng)
@@ -318,7 +332,7 @@ def kills(labelled: Path, work: Path) -> dict[str, Any]:
             if watch.process.poll() is None:
                 watch.kill()
         fresh = work / "killed-fresh"
-        ran(imagesieve("run", f"s3://{BUCKET}/in", "--lake", fresh), at.env)
+        made(fresh, at)
         return {
             "kills": killed, "images": images(lake), "expected": len(held), "queue": at.waiting(at.queue),
             "dead": at.waiting(at.dead), "planted": planted, "differ": differing(lake, fresh),

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
-import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,80 +14,19 @@ from jobs.engines import delta_log, journal
 from jobs.engines.base import of
 from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.lease import acquire
-from jobs.live.changes import Change, Outcome
+from jobs.live.changes import Change
 from jobs.live.core import Core
-from jobs.live.sources.looking import look
 from jobs.progress import Reporter
 from tests import live_compare
 from tests.e2e import images, lakes
-from tests.e2e.conftest import LAYOUT, LONG_AGO
-from udfs.stores.s3_objects import Limits
-
-# What is usual in a lake is what the last whole run found, until the next.
-FROZEN = {"scores": {"size_score"}, "issues": {"score"}}
-
-
-@dataclasses.dataclass
-class Live:
-    """A lake of some of the images of a folder, into which others are brought."""
-
-    spark: SparkSession
-    root: Path
-    at_hand: Path
-    files: dict[str, bytes]
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "in"
-
-    @property
-    def lake(self) -> Path:
-        return self.root / "lake"
-
-    def write(self, names: list[str]) -> list[Change]:
-        images.write(self.folder, {name: self.files[name] for name in names})
-        for name in names:
-            os.utime(self.folder / name, (LONG_AGO, LONG_AGO))
-        return [Change(str(self.folder / name)) for name in names]
-
-    def remove(self, names: list[str]) -> list[Change]:
-        for name in names:
-            (self.folder / name).unlink()
-        return [Change(str(self.folder / name), removed=True) for name in names]
-
-    def core(self, *settings: str) -> Core:
-        return Core(str(self.lake), config.load((), settings), Reporter(), of(self.spark), at_hand=self.at_hand)
-
-    def bring(self, changes: list[Change]) -> Outcome:
-        core = self.core()
-        looked = look([change.uri for change in changes], Limits())
-        assert not looked.faults
-        try:
-            return core.bring(looked.changes)
-        finally:
-            core.close()
-
-    def fresh(self, name: str = "fresh") -> Path:
-        lakes.ran(self.spark, "run", self.folder, "--lake", self.root / name, "--layout", LAYOUT)
-        return self.root / name
+from tests.e2e.live_lake import FROZEN, Killed, Live, arriving, begun, dies_at
 
 
 @pytest.fixture
 def live(spark: SparkSession, tmp_path: Path) -> Iterator[Live]:
-    """A lake of two thirds of images.labelled_lake, drawn by a seed."""
-    files = {name: data for name, data in images.labelled_lake().items() if not name.endswith(".txt")}
-    names = sorted(files)
-    random.Random(1).shuffle(names)
-    found = Live(spark, tmp_path, tmp_path / "at-hand", {name: files[name] for name in names})
-    found.write(names[: 2 * len(names) // 3])
-    lakes.ran(spark, "run", found.folder, "--lake", found.lake, "--layout", LAYOUT)
+    found = begun(spark, tmp_path)
     yield found
     shutil.rmtree(found.at_hand, ignore_errors=True)
-
-
-def arriving(live: Live) -> list[str]:
-    names = list(live.files)
-    return names[2 * len(names) // 3 :]
 
 
 def test_batches_make_what_a_fresh_lake_is(live: Live) -> None:
@@ -107,7 +43,7 @@ def test_batches_make_what_a_fresh_lake_is(live: Live) -> None:
     assert live_compare.differences(live.lake, live.fresh(), FROZEN) == {}
     again = live.bring([Change(str(live.folder / name)) for name in old[3:]])
     assert (again.batch, again.same) == (None, len(old[3:]))
-    lakes.ran(live.spark, "run", live.folder, "--lake", live.lake, "--layout", LAYOUT)
+    live.run()
     assert live_compare.differences(live.lake, live.root / "fresh") == {}
 
 
@@ -122,27 +58,6 @@ def test_what_is_no_image_or_of_no_input_changes_nothing_else(live: Live, tmp_pa
     outcome = live.bring(changes)
     assert (outcome.added, outcome.failed, outcome.left_out, outcome.same) == (1, 1, 1, 2)
     assert live_compare.differences(live.lake, live.fresh(), FROZEN) == {}
-
-
-class Killed(BaseException):
-    """Stands for the end of the process."""
-
-
-def dies_at(monkeypatch: pytest.MonkeyPatch, where: object, name: str, call: int, after: bool) -> None:
-    """Lets the so-many-th call of a function be the last of the process, done or not."""
-    real: Callable[..., object] = getattr(where, name)
-    left = [call]
-
-    def dying(*given: object, **named: object) -> object:
-        left[0] -= 1
-        if left[0] == 0 and not after:
-            raise Killed
-        found = real(*given, **named)
-        if left[0] == 0:
-            raise Killed
-        return found
-
-    monkeypatch.setattr(where, name, dying)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +95,7 @@ def test_a_whole_run_settles_what_a_killed_batch_has_left(live: Live, monkeypatc
         dies_at(patch, delta_log, "make", 4, after=True)
         with pytest.raises(Killed):
             live.bring(changes)
-    lakes.ran(live.spark, "run", live.folder, "--lake", live.lake, "--layout", LAYOUT)
+    live.run()
     assert live_compare.differences(live.lake, live.fresh()) == {}
 
 

@@ -68,6 +68,24 @@ def test_the_last_run_counts() -> None:
     assert len(pairs) == len(found.pairs.left)
 
 
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_pack_of_several_is_read_as_they_were(gone: bool) -> None:
+    """Runs that are joined into something else than what they told: with vectors of others, without what is gone."""
+    parts = [(4, pictures([3, 9, 70], seed=2, gone=(9,))), (1, pictures(list(range(40)), seed=0)),
+             (2, pictures([3, 39, 50, 7, 60], seed=1, gone=(7,)))]  # fmt: skip
+    joined = packs.merged(parts, gone)
+    told = {int(fact["image_id"]): int(fact["mark"]) for fact in joined.facts}
+    assert {one for one, mark in told.items() if mark == packs.MARK_GONE} == ({7, 9} if gone else set())
+    assert list(told) == sorted(told)
+    want, found = packs.newest(parts), packs.newest([(5, joined.compared())])
+    assert np.array_equal(found.facts, want.facts)
+    assert found.uris == want.uris
+    assert np.array_equal(found.vectors, want.vectors)
+    nothing = packs.merged([(1, pictures([4], gone=(4,)))], gone)
+    assert len(nothing) == int(gone)
+    assert not len(nothing.vectors)
+
+
 @pytest.mark.parametrize("size", [7, 300])
 def test_little_more_than_the_album_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Row groups that hold many owners, an owner in two files of whom one is not found, statistics that lie."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 
-from jobs.engines import delta_log, journal
-from jobs.engines.journal import change
+from jobs.engines import delta_files, delta_log, journal
+from jobs.engines.journal import FileChange, change
 from jobs.errors import ContractError
 from jobs.tables import TABLES
 from udfs.stores import objects
@@ -70,6 +70,28 @@ def test_nothing_is_made_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert journal.settle(lake, TABLES) == {"next_cluster_id": 3}
     assert journal.settle(lake, TABLES) == {"next_cluster_id": 3}  # until it is forgotten
     assert (rows(tmp_path, "edges"), len(rows(tmp_path, "neighbours"))) == ([edge(1, 2)], 1)
+
+
+def test_files_become_part_of_a_table_once(tmp_path: Path) -> None:
+    """Files that are added again by a run that goes on, or without those that they replace."""
+    lake, table = str(tmp_path), str(tmp_path / "albums")
+
+    def file(run: int) -> delta_files.Added:
+        return delta_files.Added(f"run-{run}/a.parquet", 7, 1, {"owner_key": (run, run + 1)})
+
+    journal.write(lake, 1, {}, {}, TABLES, {"albums": FileChange((file(1), file(2)))})
+    for _ in range(2):
+        assert journal.settle(lake, TABLES) == {}
+    assert sorted(delta_files.names_of(table)) == ["run-1/a.parquet", "run-2/a.parquet"]
+    assert delta_log.version(table) == 1
+    journal.write(lake, 2, {}, {}, TABLES, {"albums": FileChange((file(3),), ("run-2/a.parquet",))})
+    for _ in range(2):
+        journal.settle(lake, TABLES)
+    assert sorted(delta_files.names_of(table)) == ["run-1/a.parquet", "run-3/a.parquet"]
+    assert delta_log.version(table) == 2
+    added = delta_log.delta_table(table).get_add_actions(flatten=True)
+    keys = [added.column(f"{end}.owner_key").to_pylist() for end in ("min", "max")]
+    assert sorted(zip(*keys, strict=True)) == [(1, 2), (3, 4)]
 
 
 def test_what_was_not_written_whole_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,6 +103,12 @@ def test_batches_change_nothing(size: int) -> None:
     assert whole.schema == content.DESCRIBED
     assert pa.Table.from_batches(run(iter(batches(rows, norms, size)))).to_pylist() == whole.to_pylist()
     assert whole["image_id"].to_pylist() == list(range(600))
+    found, confidences = content.named(classifier(), rows[:size], norms[:size], 3)
+    told = whole["concepts"].to_pylist()[:size]
+    assert [[one["confidence"] for one in each] for each in told] == confidences.tolist()
+    assert [[one["concept"] for one in each] for each in told] == [
+        [classifier().names[place] for place in each] for each in found.tolist()
+    ]
 
 
 def test_concepts_and_topics_belong_to_their_image() -> None:

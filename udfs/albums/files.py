@@ -58,7 +58,10 @@ def written(table: str, run: int, model: str, pack_images: int) -> Callable[[Bat
 
     def files(batches: Batches) -> Batches:
         for rows in _together(batches):
-            yield from _write(Writer(table, run), rows, run, model, pack_images)
+            writer, share = Writer(table, run), int(rows[SHARE][0].as_py())
+            for owner, pictures in albums_of(rows):
+                yield from writer.add_album(owner, share, model, pictures, pack_images)
+            yield from writer.close()
 
     return files
 
@@ -83,7 +86,8 @@ def _together(batches: Batches) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
-def _write(writer: Writer, rows: pa.Table, run: int, model: str, most: int) -> Batches:
+def albums_of(rows: pa.Table) -> Iterator[tuple[str, Pictures]]:
+    """Each owner and the pictures, in the order in which files hold them, without pairs. rows: GIVEN, in any order."""
     owners = rows["owner"].to_pylist()
     keys = {owner: packs.key_of(owner) for owner in set(owners)}
     own = np.array([keys[owner] for owner in owners], np.int64)
@@ -95,15 +99,10 @@ def _write(writer: Writer, rows: pa.Table, run: int, model: str, most: int) -> B
     vectors = _vectors(rows["vector"], facts["mark"] != MARK_GONE)
     before = np.concatenate([[0], np.cumsum(facts["mark"] != MARK_GONE)])
     sorted_owners = [owners[row] for row in order.tolist()]
-    part = 0
-    share = int(rows[SHARE][0].as_py())
     for owner, group in itertools.groupby(range(len(sorted_owners)), key=sorted_owners.__getitem__):
         places = list(group)
-        for part, start in enumerate(range(places[0], places[-1] + 1, most)):
-            end = min(start + most, places[-1] + 1)
-            pack = Pictures(facts[start:end], names[start:end], vectors[before[start] : before[end]]).compared()
-            yield from writer.add(keys[owner], owner, run, share << 16 | part, model, pack)
-    yield from writer.close()
+        start, end = places[0], places[-1] + 1
+        yield owner, Pictures(facts[start:end], names[start:end], vectors[before[start] : before[end]])
 
 
 def _facts(rows: pa.Table) -> NDArray[np.void]:
@@ -134,6 +133,16 @@ class Writer:
         self._last: str | None = None
         self._groups: list[list[tuple[Any, ...]]] = []
         self._bytes = 0
+
+    def add_album(self, owner: str, share: int, model: str, pictures: Pictures, most: int) -> Batches:
+        """Adds an owner's pictures as packs of so many at most, compared; yields what files were written. share: of an
+        owner whose pictures several write, which of them this is."""
+        before = np.concatenate([[0], np.cumsum(pictures.facts["mark"] != MARK_GONE)])
+        for part, start in enumerate(range(0, len(pictures), most)):
+            end = min(start + most, len(pictures))
+            vectors = pictures.vectors[before[start] : before[end]]
+            pack = Pictures(pictures.facts[start:end], pictures.uris[start:end], vectors).compared()
+            yield from self.add(packs.key_of(owner), owner, self._run, share << 16 | part, model, pack)
 
     def add(self, key: int, owner: str, run: int, part: int, model: str, pack: Pictures) -> Batches:
         """Adds a row; yields what files were written."""

@@ -6,7 +6,7 @@ counts (a log-structured merge tree: O'Neil et al., 1996)."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,6 +136,21 @@ def newest(packs: Iterable[tuple[int, Pictures]]) -> Pictures:
         vectors = vectors[at]
     pairs = _joined([part for _, part in parts if len(part.vectors)], place, vectors)
     return Pictures(facts[rows], [uris[row] for row in rows.tolist()], vectors, pairs)
+
+
+def merged(packs: Sequence[tuple[int, Pictures]], gone: bool) -> Pictures:
+    """One pack of the packs of one owner, each with its run and no run twice for a picture: of each picture as the last
+    run told it, in the order of the ids. gone: whether those that are gone stay in it. Its pairs are not known."""
+    parts = sorted(packs, key=lambda pack: -pack[0])
+    facts = np.concatenate([part.facts for _, part in parts])
+    uris = [uri for _, part in parts for uri in part.uris]
+    _, rows = np.unique(facts["image_id"], return_index=True)  # the first of the parts, which is of the last run
+    there = facts["mark"] != MARK_GONE
+    rows = rows if gone else rows[there[rows]]
+    found = [part.vectors for _, part in parts if len(part.vectors)]
+    vectors = np.concatenate(found) if found else np.empty((0, 0), np.float16)
+    at = (np.cumsum(there) - 1)[rows[there[rows]]]
+    return Pictures(facts[rows], [uris[row] for row in rows.tolist()], vectors[at])
 
 
 def _joined(parts: list[Pictures], place: Ids, vectors: NDArray[np.float16]) -> Pairs | None:
