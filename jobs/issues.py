@@ -156,6 +156,7 @@ def issues(context: Context) -> Counts:
             sides = usual_sides(lake.read("features"))
             quality = quality_scores(lake.read("features"), sides)
             scores = keep(quality.join(outliers.outlier_scores(values), "image_id"))
+            foreign = outliers.foreign(scores, duplicates)
             in_colour = share_in_colour(scores, limits.grayscale)
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
@@ -171,7 +172,7 @@ def issues(context: Context) -> Counts:
             damaged_issues(lake.read("features")),
             duplicate_issues(copies, duplicates),
             look_alike_issues(alike, near_rule(config)),
-            outliers.outlier_issues(scores, limits.outlier),
+            outliers.outlier_issues(scores, limits.outlier, foreign),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
             conflict_issues(duplicates, images),
@@ -182,11 +183,11 @@ def issues(context: Context) -> Counts:
         found = (
             lake.read("issues").agg(F.count("*").alias("issues"), F.countDistinct("image_id").alias("images")).head()
         )
-        notes += [*told, *usual]
+        notes += [*outliers.told(foreign), *told, *usual]
         return {
             "in": total, "out": scored, "failed": lake.read("failures").where(F.col("stage") == embed.JOB).count(),
             "issues": found["issues"] if found else 0, "images_with_issues": found["images"] if found else 0,
-            USUAL: Usual(sides, in_colour, common).as_dict(),
+            USUAL: Usual(sides, in_colour, common).as_dict(), **outliers.numbers(foreign),
             **({"notes": notes} if notes else {}),
         }  # fmt: skip
     finally:
