@@ -91,7 +91,7 @@ def damaged_issues(features: DataFrame) -> DataFrame:
 
 def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     """exact_duplicate: an image with the same pixels as a better one, its representative. near_duplicate: a
-    representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine;
+    representative that its cluster does not keep. The evidence is the better one; the score is that of `unlike`;
     the detail says how they differ (docs/copies.md)."""
     exact = copies.where(F.col("image_id") != F.col("representative_id")).select(
         "image_id",
@@ -108,7 +108,7 @@ def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
         .select(
             "image_id",
             F.lit(tables.NEAR_DUPLICATE).alias("issue"),
-            unlike(F.col("cosine_to_keeper")).alias("score"),
+            unlike(F.col("cosine_to_keeper"), F.col("agreement")).alias("score"),
             F.col("keeper_id").alias("evidence_id"),
             F.col("cosine_to_keeper").alias("cosine"),
             F.col("relation").alias("detail"),
@@ -124,7 +124,7 @@ def look_alike_issues(look_alikes: DataFrame, rule: NearRule) -> DataFrame:
     rows = look_alikes.where((F.col("relation") != UNLIKE) & (F.col("cosine") >= rule.surest)).select(
         "image_id",
         F.lit(tables.LOOK_ALIKE).alias("issue"),
-        unlike(F.col("cosine")).alias("score"),
+        unlike(F.col("cosine"), F.col("agreement")).alias("score"),
         F.col("other_id").alias("evidence_id"),
         "cosine",
         F.col("relation").alias("detail"),

@@ -90,7 +90,7 @@ def test_nearness(spark: SparkSession) -> None:
     members = [(1, 7, 1), (100, 7, 1), (104, 7, 1), (3, 8, 3), (300, 8, 3)]
     duplicates = frame_of(
         spark,
-        [(i, cluster, "near", keeper, i == keeper, 0.9, None, 2, cluster) for i, cluster, keeper in members],
+        [(i, cluster, "near", keeper, i == keeper, 0.9, None, 0.8, 2, cluster) for i, cluster, keeper in members],
         TABLES["duplicates"].schema,
     )
     found = {
