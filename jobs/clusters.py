@@ -136,13 +136,15 @@ def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
     kept: keepers.KEPT, of representatives. copies: the table. Returns the columns of `duplicates` but component_id and
     cluster_id, with component."""
     near = kept.select(
-        F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "relation", "component"
-    )
+        F.col("image_id").alias("representative_id"), "keeper_id", "cosine_to_keeper", "relation", "agreement",
+        "component",
+    )  # fmt: skip
     rows = (
         copies.join(near, "representative_id", "left")
         .withColumn("keeper_id", F.coalesce("keeper_id", "representative_id"))
         .withColumn("component", F.coalesce("component", "representative_id"))
         .withColumn("cosine_to_keeper", F.coalesce("cosine_to_keeper", F.lit(1.0)))
+        .withColumn("agreement", F.coalesce("agreement", F.lit(1.0)))
     )
     far = F.col("representative_id") != F.col("keeper_id")
     # Aggregates joined back, and no windows: a cluster may be a tenth of all images.
@@ -160,6 +162,7 @@ def with_copies(kept: DataFrame, copies: DataFrame) -> DataFrame:
         .alias("kind"),
         "cosine_to_keeper",
         "relation",
+        "agreement",
         "cluster_size",
         "component",
     )
@@ -176,8 +179,9 @@ def look_alikes(kept: DataFrame) -> DataFrame:
     show something else; those that no other keeper took. kept: keepers.KEPT."""
     alone = kept.where(F.col("other_id").isNotNull() & (F.col("image_id") == F.col("keeper_id")))
     return alone.select(
-        "image_id", "other_id", named(F.col("other_relation")).alias("relation"), F.col("other_cosine").alias("cosine")
-    )
+        "image_id", "other_id", named(F.col("other_relation")).alias("relation"), F.col("other_cosine").alias("cosine"),
+        F.col("other_agreement").alias("agreement"),
+    )  # fmt: skip
 
 
 def stable_ids(members: DataFrame, old: DataFrame, first: int) -> tuple[DataFrame, int]:

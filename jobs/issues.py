@@ -91,7 +91,7 @@ def damaged_issues(features: DataFrame) -> DataFrame:
 
 def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
     """exact_duplicate: an image with the same pixels as a better one, its representative. near_duplicate: a
-    representative that its cluster does not keep. The evidence is the better one; the score is one minus the cosine;
+    representative that its cluster does not keep. The evidence is the better one; the score is that of `unlike`;
     the detail says how they differ (docs/copies.md)."""
     exact = copies.where(F.col("image_id") != F.col("representative_id")).select(
         "image_id",
@@ -108,7 +108,7 @@ def duplicate_issues(copies: DataFrame, duplicates: DataFrame) -> DataFrame:
         .select(
             "image_id",
             F.lit(tables.NEAR_DUPLICATE).alias("issue"),
-            unlike(F.col("cosine_to_keeper")).alias("score"),
+            unlike(F.col("cosine_to_keeper"), F.col("agreement")).alias("score"),
             F.col("keeper_id").alias("evidence_id"),
             F.col("cosine_to_keeper").alias("cosine"),
             F.col("relation").alias("detail"),
@@ -124,7 +124,7 @@ def look_alike_issues(look_alikes: DataFrame, rule: NearRule) -> DataFrame:
     rows = look_alikes.where((F.col("relation") != UNLIKE) & (F.col("cosine") >= rule.surest)).select(
         "image_id",
         F.lit(tables.LOOK_ALIKE).alias("issue"),
-        unlike(F.col("cosine")).alias("score"),
+        unlike(F.col("cosine"), F.col("agreement")).alias("score"),
         F.col("other_id").alias("evidence_id"),
         "cosine",
         F.col("relation").alias("detail"),
@@ -156,6 +156,7 @@ def issues(context: Context) -> Counts:
             sides = usual_sides(lake.read("features"))
             quality = quality_scores(lake.read("features"), sides)
             scores = keep(quality.join(outliers.outlier_scores(values), "image_id"))
+            foreign = outliers.foreign(scores, duplicates)
             in_colour = share_in_colour(scores, limits.grayscale)
             lake.overwrite("scores", scores.select(*TABLES["scores"].schema.names))
             total, leaky, told = _places(images)
@@ -171,7 +172,7 @@ def issues(context: Context) -> Counts:
             damaged_issues(lake.read("features")),
             duplicate_issues(copies, duplicates),
             look_alike_issues(alike, near_rule(config)),
-            outliers.outlier_issues(scores, limits.outlier),
+            outliers.outlier_issues(scores, limits.outlier, foreign),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
             conflict_issues(duplicates, images),
@@ -182,11 +183,11 @@ def issues(context: Context) -> Counts:
         found = (
             lake.read("issues").agg(F.count("*").alias("issues"), F.countDistinct("image_id").alias("images")).head()
         )
-        notes += [*told, *usual]
+        notes += [*outliers.told(foreign), *told, *usual]
         return {
             "in": total, "out": scored, "failed": lake.read("failures").where(F.col("stage") == embed.JOB).count(),
             "issues": found["issues"] if found else 0, "images_with_issues": found["images"] if found else 0,
-            USUAL: Usual(sides, in_colour, common).as_dict(),
+            USUAL: Usual(sides, in_colour, common).as_dict(), **outliers.numbers(foreign),
             **({"notes": notes} if notes else {}),
         }  # fmt: skip
     finally:

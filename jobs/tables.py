@@ -190,16 +190,23 @@ TABLES: dict[str, Table] = {
             "duplicates",
             _schema(
                 image_id=_LONG, cluster_id=_LONG, kind=_TEXT, keeper_id=_LONG, is_keeper=_BOOL,
-                cosine_to_keeper=_DOUBLE, relation=(_TEXT, True), cluster_size=_INT, component_id=_LONG,
+                cosine_to_keeper=_DOUBLE, relation=(_TEXT, True), agreement=_DOUBLE, cluster_size=_INT,
+                component_id=_LONG,
             ),
             ("image_id",),
-            {"kind_known": "kind IN ('exact', 'near')", "more_than_one": "cluster_size > 1"},
+            {
+                "kind_known": "kind IN ('exact', 'near')", "more_than_one": "cluster_size > 1",
+                "agreement_in_range": "agreement BETWEEN -1 AND 1",
+            },
         ),
         Table(
             "look_alikes",
-            _schema(image_id=_LONG, other_id=_LONG, relation=_TEXT, cosine=_DOUBLE),
+            _schema(image_id=_LONG, other_id=_LONG, relation=_TEXT, cosine=_DOUBLE, agreement=_DOUBLE),
             ("image_id",),
-            {"cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> other_id"},
+            {
+                "cosine_in_range": "cosine BETWEEN -1 AND 1", "agreement_in_range": "agreement BETWEEN -1 AND 1",
+                "not_itself": "image_id <> other_id",
+            },
         ),
         Table(
             "labels",
@@ -259,12 +266,14 @@ TABLES: dict[str, Table] = {
         Table(
             "leaks",
             _schema(
-                image_id=_LONG, between=_TEXT, here=_TEXT, there=_TEXT, other_id=_LONG, kind=_TEXT, cosine=_DOUBLE
+                image_id=_LONG, between=_TEXT, here=_TEXT, there=_TEXT, other_id=_LONG, kind=_TEXT, cosine=_DOUBLE,
+                agreement=_DOUBLE,
             ),
             ("image_id", "between", "there"),
             {
                 "between_known": "between IN ('split', 'source')", "kind_known": "kind IN ('exact', 'near')",
-                "cosine_in_range": "cosine BETWEEN -1 AND 1", "not_itself": "image_id <> other_id",
+                "cosine_in_range": "cosine BETWEEN -1 AND 1", "agreement_in_range": "agreement BETWEEN -1 AND 1",
+                "not_itself": "image_id <> other_id",
             },
         ),
         Table(

@@ -42,8 +42,9 @@ BESIDE = pa.schema(
     ]
 )
 # Of each of the others that was looked at. row: its place below the picture, from 0. relation: bits. better: 1 where
-# the picture that is asked about is to be kept whatever their sizes and ages, 2 where the other is, else 0.
-SEEN = pa.schema([("row", pa.int64()), ("relation", pa.int64()), ("better", pa.int64())])
+# the picture that is asked about is to be kept whatever their sizes and ages, 2 where the other is, else 0. agreement:
+# of udfs.images.relations.Comparison.
+SEEN = pa.schema([("row", pa.int64()), ("relation", pa.int64()), ("better", pa.int64()), ("agreement", pa.float64())])
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class SecondLook:
                 pa.array(wanted, pa.int64()),
                 pa.array([to_bits(each.relations) for each in found], pa.int64()),
                 pa.array([each.better for each in found], pa.int64()),
+                pa.array([each.agreement for each in found], pa.float64()),
             ],
             schema=SEEN,
         )

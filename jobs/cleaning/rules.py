@@ -104,7 +104,7 @@ def leaking(leaks: DataFrame, gone: DataFrame, rules: config.Clean) -> DataFrame
     """REMOVAL of images with a duplicate in a split that comes before theirs. leaks: the table. gone: (image_id) of
     images that go anyway: nobody gives way to them."""
     here, there = gives_way(F.col("here"), rules), gives_way(F.col("there"), rules)
-    score = unlike(F.col("cosine"))
+    score = unlike(F.col("cosine"), F.col("agreement"))
     return (
         leaks.where((F.col("between") == "split") & ~is_protected(F.col("here"), rules) & (here > there))
         .where(_counts(F.lit(tables.LEAK), score, rules))
@@ -124,13 +124,13 @@ def superfluous(
     Where only near-duplicates are removed, copies of the one that stays do so, too; where only copies are, each group
     of equal pixels keeps one. A group may be any share of the lake: the best is found by an aggregate."""
     members = with_order(
-        duplicates.select("image_id", "keeper_id", "is_keeper", "kind", "cosine_to_keeper")
+        duplicates.select("image_id", "keeper_id", "is_keeper", "kind", "cosine_to_keeper", "agreement")
         .join(features.select("image_id", "pixel_hash", "width", "height", "jpeg_quality"), "image_id")
         .join(images.select("image_id", "uri", "split", "size_bytes", "modified_at"), "image_id")
         .join(people.select("image_id", F.lit(True).alias("wanted")), "image_id", "left")
         .na.fill(False, ["wanted"])
     )
-    distance = unlike(F.col("cosine_to_keeper"))
+    distance = unlike(F.col("cosine_to_keeper"), F.col("agreement"))
     in_cluster = F.lit(tables.NEAR_DUPLICATE in rules.remove) & (
         F.col("is_keeper") | (F.col("kind") == "exact") | _counts(F.lit(tables.NEAR_DUPLICATE), distance, rules)
     )

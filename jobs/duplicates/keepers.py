@@ -37,10 +37,12 @@ KEPT = StructType(
         StructField("keeper_id", LongType(), False),
         StructField("cosine_to_keeper", DoubleType(), False),
         StructField("relation", LongType(), False),  # bits of udfs.images.relations, 0 of a keeper
+        StructField("agreement", DoubleType(), False),
         StructField("component", LongType(), False),
         StructField("other_id", LongType(), True),  # see udfs.vectors.keepers.Kept
         StructField("other_cosine", DoubleType(), False),
         StructField("other_relation", LongType(), False),
+        StructField("other_agreement", DoubleType(), False),
         StructField("untried", LongType(), False),
     ]
 )
@@ -60,7 +62,8 @@ def second_look(table: pa.Table, same: frozenset[str]) -> Callable[[int, int], S
 
     def look(row: int, keeper: int) -> Seen:
         found = compare(opened(row), opened(keeper))
-        return Seen(same.issuperset(found.relations), to_bits(found.relations), found.better == 1)
+        same_picture = same.issuperset(found.relations)
+        return Seen(same_picture, to_bits(found.relations), found.better == 1, found.agreement)
 
     return look
 
@@ -74,10 +77,12 @@ def _kept(table: pa.Table, kept: Kept) -> pa.Table:
             "keeper_id": pa.array(ids[kept.keeper], pa.int64()),
             "cosine_to_keeper": pa.array(kept.cosine, pa.float64()),
             "relation": pa.array(kept.relation, pa.int64()),
+            "agreement": pa.array(kept.agreement, pa.float64()),
             "component": table["component"].cast(pa.int64()),
             "other_id": pa.array(ids[kept.other], pa.int64(), mask=kept.other < 0),
             "other_cosine": pa.array(kept.other_cosine, pa.float64()),
             "other_relation": pa.array(kept.other_relation, pa.int64()),
+            "other_agreement": pa.array(kept.other_agreement, pa.float64()),
             "untried": pa.array(kept.untried, pa.int64()),
         }
     )

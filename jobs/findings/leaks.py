@@ -24,20 +24,22 @@ Batches = Iterator[pa.RecordBatch]
 
 def pairs_between(duplicates: DataFrame, copies: DataFrame, images: DataFrame, between: str) -> DataFrame:
     """For each image and each other split (or source) that has a duplicate of it, the best one there: an exact copy if
-    there is one, else the one that lies nearest to the keeper, or is it.
+    there is one, else the one that is most like the keeper by `unlike`, or is it.
 
     duplicates, copies, images: the tables. between: SPLIT or SOURCE. Skew: a cluster, or a group
     of copies, is handled by its splits and never pair by pair, and of those only the best MOST_PLACES count.
-    Returns the columns of `leaks`; cosine is null where it must be taken from the vectors: see with_cosines."""
+    Returns the columns of `leaks`; cosine is null where it must be taken from the vectors: see with_cosines. agreement
+    is that of the second look with the keeper, of the two the lower, for no others are looked at."""
     members = (
-        duplicates.select("image_id", "cluster_id", "is_keeper", "keeper_id", "cosine_to_keeper")
+        duplicates.select("image_id", "cluster_id", "is_keeper", "keeper_id", "cosine_to_keeper", "agreement")
         .join(copies.select("image_id", "representative_id"), "image_id")
         .join(images.select("image_id", "uri", F.col(between).alias("here")), "image_id")
         .where(F.col("here").isNotNull())
     )
     order = F.struct(
-        (~F.col("is_keeper")).alias("no_keeper"), (1 - F.col("cosine_to_keeper")).alias("unlike"), "uri", "image_id",
-        "cosine_to_keeper",
+        (~F.col("is_keeper")).alias("no_keeper"),
+        unlike(F.col("cosine_to_keeper"), F.col("agreement")).alias("unlike"),
+        "uri", "image_id", "cosine_to_keeper", "agreement",
     )  # fmt: skip
     found = []
     for kind, group in (("exact", "representative_id"), ("near", "cluster_id")):
@@ -54,11 +56,13 @@ def pairs_between(duplicates: DataFrame, copies: DataFrame, images: DataFrame, b
                 F.col("is_keeper"), F.col("best.cosine_to_keeper")
             )
         )
+        agreement = F.lit(1.0) if kind == "exact" else F.least("agreement", "best.agreement")
         pairs = members.join(there, group).where(F.col("here") != F.col("there"))
         found.append(
             pairs.select(
                 "image_id", "here", "there", F.struct(
-                    F.lit(kind).alias("kind"), F.col("best.image_id").alias("other_id"), known.alias("cosine")
+                    F.lit(kind).alias("kind"), F.col("best.image_id").alias("other_id"), known.alias("cosine"),
+                    agreement.alias("agreement"),
                 ).alias("pair"),
             )
         )  # fmt: skip
@@ -89,17 +93,18 @@ def _cosines(batches: Batches) -> Batches:
 
 
 def leak_issues(leaks: DataFrame) -> DataFrame:
-    """The worst of each image: an exact copy before a near one, then the highest cosine. leaks: the table.
+    """The worst of each image: an exact copy before a near one, then the most alike. leaks: the table.
 
-    The score is one minus the cosine; detail is the kind."""
-    worst = F.min(F.struct("kind", (-F.col("cosine")).alias("unlike"), "there", "other_id", "cosine")).alias("worst")
+    The score is that of `unlike`; detail is the kind."""
+    score = unlike(F.col("cosine"), F.col("agreement")).alias("score")
+    worst = F.min(F.struct("kind", score, "there", "other_id", "cosine")).alias("worst")
     rows = leaks.groupBy("image_id", "between").agg(worst)
     issue = F.when(F.col("between") == SPLIT, F.lit(ISSUE[SPLIT])).otherwise(F.lit(ISSUE[SOURCE]))
     return issue_rows(
         rows.select(
             "image_id",
             issue.alias("issue"),
-            unlike(F.col("worst.cosine")).alias("score"),
+            F.col("worst.score").alias("score"),
             F.col("worst.other_id").alias("evidence_id"),
             F.col("worst.cosine").alias("cosine"),
             F.col("worst.kind").alias("detail"),

@@ -2,7 +2,8 @@
 
 An image is held against its nearest neighbours and against how the images of the lake vary (udfs.vectors.outliers), and
 against what is usual for its label. Each is a distance below the median in robust standard deviations, so no scale is
-given."""
+given. The most deviant images of a lake of one subject are no finding: only where more deviate far than its tail lets
+one expect are they outliers (udfs.vectors.foreign_share)."""
 
 from __future__ import annotations
 
@@ -21,8 +22,10 @@ from jobs.findings.label_issues import has_label
 from jobs.findings.rows import issue_rows
 from jobs.findings.scores import STATISTIC_DECIMALS
 from jobs.neighbours import BROADCAST_IMAGES, step
+from jobs.pages.format import portion
 from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import DECIMALS, Vectors
+from udfs.vectors.foreign_share import BINS, STEP, Foreign, foreign_share
 from udfs.vectors.outliers import Spread, class_cosines, direction, learn
 
 # The nearer neighbours may be outliers of the same kind: three pages of text among photographs have one another.
@@ -204,9 +207,46 @@ def _squared(middle: Column, value: Column, away: Column, name: str) -> Column:
     return F.when(value.isNotNull(), F.pow(F.greatest(F.lit(0.0), middle - value) / spread, F.lit(2.0)))
 
 
-def outlier_issues(scores: DataFrame, limit: float) -> DataFrame:
-    """scores: of outlier_scores. The evidence is the nearest image that is no duplicate."""
-    flagged = scores.where(F.col("outlier_score") < F.lit(limit))
+def foreign(scores: DataFrame, duplicates: DataFrame) -> Foreign | None:
+    """How many images are foreign. scores: of outlier_scores. duplicates: the table, of which one a cluster counts."""
+    different = scores.where(F.col("outlier_score").isNotNull()).join(
+        redundant_ids(duplicates), "image_id", "left_anti"
+    )
+    binned = F.least(F.floor(_deviation() / STEP), F.lit(BINS - 1)).cast("int")
+    counts = np.zeros(BINS, np.int64)
+    for row in different.groupBy(binned.alias("bin")).agg(F.count("*").alias("images")).collect():
+        counts[row["bin"]] = row["images"]
+    return foreign_share(counts)
+
+
+def _deviation() -> Column:
+    """Robust standard deviations, of outlier_score."""
+    return F.sqrt(F.lit(1.0) / F.col("outlier_score") - 1) * HALF_AT
+
+
+def told(found: Foreign | None) -> list[str]:
+    """What a person should know of it."""
+    if found is None:
+        return []
+    high = portion(found.high)
+    if found.low <= 0:
+        return [f"outliers: none can be shown to be foreign to this lake (at most {high} of the different images)"]
+    share, low = portion(found.share), portion(found.low)
+    return [f"outliers: {share} of the different images are foreign by estimate, between {low} and {high}"]
+
+
+def numbers(found: Foreign | None) -> dict[str, float]:
+    """The same as counts of the stage."""
+    if found is None:
+        return {}
+    return {f"foreign_{name}": round(getattr(found, name), 6) for name in ("share", "low", "high")}
+
+
+def outlier_issues(scores: DataFrame, limit: float, found: Foreign | None) -> DataFrame:
+    """scores: of outlier_scores. Only what deviates as foreign images do, and none where none can be shown to be
+    foreign. The evidence is the nearest image that is no duplicate."""
+    least = 0.0 if found is None else HALF_AT**2 / (HALF_AT**2 + found.beyond**2)
+    flagged = scores.where((F.col("outlier_score") < F.lit(limit)) & (F.col("outlier_score") <= F.lit(least)))
     return issue_rows(
         flagged.select(
             "image_id",

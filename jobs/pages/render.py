@@ -300,11 +300,13 @@ def write_report(
                 first=(number_of_page - 1) * per_page + 1, page=number_of_page, page_count=len(parts),
             )  # fmt: skip
 
+    notes = [note for stage in summary.stages for note in stage.notes]
     matrices = {"leak": leak_matrix(summary.leaks, "split"), "source_overlap": leak_matrix(summary.leaks, "source")}
     for gallery in galleries:
         paged(
             gallery.issue, "gallery.html", gallery.findings, issue=gallery.issue, total=gallery.total,
             matrix=matrices.get(gallery.issue),
+            notes=[note for note in notes if note.startswith(f"{ISSUES[gallery.issue].title.lower()}: ")],
         )  # fmt: skip
     if failures is not None:
         codes = sorted(failures.codes.items(), key=lambda item: (-item[1], item[0]))
@@ -337,7 +339,7 @@ def write_report(
         "index.html",
         issue="index",
         steps=next_steps(summary, classes, linked),
-        notes=[note for stage in summary.stages for note in stage.notes],
+        notes=notes,
         found=[(theme, kinds) for theme in THEMES if (kinds := _kinds(summary, theme))],
         none_found=[text.title for issue, text in ISSUES.items() if summary.issues.get(issue) == 0],
         not_checked=[text.title for issue, text in ISSUES.items() if issue not in summary.issues],

@@ -9,13 +9,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from pyspark.sql import DataFrame, Row, Window
+from pyspark.sql import Column, DataFrame, Row, Window
 from pyspark.sql import functions as F
 
 from jobs import __version__, tables
 from jobs.config import Config
 from jobs.engines.frames import frame_of, small
 from jobs.findings.formulas import QUALITY as QUALITY_SCORES
+from jobs.findings.rows import unlike
 from jobs.lakes import Lake
 from jobs.pages.texts import COPIES, LABELS
 from jobs.pages.texts import ISSUES as TEXTS
@@ -172,12 +173,17 @@ def votes(labels: DataFrame, rows: Iterable[Row]) -> dict[int, Vote]:
     }
 
 
+def _unlike_keeper() -> Column:
+    """How little a member of a cluster is like its keeper."""
+    return unlike(F.col("cosine_to_keeper"), F.col("agreement"))
+
+
 def largest_clusters(duplicates: DataFrame, count: int) -> list[Row]:
     """Members of the largest clusters, keeper first, at most MEMBERS_SHOWN of each."""
     sizes = (
         duplicates.where("is_keeper").select("cluster_id", "cluster_size").orderBy(F.desc("cluster_size"), "cluster_id")
     )
-    order = Window.partitionBy("cluster_id").orderBy(F.desc("is_keeper"), F.desc("cosine_to_keeper"), "image_id")
+    order = Window.partitionBy("cluster_id").orderBy(F.desc("is_keeper"), _unlike_keeper(), "image_id")
     members = duplicates.join(sizes.limit(count).select("cluster_id"), "cluster_id", "left_semi")
     shown = members.withColumn("n", F.row_number().over(order)).where(F.col("n") <= MEMBERS_SHOWN)
     return shown.orderBy(F.desc("cluster_size"), "cluster_id", "n").collect()

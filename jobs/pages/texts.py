@@ -93,7 +93,8 @@ ISSUES: Mapping[str, IssueText] = {
         OUTLIERS,
         "warn",
         "Unlike every other image here.",
-        "Even its nearest neighbours are far away in the space of embeddings, and it varies as no other does.",
+        "Even its nearest neighbours are far away in the space of embeddings, and it varies as no other does: "
+        "further than the least typical of the lake's own images would.",
         "Check whether it belongs in this data at all.",
         "Nearest image",
     ),

@@ -1,7 +1,7 @@
 """Copies and look-alikes: what is called a copy that is none, what is missed, whether the relation is right, and the
 cost.
 
-    python -m tests.bench.copies --photos DIR [--cases DIR] [--parts cases,edits,scale,templates] [--work DIR]
+    python -m tests.bench.copies --photos DIR [--cases DIR] [--parts cases,edits,scale,templates,ranking] [--work DIR]
 
 prints one JSON line. DIR of photos: JPEG photographs, no two alike. DIR of cases: a folder with `make.py FOLDER GROUP`,
 which writes inputs with known answers, and `judge.py GROUP LAKE`, which prints one JSON line about a lake that was made
@@ -15,6 +15,9 @@ of them.
   looked at. look_bytes: the mean of the photographs' looks.
 - templates: a lake of so many invoices of one form, and one of drawn characters, no two alike: what would be removed,
   the rows of `look_alike`, and the notes.
+- ranking: of the photographs with their edits, in one lake with the cases of ALIKE, MOST_PAIRS of the neighbours that
+  look alike to the network: average precision of pairs of one picture by the cosine alone, and by the score of
+  their issue.
 """
 
 import argparse
@@ -31,16 +34,20 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from deltalake import DeltaTable
+from sklearn.metrics import average_precision_score
 
 from tests.bench import many, peers, planted, process_tree, vector_lake
 from tests.bench.edits import EDITS, copies
 from tests.bench.neighbours import stage
 from tests.vectors import unit
-from udfs.images import looks
+from udfs.images import looks, relations
 from udfs.images.decode import decode
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("cases", "edits", "scale", "templates")
+PARTS = ("cases", "edits", "scale", "templates", "ranking")
+ALIKE = ("look_alikes", "frames")
+MOST_PAIRS = 2000  # of one picture, and likewise of others
+LEAST_COSINE = 0.75
 GROUPS = (
     "look_alikes", "deep", "transparent", "turned", "files", "blanks", "damaged", "unread", "frames", "augmented",
     "padded",
@@ -174,6 +181,50 @@ def templates(cases: Path, work: Path) -> dict[str, Any]:
     }
 
 
+def picture_of(path: Path) -> tuple[str, str]:
+    """Where a file comes from, a case or `photos`, and which picture it shows: of cases, what judge.py says."""
+    if path.parent.name not in ALIKE:
+        return "photos", path.parent.name
+    stem = path.stem
+    if stem.startswith("scan_pair_") or stem.startswith("product_mug_0"):
+        return "cases", stem.split("_pair")[0]
+    return "cases", f"{path.parent.name} {stem.removesuffix('__pair')}"
+
+
+def ranking(photos: Path, cases: Path, work: Path) -> dict[str, Any]:
+    """How well scores put pairs of one picture before pairs of like ones. Pairs between cases and photos are left out:
+    some cases are made of photographs."""
+    folder, lake = work / "images", work / "lake"
+    planted.plant(photos, folder)
+    for group in ALIKE:
+        said(cases / "make.py", folder, group)
+    run(folder, lake)
+    tables = {
+        name: DeltaTable(str(lake / name)).to_pyarrow_table(columns=columns).to_pylist()
+        for name, columns in (
+            ("images", ["image_id", "uri"]), ("neighbours", ["image_id", "neighbour_id", "cosine"]),
+            ("features", ["image_id", "look", "width", "height", "medium", "format"]),
+        )
+    }  # fmt: skip
+    shows = {row["image_id"]: picture_of(Path(unquote(urlsplit(row["uri"]).path))) for row in tables["images"]}
+    names = ("look", "width", "height", "medium", "format")
+    seen = {row["image_id"]: looks.Look.of(*(row[name] for name in names)) for row in tables["features"]}
+    cosine: dict[tuple[int, int], float] = {}
+    for row in tables["neighbours"]:
+        one, two = sorted((row["image_id"], row["neighbour_id"]))
+        if row["cosine"] >= LEAST_COSINE and shows[one][0] == shows[two][0]:
+            cosine[one, two] = row["cosine"]
+    order = np.random.default_rng(0).permutation(np.array(sorted(cosine))).tolist()
+    pairs = [(one, two) for one, two in order if shows[one] == shows[two]][:MOST_PAIRS]
+    pairs += [(one, two) for one, two in order if shows[one] != shows[two]][:MOST_PAIRS]
+    same = np.array([shows[one] == shows[two] for one, two in pairs])
+    cosines = np.array([cosine[pair] for pair in pairs])
+    agreement = np.array([relations.compare(seen[one], seen[two]).agreement for one, two in pairs])
+    found = {"cosine": cosines, "score": cosines * np.maximum(agreement, 0)}
+    precision = {name: round(float(average_precision_score(same, values)), 4) for name, values in found.items()}
+    return {"pairs": len(same), "of_one_picture": int(same.sum()), "average_precision": precision}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.copies")
     parser.add_argument("--photos", type=Path, required=True, help="folder of JPEG photographs, no two alike")
@@ -195,6 +246,8 @@ def main(argv: list[str] | None = None) -> int:
             found["scale"] = scale(options.photos, work / "scale")
         if "templates" in parts:
             found["templates"] = templates(options.cases, work / "templates")
+        if "ranking" in parts:
+            found["ranking"] = ranking(options.photos, options.cases, work / "ranking")
     print(json.dumps(found))
     return 0
 

@@ -8,6 +8,12 @@ tests.bench.foreign, all kinds or one at a time; photographs among drawings of t
 precision over the draws, `plain_ap` that of the mean cosine to the five nearest, `found` and `flagged` the shares of
 planted and of other images below the default limit. The score is computed with numpy by the formula of
 jobs.findings.outliers, with which a test compares it; no two images of a folder may be duplicates.
+
+`one_subject`: lakes without foreign pictures, each class of --labelled alone and parts of it, the photographs, the
+drawings and parts of them, and made vectors: the share that is flagged by the limit alone and as it is flagged, and in
+how many any foreign picture is said to be shown. `shares`: 0.5, 2 and 5 % of foreign pictures, photographs and drawings
+in the classes, the photographs and the drawings: recall and precision by the limit alone and as it is flagged; `held`:
+in how many lakes the interval holds the planted share.
 """
 
 import argparse
@@ -26,8 +32,10 @@ from jobs.findings.outliers import FIRST_RANK, HALF_AT, LAST_RANK, LEAST_SPREAD,
 from tests.bench import foreign
 from tests.bench.edits import Vectors, embedded
 from tests.bench.many import image_files
+from tests.vectors import unit
 from udfs.networks import embedding, models, preparation
 from udfs.vectors.cosine import Values
+from udfs.vectors.foreign_share import BINS, STEP, Foreign, foreign_share
 from udfs.vectors.outliers import learn
 
 EACH = 60  # pictures of a kind that draws are made from
@@ -35,6 +43,8 @@ SHARE = 0.01
 DRAWS = 100
 LABELLED = 1000  # images of --labelled, evenly spread
 PLAIN = 5
+SHARES = (0.005, 0.02, 0.05)
+PARTS = (60, 120, 250)  # images of a part of a lake of one subject
 
 
 def cosines_of(vectors: Vectors) -> NDArray[np.float32]:
@@ -83,6 +93,76 @@ def judged(base: Vectors, elsewhere: Vectors, draws: int, limit: float) -> dict[
     )
 
 
+def flagged(vectors: Vectors, limit: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_], Foreign]:
+    """(n,) by the limit alone, and as jobs.findings.outliers flags; and how many are foreign."""
+    scores = outlier_scores(vectors)
+    away = HALF_AT * np.sqrt(1 / scores - 1)
+    bins = np.minimum((away / STEP).astype(np.int64), BINS - 1)
+    found = foreign_share(np.bincount(bins, minlength=BINS).astype(np.int64))
+    if found is None:
+        raise ValueError(f"{len(vectors)} images: too few")
+    return scores < limit, (scores < limit) & (away >= found.beyond), found
+
+
+def one_subject(lakes: dict[str, Vectors], limit: float) -> dict[str, float]:
+    """lakes: name -> (n, d), n >= PARTS[0], none of which has foreign pictures; also taken in parts."""
+    generator = np.random.default_rng(1)
+    parts = list(lakes.items())
+    for name, vectors in lakes.items():
+        for count in PARTS:
+            if count < len(vectors):
+                parts.append((name, vectors[generator.choice(len(vectors), count, replace=False)]))
+    rows = [(len(vectors), *flagged(vectors, limit)) for _, vectors in parts]
+    images = sum(row[0] for row in rows)
+    return {
+        "lakes": len(rows),
+        "images": images,
+        "by_limit": round(sum(int(row[1].sum()) for row in rows) / images, 5),
+        "flagged": round(sum(int(row[2].sum()) for row in rows) / images, 5),
+        "shown": sum(row[3].low > 0 for row in rows),
+    }
+
+
+def shares(lakes: dict[str, Vectors], elsewhere: dict[str, Vectors], limit: float) -> dict[str, dict[str, float]]:
+    """lakes: name -> (n, d). elsewhere: name -> (m, d), planted in each lake of another name, as many as there are."""
+    found: dict[str, dict[str, float]] = {}
+    for share in SHARES:
+        generator, counts, held = np.random.default_rng(2), np.zeros(5, np.int64), []
+        for name, base in lakes.items():
+            for kind, others in elsewhere.items():
+                number = max(1, round(share * len(base)))
+                if kind == name or number > len(others):
+                    continue
+                vectors = np.concatenate([base, others[generator.choice(len(others), number, replace=False)]])
+                by_limit, marked, estimate = flagged(vectors, limit)
+                planted = np.arange(len(vectors)) >= len(base)
+                counts += [number, *(int(x.sum()) for x in (by_limit, by_limit & planted, marked, marked & planted))]
+                held.append(estimate.low <= planted.mean() <= estimate.high)
+        found[str(share)] = {
+            "lakes": len(held),
+            "held": int(sum(held)),
+            **dict(zip(("recall_by_limit", "recall"), (counts[[2, 4]] / counts[0]).round(4).tolist(), strict=True)),
+            **dict(
+                zip(
+                    ("precision_by_limit", "precision"),
+                    (counts[[2, 4]] / np.maximum(counts[[1, 3]], 1)).round(4).tolist(), strict=True,
+                )
+            ),
+        }  # fmt: skip
+    return found
+
+
+def made(seed: int) -> dict[str, Vectors]:
+    """Lakes of vectors around one direction, around eight, of few dimensions, and with long tails."""
+    rng = np.random.default_rng(seed)
+    return {
+        "around": unit(rng.normal(size=(500, 64)) + 2 * rng.normal(size=64)),
+        "groups": unit(rng.normal(size=(8, 64))[rng.integers(8, size=800)] + 0.5 * rng.normal(size=(800, 64))),
+        "flat": unit(rng.normal(size=(1500, 12)) @ rng.normal(size=(12, 64)) + 0.3 * rng.normal(size=(1500, 64)) + 2),
+        "long_tails": unit(rng.standard_t(6, size=(4000, 32)) + 1.5),
+    }
+
+
 def measure(photos: Path, labelled: Path | None, cache: Path, draws: int = DRAWS) -> dict[str, Any]:
     """photos: a folder of photographs. labelled: one of small images in folders, or None. Returns the results by mix,
     and as outlier_ap that of all kinds of foreign pictures among the photographs."""
@@ -97,15 +177,24 @@ def measure(photos: Path, labelled: Path | None, cache: Path, draws: int = DRAWS
     kinds = {kind: vectors_of(foreign.pictures(kind, EACH)) for kind in foreign.KINDS}
     mixes = {"photos_any": (real, np.concatenate(list(kinds.values())), draws)}
     mixes |= {f"photos_{kind}": (real, vectors, draws) for kind, vectors in kinds.items()}
-    mixes["drawings_photos"] = (vectors_of([scene.pixels() for scene in scenes.drawn()]), real, draws)
+    drawn = vectors_of([scene.pixels() for scene in scenes.drawn()])
+    mixes["drawings_photos"] = (drawn, real, draws)
+    lakes = {"photos": real, "drawn": drawn}
     if labelled is not None:
         files = image_files(labelled)
-        small = embedded(files[:: max(1, len(files) // LABELLED)], runtime, model)[0]
+        every = embedded(files, runtime, model)[0]
+        small = every[:: max(1, len(files) // LABELLED)]
+        folders = np.array([file.parent.name for file in files])
+        lakes |= {f"class {name}": every[folders == name] for name in sorted(set(folders.tolist()))}
         mixes["labelled_photos"] = (small, real, max(1, draws // 10))
         mixes["labelled_any"] = (small, mixes["photos_any"][1], max(1, draws // 10))
     limit = config.load((), ()).issues.outlier
     results = {name: judged(*mix, limit) for name, mix in mixes.items()}
-    return {"photos": len(real), "outlier_ap": results["photos_any"]["ap"], "outliers": results}
+    elsewhere = {"any": mixes["photos_any"][1], "photos": real, "drawn": drawn}
+    return {
+        "photos": len(real), "outlier_ap": results["photos_any"]["ap"], "outliers": results,
+        "one_subject": one_subject({**lakes, **made(3)}, limit), "shares": shares(lakes, elsewhere, limit),
+    }  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

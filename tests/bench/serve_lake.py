@@ -82,6 +82,7 @@ def _tables(ids: NDArray[np.int64], names: NDArray[np.str_], draw: np.random.Gen
             "keeper_id": keepers, "is_keeper": keepers == clustered, "cosine_to_keeper": np.full(len(clustered), 0.9),
             "relation": np.where(keepers == clustered, "", np.array(["cropped", "cropped brightness", "mirrored"])[
                 draw.integers(0, 3, len(clustered))]),
+            "agreement": np.full(len(clustered), 0.8),
             "cluster_size": np.full(len(clustered), 4), "component_id": keepers // 20,
         },
         "issues": {

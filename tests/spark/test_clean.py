@@ -93,11 +93,11 @@ def frames(spark: SparkSession, images: list[Image]) -> dict[str, DataFrame]:
             rows["duplicates"].append(
                 base | {"keeper_id": ids[image.cluster], "is_keeper": keeper is image, "cluster_size": 2,
                         "cluster_id": ids[image.cluster], "kind": "exact" if exact else "near",
-                        "cosine_to_keeper": 1.0 if exact else image.cosine}
+                        "cosine_to_keeper": 1.0 if exact else image.cosine, "agreement": 1.0}
             )  # fmt: skip
         for there, name in image.leaks.items():
             rows["leaks"].append(base | {"between": "split", "here": image.split, "there": there, "kind": "near",
-                                         "other_id": ids[name], "cosine": 0.9})  # fmt: skip
+                                         "other_id": ids[name], "cosine": 0.9, "agreement": 1.0})  # fmt: skip
     found_tables = {}
     for name, found in rows.items():
         schema = TABLES[name].schema

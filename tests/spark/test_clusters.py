@@ -237,7 +237,7 @@ def test_ids_stay(spark: SparkSession, tmp_path: Path) -> None:
 
 
 def old_table(spark: SparkSession, was: dict[int, int]) -> DataFrame:
-    rows = [(image_id, cluster, "near", image_id, False, 0.9, None, 2, 0) for image_id, cluster in was.items()]
+    rows = [(image_id, cluster, "near", image_id, False, 0.9, None, 0.8, 2, 0) for image_id, cluster in was.items()]
     return frame_of(spark, rows, TABLES["duplicates"].schema)
 
 

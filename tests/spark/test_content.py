@@ -47,7 +47,7 @@ def pictures() -> list[Picture]:
 
 def run(context: Context, spark: SparkSession) -> dict[str, Any]:
     ships = [p for p in pictures() if p.content]
-    rows = [(p.image_id, 0, "exact", ships[0].image_id, p is ships[0], 1.0, None, COPIES, 0) for p in ships]
+    rows = [(p.image_id, 0, "exact", ships[0].image_id, p is ships[0], 1.0, None, 1.0, COPIES, 0) for p in ships]
     tables: Any = context.lake
     tables.tables["duplicates"] = frame_of(
         spark, rows if len(context.lake.read("embeddings").head(1)) else [], TABLES["duplicates"].schema

@@ -19,6 +19,8 @@ from tests.spark.small_lake import Picture
 from tests.spark.test_clusters import PLAIN, around
 from tests.vectors import families
 from udfs import errors
+from udfs.images.looks import Look
+from udfs.images.relations import compare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +112,10 @@ def test_duplicates_and_leaks_of_a_lake(lake: Judged) -> None:
     assert set(leaks) == {(60, "leak"), (61, "leak"), (62, "leak")}
     assert leaks[61, "leak"] == leaks[62, "leak"] == 60
     assert leaks[60, "leak"] in (61, 62)
-    assert lake.issues[61, "near_duplicate"]["score"] == pytest.approx(0.02, abs=0.02)
+    row = lake.issues[61, "near_duplicate"]
+    look = Look(small_lake.LOOK, 160, 160, False, False)
+    assert row["cosine"] == pytest.approx(0.98, abs=0.02)
+    assert row["score"] == pytest.approx(1 - row["cosine"] * compare(look, look).agreement, abs=1e-6)
 
 
 def test_rows_of_a_lake(lake: Judged) -> None:

@@ -54,7 +54,7 @@ def clusters_of(spark: SparkSession, clusters: Sequence[Sequence[int]]) -> DataF
     """The table `duplicates` with these clusters, each of which keeps its first image."""
     rows = [
         (image_id, number, "near", members[0], image_id == members[0], 1.0 if image_id == members[0] else 0.9,
-         None, len(members), number)
+         None, 1.0, len(members), number)
         for number, members in enumerate(clusters)
         for image_id in members
     ]  # fmt: skip

@@ -21,12 +21,18 @@ MEMBERS = [
     (4, 0, 1, 1.0, 1, "val", "web"), (5, 0, 1, 0.7, 5, None, "web"),
     (6, 1, 6, 1.0, 6, "train", "web"), (7, 1, 6, 0.9, 7, "train", "web"),
     (8, 2, 8, 1.0, 8, "train", "web"), (9, 2, 8, 1.0, 8, "test", "disk"),
+    (10, 3, 10, 1.0, 10, "train", "web"), (11, 3, 10, 0.95, 11, "test", "web"), (12, 3, 10, 0.9, 12, "test", "web"),
+    (13, 3, 10, 0.8, 13, "val", "web"),
 ]  # fmt: skip
+AGREEMENT = {11: 0.4, 12: 0.9, 13: 0.7}  # with the keeper: the network says that 11 is nearer, the pixels that 12 is
 
 
 def tables(spark: SparkSession) -> tuple[DataFrame, DataFrame, DataFrame]:
     """duplicates, copies and images of MEMBERS."""
-    duplicates = [(i, c, "near", keeper, i == keeper, cosine, None, 2, c) for i, c, keeper, cosine, *_ in MEMBERS]
+    duplicates = [
+        (i, c, "near", keeper, i == keeper, cosine, None, AGREEMENT.get(i, 1.0), 2, c)
+        for i, c, keeper, cosine, *_ in MEMBERS
+    ]
     return (
         frame_of(spark, duplicates, TABLES["duplicates"].schema),
         frame_of(spark, [(m[0], m[4], 0) for m in MEMBERS], TABLES["copies"].schema),
@@ -54,7 +60,16 @@ def test_pairs_between_splits(spark: SparkSession) -> None:
         (3, "train"): (1, "near", 0.95), (3, "val"): (4, "near", None),
         (4, "train"): (1, "exact", 1.0), (4, "test"): (3, "near", None),
         (8, "test"): (9, "exact", 1.0), (9, "train"): (8, "exact", 1.0),
+        (10, "test"): (12, "near", 0.9), (10, "val"): (13, "near", 0.8), (11, "train"): (10, "near", 0.95),
+        (11, "val"): (13, "near", None), (12, "train"): (10, "near", 0.9), (12, "val"): (13, "near", None),
+        (13, "train"): (10, "near", 0.8), (13, "test"): (12, "near", None),
     }  # fmt: skip
+    agreement = {
+        (r["image_id"], r["there"]): r["agreement"] for r in leaks.pairs_between(*tables(spark), leaks.SPLIT).collect()
+    }
+    assert agreement[11, "train"] == agreement[11, "val"] == 0.4
+    assert agreement[13, "test"] == agreement[13, "train"] == 0.7
+    assert agreement[1, "val"] == agreement[8, "test"] == 1.0
 
 
 def test_pairs_between_sources(spark: SparkSession) -> None:
@@ -67,7 +82,7 @@ def test_pairs_between_sources(spark: SparkSession) -> None:
 def test_many_sources_are_bounded(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for each pair of a cluster with a source of its own for each image."""
     monkeypatch.setattr(leaks, "MOST_PLACES", 3)
-    members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, None, 50, 0) for i in range(1, 51)]
+    members = [(i, 0, "near", 1, i == 1, 1 - i / 1000, None, 0.9, 50, 0) for i in range(1, 51)]
     duplicates = frame_of(spark, members, TABLES["duplicates"].schema)
     copies = frame_of(spark, [(i, i, 0) for i in range(1, 51)], TABLES["copies"].schema)
     images = frame_of(spark, [(i, f"/{i}", f"s{i}") for i in range(1, 51)], "image_id long, uri string, source string")
@@ -85,9 +100,9 @@ def test_cosines_are_of_the_pair(spark: SparkSession) -> None:
     schema = TABLES["leaks"].schema
     columns = ", ".join(f"{f.name} {f.dataType.simpleString()}" for f in schema)
     rows = [
-        (0, "split", "a", "b", 1, "near", None),
-        (0, "split", "a", "c", 2, "near", 0.5),
-        (1, "source", "a", "b", 0, "near", None),
+        (0, "split", "a", "b", 1, "near", None, 0.8),
+        (0, "split", "a", "c", 2, "near", 0.5, 0.8),
+        (1, "source", "a", "b", 0, "near", None, 0.8),
     ]
     found = leaks.with_cosines(frame_of(spark, rows, columns), embeddings).collect()
     exact = float(vectors[0] @ vectors[1])
@@ -97,16 +112,16 @@ def test_cosines_are_of_the_pair(spark: SparkSession) -> None:
 
 
 def test_issues_tell_the_worst(spark: SparkSession) -> None:
-    """Two rows for one image, a near one where there is an exact one, and a score that is not one minus the cosine."""
+    """Two rows for one image, a near one where there is an exact one, and a score without the second look."""
     rows = [
-        (1, "split", "train", "test", 2, "near", 0.97), (1, "split", "train", "val", 3, "exact", 1.0),
-        (4, "split", "train", "test", 5, "near", 0.8), (4, "split", "train", "val", 6, "near", 0.9),
-        (4, "source", "web", "disk", 7, "near", 0.7),
+        (1, "split", "train", "test", 2, "near", 0.97, 1.0), (1, "split", "train", "val", 3, "exact", 1.0, 1.0),
+        (4, "split", "train", "test", 5, "near", 0.95, 0.5), (4, "split", "train", "val", 6, "near", 0.9, 0.9),
+        (4, "source", "web", "disk", 7, "near", 0.7, -0.1),
     ]  # fmt: skip
     found = leaks.leak_issues(frame_of(spark, rows, TABLES["leaks"].schema)).collect()
     assert {(r["image_id"], r["issue"]): (r["evidence_id"], r["cosine"], r["detail"], r["score"]) for r in found} == {
         (1, "leak"): (3, 1.0, "exact", 0.0),
-        (4, "leak"): (6, 0.9, "near", pytest.approx(0.1)),
-        (4, "source_overlap"): (7, 0.7, "near", pytest.approx(0.3)),
+        (4, "leak"): (6, 0.9, "near", pytest.approx(0.19)),
+        (4, "source_overlap"): (7, 0.7, "near", 1.0),
     }
     assert {r["suggestion"] for r in found} == {"review"}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
     from udfs.vectors.cosine import Vectors
+    from udfs.vectors.foreign_share import Foreign
 
 SIDE = 40  # images of a class
 
@@ -90,7 +91,7 @@ def test_nearness(spark: SparkSession) -> None:
     members = [(1, 7, 1), (100, 7, 1), (104, 7, 1), (3, 8, 3), (300, 8, 3)]
     duplicates = frame_of(
         spark,
-        [(i, cluster, "near", keeper, i == keeper, 0.9, None, 2, cluster) for i, cluster, keeper in members],
+        [(i, cluster, "near", keeper, i == keeper, 0.9, None, 0.8, 2, cluster) for i, cluster, keeper in members],
         TABLES["duplicates"].schema,
     )
     found = {
@@ -118,3 +119,32 @@ def test_class_outliers_are_not_wrong_labels(spark: SparkSession) -> None:
     found = {row["image_id"]: row["evidence_id"] for row in class_rows(spark, []).collect()}
     assert found == {1: None, 2: 3}
     assert [row["image_id"] for row in class_rows(spark, [1]).collect()] == [2]
+
+
+def test_outliers_are_what_deviates_as_foreign_images_do(spark: SparkSession) -> None:
+    """The least typical of one subject called outliers, copies of one picture counted as many foreign ones, a foreign
+    one that is not raised, and a limit of the settings that is not asked."""
+    generator = np.random.default_rng(4)
+    away = np.append(1.1 * generator.weibull(1.6, 500), [9.0, 9.0, 9.0, 10.0])
+    rows = [(i, 9 / (9 + z * z), None, 7, 0.5) for i, z in enumerate(away.tolist())]
+    names = "image_id long, outlier_score double, class_outlier_score double, nearest_id long, nearest_cosine double"
+    scores = frame_of(spark, [*rows, (504, None, None, 7, 0.5)], names)
+    members = [(i, 1, "exact", 500, i == 500, 1.0, None, 1.0, 3, 1) for i in (500, 501, 502)]
+    duplicates = frame_of(spark, members, TABLES["duplicates"].schema)
+
+    def raised(found: Foreign | None, limit: float = 0.5) -> set[int]:
+        return {row["image_id"] for row in outliers.outlier_issues(scores, limit, found).collect()}
+
+    found = outliers.foreign(scores, duplicates)
+    assert found is not None
+    assert found.low == pytest.approx(2 / 502)
+    assert raised(found) == {500, 501, 502, 503}
+    assert raised(found, 9 / (9 + 9.5**2)) == {503}
+    assert outliers.numbers(found)["foreign_low"] == pytest.approx(found.low, abs=1e-6)
+    own = outliers.foreign(scores.where("image_id < 500"), duplicates)
+    assert own is not None
+    assert own.low == 0
+    assert raised(own) == raised(None) == set()
+    assert "none can be shown" in outliers.told(own)[0]
+    assert outliers.told(None) == []
+    assert outliers.numbers(None) == {}

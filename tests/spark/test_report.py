@@ -83,8 +83,9 @@ def fill(context: Context) -> None:
     put(
         "leaks",
         *[{"image_id": i, "between": "split", "here": "test", "there": "train", "other_id": 9, "cosine": 1.0,
-           "kind": "exact" if i % 2 else "near"} for i in range(5)],
-        {"image_id": 7, "between": "source", "here": "b", "there": "a", "other_id": 8, "kind": "near", "cosine": 0.9},
+           "agreement": 1.0, "kind": "exact" if i % 2 else "near"} for i in range(5)],
+        {"image_id": 7, "between": "source", "here": "b", "there": "a", "other_id": 8, "kind": "near", "cosine": 0.9,
+         "agreement": 0.8},
     )  # fmt: skip
     put(
         "runs",

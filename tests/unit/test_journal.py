@@ -15,7 +15,8 @@ from jobs.tables import TABLES
 from udfs.stores import objects
 
 EDGES, NEIGHBOURS = TABLES["edges"], TABLES["neighbours"]
-LEAK = {"image_id": 1, "between": "split", "here": "a", "there": "b", "other_id": 2, "kind": "near", "cosine": 0.9}
+LEAK = {"image_id": 1, "between": "split", "here": "a", "there": "b", "other_id": 2, "kind": "near", "cosine": 0.9,
+        "agreement": 0.8}  # fmt: skip
 
 
 def rows(lake: Path, name: str) -> list[dict[str, Any]]:

@@ -64,7 +64,8 @@ def test_only_what_looks_the_same_joins(count: int) -> None:
 
     def look(row: int, keeper: int) -> Seen:
         assert components[row] == components[keeper]
-        return Seen(bool(picture[row] == picture[keeper]), 3 if picture[row] == picture[keeper] else 4, False)
+        same = bool(picture[row] == picture[keeper])
+        return Seen(same, 3 if same else 4, False, 0.75 if same else 0.25)
 
     kept = in_components(at_angles(*[0] * 2 * count), components, 0.5, look)
     for row in range(2 * count):
@@ -73,6 +74,8 @@ def test_only_what_looks_the_same_joins(count: int) -> None:
         assert kept.keeper[row] == own
         assert kept.relation[row] == (0 if row == own else 3)
         assert (kept.other[row], kept.other_relation[row]) == ((-1, 0) if own == first else (first, 4))
+        assert kept.agreement[row] == (1.0 if row == own else 0.75)
+        assert kept.other_agreement[row] == (1.0 if own == first else 0.25)
 
 
 def test_a_better_picture_takes_the_place_of_its_keeper() -> None:
@@ -81,7 +84,7 @@ def test_a_better_picture_takes_the_place_of_its_keeper() -> None:
     better = {1: 0}  # row 1 is what row 0 has a frame around
 
     def look(row: int, keeper: int) -> Seen:
-        return Seen({row, keeper} != {2, 1}, 1, better.get(row) == keeper)
+        return Seen({row, keeper} != {2, 1}, 1, better.get(row) == keeper, 0.5)
 
     kept = around_keepers(at_angles(0, 0, 0, 0), 0.9, look)
     assert kept.keeper.tolist() == [1, 1, 2, 1]
@@ -100,7 +103,7 @@ def test_looks_at_a_template_are_bounded() -> None:
 
     def look(row: int, keeper: int) -> Seen:
         looks.append(row)
-        return Seen((row, keeper) == (count - 1, count // 2), 1, False)
+        return Seen((row, keeper) == (count - 1, count // 2), 1, False, 0.5)
 
     kept = around_keepers(vectors, 0.0, look)
     assert kept.keeper.tolist() == [*range(count - 1), count // 2]

@@ -382,6 +382,16 @@ def test_notes_of_the_stages_stand_on_the_first_page(tmp_path: Path) -> None:
     assert "all images have one label a < b" in text
 
 
+def test_a_note_of_outliers_stands_beside_them(tmp_path: Path) -> None:
+    """How many are foreign told far from the outliers, or beside other issues."""
+    stages = [Stage("issues", 1.0, {}, "done", ["outliers: 2 % are < foreign", "class outliers: in 3 labels"])]
+    galleries = [Gallery(issue, 1, [Finding(picture(1), 0.1)]) for issue in ("outlier", "class_outlier", "dark")]
+    write_report(tmp_path, summary(stages=stages), galleries)
+    told = {name: Page(tmp_path / f"{name}.html").words for name in ("outlier", "class_outlier", "dark")}
+    assert {name for name, words in told.items() if "2 % are < foreign" in words} == {"outlier"}
+    assert {name for name, words in told.items() if "in 3 labels" in words} == {"class_outlier"}
+
+
 def test_every_page_says_how_many_of_how_many(tmp_path: Path) -> None:
     findings = [Finding(picture(i), i / 10) for i in range(5)]
     write_report(tmp_path, summary(images=2000), [Gallery("dark", 1234, findings)], per_page=2)

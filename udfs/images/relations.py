@@ -30,6 +30,7 @@ from udfs.images.relation_names import (
 )
 from udfs.images.starts import symmetry
 
+AGREEMENT_DECIMALS = 4
 _ASKEW = 0.3  # score from which what does not quite agree is moved a little
 _UNLIKE = 0.3  # score below which two pictures have nothing in common that could be compared
 _GRAIN = 1.5  # times the variance of the calmest tenth
@@ -98,6 +99,11 @@ class Comparison:
     better: int
     laid: Laid
     differs: NDArray[np.bool_]
+
+    @property
+    def agreement(self) -> float:
+        """The score as it is kept: rounded, so that it is the same wherever it is computed."""
+        return min(1.0, max(-1.0, round(self.score, AGREEMENT_DECIMALS)))
 
 
 def compare(one: Look, two: Look) -> Comparison:

@@ -22,11 +22,13 @@ NEAREST = 4
 
 class Seen(NamedTuple):
     """What a second look at an image and a would-be keeper tells. same: whether they show the same. relation: bits of
-    udfs.images.relations. better: whether the image is to be kept in place of the keeper."""
+    udfs.images.relations. better: whether the image is to be kept in place of the keeper. agreement: -1..1, how well
+    their detail agrees, place by place."""
 
     same: bool
     relation: int
     better: bool
+    agreement: float
 
 
 Look = Callable[[int, int], Seen]  # of the rows of an image and of a keeper
@@ -36,24 +38,29 @@ Look = Callable[[int, int], Seen]  # of the rows of an image and of a keeper
 class Kept:
     """Clusters of n rows. keeper: (n,) int64, the row of each one's keeper, its own of a keeper; -1: none took it.
     cosine: (n,) float64 to it, NaN where there is none. relation: (n,) int64 bits to it, 0 of a keeper and where nobody
-    looked.
+    looked. agreement: (n,) float64 with it, of Seen, 1 of a keeper and where nobody looked.
 
     other: (n,) int64, the nearest would-be keeper that shows something else, -1 where there is none; other_cosine,
-    other_relation: likewise. untried: (n,) int64, would-be keepers that were not looked at for FREE_LOOKS."""
+    other_relation, other_agreement: likewise. untried: (n,) int64, would-be keepers that were not looked at for
+    FREE_LOOKS."""
 
     keeper: Ids
     cosine: Values
     relation: Ids
+    agreement: Values
     other: Ids
     other_cosine: Values
     other_relation: Ids
+    other_agreement: Values
     untried: Ids
 
     @classmethod
     def of(cls, count: int) -> Kept:
         none = np.zeros(count, np.int64)
         ones, far = np.ones(count, np.float64), np.full(count, -2.0)
-        return cls(np.arange(count), ones, none, none - 1, far, none.copy(), none.copy())
+        return cls(
+            np.arange(count), ones, none, ones.copy(), none - 1, far, none.copy(), ones.copy(), none.copy()
+        )  # fmt: skip
 
     def put(self, rows: Ids, found: Kept) -> None:
         """Writes what was found among some of the rows in their places."""
@@ -89,7 +96,11 @@ def around_keepers(vectors: Vectors, least: float, look: Look | None = None, giv
                 again = others[vectors[others] @ vectors[keeper] >= at_least]
                 keeper, taken = rounds.taken(keeper, again, is_last=True)
             kept.keeper[taken], free[taken], free[keeper] = keeper, False, False
-            kept.cosine[keeper], kept.relation[keeper] = 1.0, 0  # it may have been looked at as a member
+            kept.cosine[keeper], kept.relation[keeper], kept.agreement[keeper] = (
+                1.0,
+                0,
+                1.0,
+            )  # it may have been looked at as a member
         left = left[free[left]]
         block = min(2 * block, MAX_BLOCK)  # where the first one takes all, no others are multiplied
     kept.keeper[left], kept.cosine[left] = -1, np.nan
@@ -152,11 +163,12 @@ class _Round:
                 self.refused[row] += 1
                 if cosine > self.kept.other_cosine[row]:
                     self.kept.other[row], self.kept.other_cosine[row] = keeper, cosine
-                    self.kept.other_relation[row] = seen.relation
+                    self.kept.other_relation[row], self.kept.other_agreement[row] = seen.relation, seen.agreement
                 continue
             if seen.better and not is_last:
                 return row, np.empty(0, np.int64)
             self.kept.cosine[row], self.kept.relation[row] = cosine, seen.relation
+            self.kept.agreement[row] = seen.agreement
             taken.append(row)
         return keeper, np.array(taken, np.int64)
 

@@ -131,7 +131,7 @@ class Door:
         return [self._pair(tables.LOOK_ALIKE, "review", alike[0])]
 
     def _pair(self, issue: str, suggestion: str, other: Seen) -> dict[str, Any]:
-        score = min(1.0, max(0.0, 1 - other.cosine))
+        score = min(1.0, max(0.0, 1 - other.cosine * max(0.0, other.agreement)))
         evidence = int(self.columns.id[other.row])
         return _issue(issue, score, suggestion, evidence, other.cosine, " ".join(other.relations))
 

@@ -42,13 +42,15 @@ class Exact:
 @dataclass(frozen=True)
 class Seen:
     """A picture of the lake that was looked at. row: of the gallery. relations: how the two differ. same: whether they
-    show the same. is_given_kept: whether the rules of the lake would keep the picture that was given."""
+    show the same. is_given_kept: whether the rules of the lake would keep the picture that was given. agreement: of
+    udfs.images.relations.Comparison."""
 
     row: int
     cosine: float
     relations: tuple[str, ...]
     same: bool
     is_given_kept: bool
+    agreement: float
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Beside:
             names = tuple(name for bit, name in enumerate(RELATIONS) if each["relation"] >> bit & 1)
             same = self.settings.same.issuperset(names)
             is_kept = self.is_given_kept(picture, row, each["better"])
-            seen.append(Seen(row, float(cosines[each["row"]]), names, same, is_kept))
+            seen.append(Seen(row, float(cosines[each["row"]]), names, same, is_kept, each["agreement"]))
         return seen
 
     def is_given_kept(self, picture: dict[str, Any], row: int, better: int = 0) -> bool:
