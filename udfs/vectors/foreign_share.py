@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
 
 from udfs.vectors.cosine import Values
 
@@ -98,6 +97,15 @@ def foreign_share(counts: Counts) -> Foreign | None:
     return found
 
 
+def _quantile(share: float | Values, mean: Values) -> Values:
+    """Of Poisson distributions, as scipy.stats.poisson.ppf, which takes half a second to import."""
+    from scipy.special import pdtr, pdtrik
+
+    found = np.ceil(pdtrik(share, mean))
+    before = np.maximum(found - 1, 0)
+    return np.asarray(np.where(pdtr(before, mean) >= share, before, found), np.float64)
+
+
 def _excess(counts: Counts, own: Counts, beyond: Counts, middles: Values) -> tuple[Foreign, int]:
     """What there is beyond the tail of `own`, the images but those surely foreign; and how many are so at least."""
     total = int(counts.sum())
@@ -110,12 +118,12 @@ def _excess(counts: Counts, own: Counts, beyond: Counts, middles: Values) -> tup
     limit = np.array([APART])
     wanted = EXPECTED[heavy.images / 5 > EXPECTED]
     places = np.append(limit, np.maximum(heavy.place(wanted, 1.0), APART))
-    at_random = np.append(np.inf, poisson.ppf(1 - LEVELS[: len(wanted)], heavy.expected(places[1:], 1.0)))
+    at_random = np.append(np.inf, _quantile(1 - LEVELS[: len(wanted)], heavy.expected(places[1:], 1.0)))
     excess = seen(places) - at_random
     sure = max(0, int(excess[1:].max(initial=0)))
     at = places[[int(np.argmax(excess)) if sure else 0]]
     share = max(sure, float((seen(at) - usual.expected(at, 0.0))[0]))
-    most = float((poisson.ppf(1 - LEVEL, seen(limit) + 1) - light.expected(limit, -1.0))[0])
+    most = float((_quantile(1 - LEVEL, seen(limit) + 1) - light.expected(limit, -1.0))[0])
     few = (middles >= APART) & (counts > 0) & (heavy.expected(middles, 1.0) <= MOST_OWN * beyond)
     from_here = float(middles[np.argmax(few)] - STEP / 2) if sure and few.any() else np.inf
     share, low, high = (min(max(value, 0.0) / total, 1.0) for value in (share, sure, max(most, share)))

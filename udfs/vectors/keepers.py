@@ -96,11 +96,9 @@ def around_keepers(vectors: Vectors, least: float, look: Look | None = None, giv
                 again = others[vectors[others] @ vectors[keeper] >= at_least]
                 keeper, taken = rounds.taken(keeper, again, is_last=True)
             kept.keeper[taken], free[taken], free[keeper] = keeper, False, False
-            kept.cosine[keeper], kept.relation[keeper], kept.agreement[keeper] = (
-                1.0,
-                0,
-                1.0,
-            )  # it may have been looked at as a member
+            # It may have been looked at as a member.
+            kept.cosine[keeper] = kept.agreement[keeper] = 1.0
+            kept.relation[keeper] = 0
         left = left[free[left]]
         block = min(2 * block, MAX_BLOCK)  # where the first one takes all, no others are multiplied
     kept.keeper[left], kept.cosine[left] = -1, np.nan
