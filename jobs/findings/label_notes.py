@@ -34,9 +34,9 @@ def estimated(wrong: Estimate) -> str:
     return f"labels: {portion(wrong.share)} are wrong by estimate, between {portion(wrong.low)} and {high}"
 
 
-def numbers(wrong: Estimate) -> dict[str, float]:
+def numbers(wrong: Estimate) -> dict[str, dict[str, float]]:
     """The same as counts of the stage."""
-    return {f"wrong_{name}": round(getattr(wrong, name), 4) for name in ("share", "low", "high", "caution")}
+    return {"wrong": {name: round(getattr(wrong, name), 4) for name in ("share", "low", "high", "caution")}}
 
 
 def told(

@@ -235,11 +235,11 @@ def told(found: Foreign | None) -> list[str]:
     return [f"outliers: {share} of the different images are foreign by estimate, between {low} and {high}"]
 
 
-def numbers(found: Foreign | None) -> dict[str, float]:
+def numbers(found: Foreign | None) -> dict[str, dict[str, float]]:
     """The same as counts of the stage."""
     if found is None:
         return {}
-    return {f"foreign_{name}": round(getattr(found, name), 6) for name in ("share", "low", "high")}
+    return {"foreign": {name: round(getattr(found, name), 6) for name in ("share", "low", "high")}}
 
 
 def outlier_issues(scores: DataFrame, limit: float, found: Foreign | None) -> DataFrame:

@@ -19,7 +19,7 @@ PAIRS = 24  # of confused labels
 REASONS = 10  # why classes were left out
 NOISE = ("noise", "noise_low", "noise_high")
 ACCURACY = ("accuracy", "accuracy_corrected", "accuracy_without")
-WRONG = ("wrong_share", "wrong_low", "wrong_high")  # counts of the stage
+WRONG = ("share", "low", "high")  # of the count `wrong` of the stage
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def class_rows(lake: Lake, splits: Iterable[str | None], counts: Mapping[str, An
         [LeftOut(row["why"], row["classes"], row["images"]) for row in left_out],
         [Confusion(row["label"], row["other_label"], row["images"], row["share"]) for row in pairs],
         confusions.count(),
-        _three(counts, WRONG),
+        _three(counts.get("wrong", {}), WRONG),
     )
     return ClassRows(classes, _examples(lake.read("labels"), pairs))
 

@@ -110,8 +110,7 @@ class StageLake:
         bins = np.minimum((wrong * label_share.BINS).astype(int), label_share.BINS - 1)
         images = np.bincount(bins, minlength=label_share.BINS).astype(np.int64)
         sums = np.bincount(bins, wrong, minlength=label_share.BINS).astype(np.float64)
-        told = (counts[f"wrong_{name}"] for name in ("share", "low", "high", "caution"))
-        known = label_share.Estimate(*told)
+        known = label_share.Estimate(**counts["wrong"])
         flags = {str(wish): bins >= label_share.threshold(images, sums, wish, known) for wish in ("thorough", 0.9)}
         return StageResult(columns, known, flags)
 

@@ -140,7 +140,7 @@ def test_outliers_are_what_deviates_as_foreign_images_do(spark: SparkSession) ->
     assert found.low == pytest.approx(2 / 502)
     assert raised(found) == {500, 501, 502, 503}
     assert raised(found, 9 / (9 + 9.5**2)) == {503}
-    assert outliers.numbers(found)["foreign_low"] == pytest.approx(found.low, abs=1e-6)
+    assert outliers.numbers(found)["foreign"]["low"] == pytest.approx(found.low, abs=1e-6)
     own = outliers.foreign(scores.where("image_id < 500"), duplicates)
     assert own is not None
     assert own.low == 0

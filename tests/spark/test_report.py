@@ -90,7 +90,7 @@ def fill(context: Context) -> None:
     put(
         "runs",
         *[{"run_id": str(n), "job": "labels", "counts": f'{{"in": 3, "out": 3, "failed": 0, "notes": ["note {n}"],'
-           f'"wrong_share": {n / 100}, "wrong_low": 0.01, "wrong_high": 0.03}}',
+           f'"wrong": {{"share": {n / 100}, "low": 0.01, "high": 0.03}}}}',
            "version": "", "config": '{"settings": {}}', "inputs": "{}", "started_at": small_lake.SOME_DAY,
            "ended_at": small_lake.SOME_DAY.replace(day=n), "seconds": 1.0, "status": "done"} for n in (2, 1)],
     )  # fmt: skip
