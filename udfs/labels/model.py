@@ -9,7 +9,8 @@ learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times
 - from these the classifier, each image counting for each class so much,
 - and T(true, given) from the sums of these by given and true class, with the mixture that wins under it. How far the
   labels of a class are drawn to what is usual of all (noise at random, or of some pairs of classes) is what gives the
-  images of each fold the highest likelihood when T is that of the other folds.
+  images of each fold the highest likelihood when T is that of the other folds; noise at random unless pairs are
+  clearly likelier.
 
 Few wrong labels are soon overfitted: a round is kept only where the images of each fold are likelier by it than by the
 round that was kept, by more than the standard error of the difference (early stopping by the one-standard-error rule;
@@ -50,7 +51,8 @@ SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # of Discriminants; one is chosen
 MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; longer ones are projected
 FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
 # Images by which the wrong labels of a class are drawn to those of all; what is likeliest on held-out folds is taken.
-SPREADS = (1.0, 5.0, 25.0, 125.0)
+SPREADS = (1.0, 5.0, 25.0, 125.0, 3125.0)
+PAIRS_ERRORS = 3.0  # standard errors by which pairs of classes must be likelier than noise at random
 LEAST_PRIOR = 1e-12
 ROUNDS = 3  # at most: the ranking gains nothing from a fourth
 LEAST_SHARE = 1e-3  # of an image in a class; less is none
@@ -295,17 +297,24 @@ def _likeliest(
     stack: Stack, whole: scipy.sparse.csr_array, others: list[scipy.sparse.csr_array], sizes: NDArray[np.int64],
     mixture: Mixture,
 ) -> tuple[Noise, list[Noise], Mixture]:  # fmt: skip
-    """The noise by its counts, that of each fold by the others' counts, and the mixture: of all SPREADS the likeliest.
+    """The noise by its counts, that of each fold by the others' counts, and the mixture: by the largest of SPREADS that
+    is not less likely than the likeliest by more than PAIRS_ERRORS.
 
     whole: (C, C) by given and true class. others: of each fold, without its images. mixture: where it is looked for."""
-    best: tuple[float, Mixture, float, list[Noise]] | None = None
+    tried = []
     for spread in SPREADS:
         told = [label_noise.of_counts(own, spread, sizes) for own in others]
-        loss, found = stack.fitted(told, mixture)
-        if best is None or loss < best[0]:
-            best = loss, found, spread, told
-    _, found, spread, told = best or (0.0, mixture, SPREADS[-1], [])
+        _, found = stack.fitted(told, mixture)
+        tried.append((spread, told, found, stack.losses(told, found)))
+    least = min((losses for *_, losses in tried), key=np.sum)
+    # Classes that are hard to tell apart look like labels that are confused.
+    spread, told, found, _ = next(one for one in reversed(tried) if _is_as_likely(one[-1], least))
     return label_noise.of_counts(whole, spread, sizes), told, found
+
+
+def _is_as_likely(losses: Probabilities, least: Probabilities) -> bool:
+    gaps = losses - least
+    return bool(gaps.sum() <= PAIRS_ERRORS * np.sqrt(len(gaps)) * gaps.std())
 
 
 def _confident_joint(examples: Examples, chosen: Classifier, mixture: Mixture) -> scipy.sparse.csr_array:

@@ -97,7 +97,7 @@ def foreign_share(counts: Counts) -> Foreign | None:
     return found
 
 
-def _quantile(share: float | Values, mean: Values) -> Values:
+def _quantile(share: float | Values, mean: Values | Counts) -> Values:
     """Of Poisson distributions, as scipy.stats.poisson.ppf, which takes half a second to import."""
     from scipy.special import pdtr, pdtrik
 
