@@ -8,6 +8,7 @@ Meinshausen and Rice 2006, Estimating the proportion of false null hypotheses.""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ def foreign_share(counts: Counts) -> Foreign | None:
     return found
 
 
-def _quantile(share: float | Values, mean: Values | Counts) -> Values:
+def _quantile(share: Any, mean: NDArray[Any]) -> Values:
     """Of Poisson distributions, as scipy.stats.poisson.ppf, which takes half a second to import."""
     from scipy.special import pdtr, pdtrik
 
