@@ -50,7 +50,7 @@ JOB = "watch"
 BATCH_MARK = "next_batch"  # in the lake's marker
 ALONE = 32  # images that one child reads, before another is asked
 # Tables that hold rows of images and are not at hand: rows of images that are gone go.
-OF_WHOLE_RUNS = ("labels", "concepts", "topics", "map", "ratings")
+OF_WHOLE_RUNS = ("detections", "labels", "concepts", "topics", "map", "ratings")
 FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS)
 JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 
