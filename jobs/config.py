@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from jobs.errors import ConfigError
 from jobs.tables import ISSUES, SOURCE_OVERLAP
+from udfs.detection.detectors import DETECTORS
 from udfs.images.relation_names import RELATIONS
 from udfs.networks.cards import read_card
 from udfs.networks.models import Model
@@ -58,6 +59,7 @@ class Catalog:
 class Embed:
     model: Annotated[String, rule(lambda value: "@" in value, "must be name@revision")]
     runtime: Annotated[String, one_of("auto", "openvino", "torch", "torch-fp32")]
+    detectors: Annotated[Texts, rule(lambda v: set(v) <= set(DETECTORS), "must name faces, text, both or none")]
     max_bytes: Annotated[Whole, between(1, 2**31 - 1)]
     max_pixels: Annotated[Whole, between(1, 2**31 - 1)]
     fetch_threads: Annotated[Whole, between(1, 256)]
@@ -135,6 +137,8 @@ class Issues:
     odd_size: Share
     odd_aspect_ratio: Share
     grayscale: Share
+    needs_release: Share
+    mostly_text: Share
     outlier: Share
     class_outlier: Share
     common_share: Share

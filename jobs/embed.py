@@ -11,21 +11,22 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
-from jobs.engines.base import Engine, MapBatches, of
+from jobs.detecting import detections
+from jobs.engines.base import Engine
 from jobs.engines.frames import keep, read_parquet, write_parquet
 from jobs.errors import ConfigError, ContractError, TooManyFailuresError
 from jobs.inputs import vectors
+from jobs.inputs.dealing import in_commits, in_tasks
 from jobs.lakes import Lake
 from jobs.stage import Asked, Context, Counts, Ready, Stage, submitted
 from udfs import arrow, errors
+from udfs.detection.detectors import weights_of
 from udfs.images import rows as image_rows
 from udfs.networks import formats, models, preparation, weight_files
 from udfs.stores import fetch
 from udfs.stores.cache import user_cache
 
 JOB = "embed"
-ROWS_TOGETHER = 4096  # rows of a Parquet file that one task reads, at least
-STRETCH_BITS = 30  # 1 GiB of a tar stays in one commit, and a Parquet file
 MIN_FOR_FAILED_SHARE = 20  # fewer images say nothing about the whole input
 READ = from_arrow_schema(image_rows.EMBEDDED)
 PENDING = from_arrow_schema(image_rows.PENDING)
@@ -100,30 +101,6 @@ def unused_gpu(engine: Engine, wanted: str, model_format: str = "timm") -> str:
     return f"nvidia-smi is here and {missing} is not: {formats.INSTALL_TORCH} would embed on the GPU"
 
 
-def in_tasks(part: DataFrame, tasks: int, run: MapBatches, resources: Any = None) -> DataFrame:
-    """READ, what run makes of images dealt to tasks: those of a shard by their place in it, so that a task reads a
-    stretch of it, others by a hash. part: PENDING. resources: of Engine.gpu_resources."""
-    engine = of(part)
-    if part.where(F.col("shard").isNotNull()).isEmpty():
-        return engine.map_batches(part.repartition(tasks), run, READ, isolated=True, resources=resources)
-    spread = F.when(F.col("shard").isNull(), F.xxhash64("image_id"))
-    # The rows of a Parquet file have no size. A row group can only be read from its start, so its tasks are larger.
-    stretch = F.when(F.col("size_bytes").isNull(), F.floor(F.col("shard_offset") / ROWS_TOGETHER)).otherwise(
-        F.col("shard_offset")
-    )
-    named = part.withColumns({"spread": spread, "stretch": stretch})
-    near, order = ("shard", "stretch", "spread"), ("shard", "shard_offset", "spread")
-    return engine.map_in_order(named, tasks, near, order, run, READ, resources)
-
-
-def in_commits(todo: DataFrame, commits: int) -> list[DataFrame]:
-    """Deals images to commits, by a hash. What lies side by side in a shard stays together. todo: PENDING."""
-    if commits == 1:
-        return [todo]
-    place = F.coalesce(F.concat("shard", F.lit("!"), F.shiftright("shard_offset", STRETCH_BITS).cast("string")), "uri")
-    return [todo.where(F.pmod(F.xxhash64(place), F.lit(commits)) == number) for number in range(commits)]
-
-
 def embed(context: Context) -> Counts:
     """Brings features, embeddings and failures in line with `images`, in commits of embed.images_per_commit."""
     lake, settings = context.lake, context.config.embed
@@ -165,7 +142,9 @@ def embed(context: Context) -> Counts:
             f"{failed_now} of {counts['in']} images failed{told}: see the table failures; "
             "--set embed.max_failed_share=1 goes on regardless"
         )
-    return {**counts, "read": total, "wrote": wrote}
+    seen = detections.detect(context, again)
+    counts["transient"] += seen.transient
+    return {**counts, "read": total, "wrote": max(wrote, seen.wrote), **seen.told()}
 
 
 def _changed_settings(context: Context) -> set[str]:
@@ -197,7 +176,7 @@ def _embed_all(context: Context, todo: DataFrame, total: int, model: models.Mode
         for commit, part in enumerate(in_commits(todo, commits)):
             tasks = engine.tasks(math.ceil(total / commits / settings.images_per_task))
             staged = lake.staging(f"{JOB}-{commit:06d}")
-            write_parquet(in_tasks(part, tasks, work, resources), staged)
+            write_parquet(in_tasks(part, tasks, work, READ, resources), staged)
             _commit(lake, read_parquet(lake.spark, staged, READ), settings.model)
             lake.clear_staging(staged)
 
@@ -247,7 +226,8 @@ def _refuse_another(context: Context) -> None:
 
 def _settings(context: Context) -> dict[str, Any]:
     model = models.find(context.config.embed.model, context.config.models)
-    return {**{name: getattr(context.config.embed, name) for name in SETTINGS}, "fingerprint": model.fingerprint}
+    own = {name: getattr(context.config.embed, name) for name in SETTINGS}
+    return {**own, "fingerprint": model.fingerprint, "detectors": detections.keys(context.config.embed.detectors)}
 
 
 def _is_imported(context: Context) -> bool:
@@ -256,9 +236,11 @@ def _is_imported(context: Context) -> bool:
 
 
 def _check_model(asked: Asked) -> Ready:
-    """Looks for the model's weights or vectors, and checks their digest. A driver that has the converted network, and
-    is not told to use torch, needs no weights. Raises ModelError, InputError, ConfigError."""
+    """Looks for the weights of the detectors, and for the model's weights or vectors, and checks their digest. A driver
+    that has the converted network, and is not told to use torch, needs no weights of it. Raises ModelError, InputError,
+    ConfigError."""
     settings = asked.config.embed
+    weights_of(settings.detectors)
     model, cache = models.find(settings.model, asked.config.models), user_cache()
     if model.format == "vectors":
         vectors.find_table(model)
@@ -277,7 +259,7 @@ STAGE = Stage(
     name=JOB,
     does="read each new image: features and embedding",
     reads=("images",),
-    writes=("features", "embeddings", "failures"),
+    writes=("features", "embeddings", "failures", "detections"),
     settings=_settings,
     body=embed,
     before=_refuse_another,

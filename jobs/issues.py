@@ -19,6 +19,7 @@ from jobs.duplicates.near_rules import near_rule
 from jobs.engines.frames import batch_rows, keep
 from jobs.findings import leaks, outliers
 from jobs.findings.common import Common, without_common
+from jobs.findings.detected import release_issues, text_issues
 from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
 from jobs.findings.rows import issue_rows, unlike
@@ -35,6 +36,7 @@ JOB = "issues"
 ARROW_ROWS = 512  # in a batch: 2.6 MB of 1,280 numbers
 SHOWN = 100  # characters of a split that a note repeats
 USUAL = "usual"  # of the counts of a run
+LIMITED = (*QUALITY, tables.OUTLIER, tables.CLASS_OUTLIER, tables.NEEDS_RELEASE, tables.MOSTLY_TEXT)
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def issues(context: Context) -> Counts:
             wrong_label_issues(labels),
             conflict_issues(duplicates, images),
             leaks.leak_issues(lake.read("leaks")),
+            release_issues(lake.read("detections"), limits.needs_release),
+            text_issues(lake.read("detections"), limits.mostly_text),
         ]
         rows, usual, common = without_common(reduce(DataFrame.unionByName, parts), images, alike, limits.common_share)
         lake.overwrite("issues", rows)
@@ -218,9 +222,7 @@ def _leaks(
 
 
 def _settings(context: Context) -> dict[str, Any]:
-    limits = {
-        issue: getattr(context.config.issues, issue) for issue in (*QUALITY, tables.OUTLIER, tables.CLASS_OUTLIER)
-    }
+    limits = {issue: getattr(context.config.issues, issue) for issue in LIMITED}
     return {"model": context.config.embed.model, "common_share": context.config.issues.common_share, **limits}
 
 
@@ -232,6 +234,7 @@ STAGE = Stage(
         "features",
         "failures",
         "embeddings",
+        "detections",
         "copies",
         "neighbours",
         "duplicates",

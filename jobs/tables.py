@@ -47,6 +47,8 @@ FLAT = "flat"
 NOISY = "noisy"
 BLOCKY = "blocky"
 LOW_QUALITY = "low_quality"
+NEEDS_RELEASE = "needs_release"
+MOSTLY_TEXT = "mostly_text"
 ISSUES = (
     CORRUPTED,
     UNREAD,
@@ -72,6 +74,8 @@ ISSUES = (
     ODD_SIZE,
     ODD_ASPECT_RATIO,
     GRAYSCALE,
+    NEEDS_RELEASE,
+    MOSTLY_TEXT,
 )
 WITHOUT_PICTURE = (CORRUPTED, UNREAD)
 SCORES = (
@@ -151,6 +155,19 @@ TABLES: dict[str, Table] = {
                 norm=(FloatType(), True), transform=(_TEXT, True),
             ),
             ("image_id", "model"),
+        ),
+        # What a detector sees, or in error why it sees nothing. A picture whose bytes have changed is looked at anew.
+        Table(
+            "detections",
+            _schema(
+                image_id=_LONG, detector=_TEXT, model=_TEXT, found=(_INT, True), share=(_DOUBLE, True),
+                width=(_INT, True), error=(_TEXT, True), etag=(_TEXT, True),
+            ),
+            ("image_id", "detector"),
+            {
+                **_unit_or_null("share"), "found_not_negative": "found IS NULL OR found >= 0",
+                "seen_or_error": "(found IS NULL) = (error IS NOT NULL)",
+            },
         ),
         Table(
             "failures",

@@ -12,7 +12,7 @@ import pyarrow as pa
 from udfs import errors
 from udfs.children import isolation
 from udfs.children.messages import Batches, Board
-from udfs.images.rows import EMBEDDED, HANDED_ON, MAPPED, READ_SCORES, THUMBNAILS
+from udfs.images.rows import DETECTED, EMBEDDED, HANDED_ON, MAPPED, READ_SCORES, THUMBNAILS
 from udfs.networks import models, preparation
 from udfs.ratings.heads import Head
 from udfs.stores import fetch
@@ -75,6 +75,22 @@ class ScoreTask:
         from udfs.ratings import networks
 
         return networks.scores(self)
+
+
+@dataclass(frozen=True)
+class DetectTask:
+    """Batches of LOOKED_FOR to DETECTED: what the wanted detectors see in each picture. files: of
+    udfs.detection.detectors.weights_of, of all that may be wanted."""
+
+    files: tuple[tuple[str, tuple[Path, ...]], ...]
+    limits: fetch.Limits
+    fetch_threads: int
+    max_pixels: int
+
+    def open(self) -> Callable[[Batches, Board], Batches]:
+        from udfs.detection import picture_pass
+
+        return picture_pass.detections(self)
 
 
 @dataclass(frozen=True)
@@ -161,6 +177,25 @@ def score_batches(make_task: Callable[[], ScoreTask], hang_s: float) -> Callable
 
     def run(batches: Batches) -> Batches:
         yield from isolation.run(batches, make_task(), failed, hang_s)
+
+    return run
+
+
+def detect_batches(
+    make_task: Callable[[], DetectTask], hang_s: float, count: Callable[[int], Any]
+) -> Callable[[Batches], Batches]:
+    """Maps batches of LOOKED_FOR to DETECTED. make_task: called in the worker. hang_s: seconds that one image may take.
+    count: told how many are done."""
+
+    def failed(row: pa.RecordBatch, _detail: str) -> pa.RecordBatch:
+        (given,) = row.select(["image_id", "etag", "again", "wanted"]).to_pylist()
+        seen = [{"detector": name, "error": errors.CRASHED} for name in given.pop("wanted")]
+        return pa.RecordBatch.from_pylist([{**given, "seen": seen}], schema=DETECTED)
+
+    def run(batches: Batches) -> Batches:
+        for done in isolation.run(batches, make_task(), failed, hang_s):
+            yield done
+            count(done.num_rows)
 
     return run
 

@@ -262,6 +262,7 @@ def _without(text: str | None, uris: frozenset[str]) -> str | None:
 RULES: dict[str, Rule] = {
     "features": goes_with("image_id"),
     "embeddings": goes_with("image_id"),
+    "detections": goes_with("image_id"),
     "failures": goes_with("image_id"),
     "copies": _copies(),
     "centres": nothing(),

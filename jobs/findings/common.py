@@ -15,7 +15,7 @@ from jobs.pages.format import written_out
 
 # Issues of a picture by itself or beside its like. What is to be removed, and labels and leaks, stay whatever their
 # number.
-USUAL = (*QUALITY, tables.LOOK_ALIKE)
+USUAL = (*QUALITY, tables.LOOK_ALIKE, tables.MOSTLY_TEXT)
 TEMPLATE = 0.8  # share of a lake, that was refused as copies of another, from which it is of one template
 TOLD = 5  # sources and classes that the notes name for each, those with the most images
 SHOWN = 60  # characters of a name that a note repeats

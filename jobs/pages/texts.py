@@ -7,7 +7,8 @@ COPIES = "Copies and leaks"
 LABELS = "Labels"
 OUTLIERS = "Outliers"
 QUALITY = "Quality"
-THEMES = (COPIES, LABELS, OUTLIERS, QUALITY)  # in the order of the pages
+PEOPLE = "People and text"
+THEMES = (COPIES, LABELS, OUTLIERS, QUALITY, PEOPLE)  # in the order of the pages
 
 
 @dataclass(frozen=True)
@@ -228,6 +229,22 @@ ISSUES: Mapping[str, IssueText] = {
         "Its colour channels are the same, or nearly, while most images here are in colour.",
         "Fine if your model expects it; otherwise keep an eye on the balance between classes.",
         ranked=False,
+    ),
+    "needs_release": IssueText(
+        "People to be asked",
+        PEOPLE,
+        "info",
+        "A face is large enough for the person to be recognised.",
+        "The widest face is at least 20 pixels wide in the original, or as many as the limit says.",
+        "See whether the person has agreed, if you want to publish or sell the picture. Some are dolls or animals.",
+    ),
+    "mostly_text": IssueText(
+        "Mostly text",
+        PEOPLE,
+        "info",
+        "Text covers much of the picture: a page, a screenshot, a slide or a meme.",
+        "Regions in which a reader reads something cover more of it than the limit allows.",
+        "Leave it out where your model is to see photographs.",
     ),
 }
 

@@ -21,7 +21,7 @@ def counts(labelled: Labelled, spark: SparkSession) -> dict[str, int]:
     # Its classes have too few images to be judged.
     # Its images have no owner.
     assert {name for name, count in found.items() if not count} == {
-        "labels", "confusions", "look_alikes", "ratings", "reviews", "albums",
+        "labels", "confusions", "look_alikes", "ratings", "reviews", "albums", "detections",
     }  # fmt: skip
     return found
 

@@ -87,7 +87,7 @@ def test_bounds_refuse(path: str) -> None:
     """A rule that lets everything pass: no rule takes a value far outside."""
     section, _, key = path.partition(".")
     hint = get_type_hints(get_type_hints(config.Config)[section])[key]
-    lists = {"catalog.extensions": "[]", "catalog.shards": "[zip]"}
+    lists = {"catalog.extensions": "[]", "catalog.shards": "[zip]", "embed.detectors": "[smiles]"}
     lists |= {"clean.remove": "[drak]", "clean.thresholds": "{drak: 0.1}"}
     bad = lists.get(path) or ("nonsense" if hint is str else str(-(10**12)))
     (fault,) = faults(overrides=(f"{path}={bad}",))

@@ -75,3 +75,24 @@ MAPPED = pa.schema(
         ("exact", pa.bool_()),
     ]
 )
+# What detectors are to look at: names of udfs.detection.detectors. again: whether the table knows it already.
+LOOKED_FOR = pa.schema(
+    [
+        *REFERENCE,
+        ("image_id", pa.int64()),
+        ("etag", pa.string()),
+        ("again", pa.bool_()),
+        ("wanted", pa.list_(pa.string())),
+    ]
+)
+# An error of udfs.errors, or what was seen: see udfs.detection.seen; width in pixels of the original.
+SEEN = pa.struct(
+    [
+        ("detector", pa.string()),
+        ("found", pa.int32()),
+        ("share", pa.float64()),
+        ("width", pa.int32()),
+        ("error", pa.string()),
+    ]
+)
+DETECTED = pa.schema([("image_id", pa.int64()), ("etag", pa.string()), ("again", pa.bool_()), ("seen", pa.list_(SEEN))])

@@ -1,6 +1,5 @@
 """Decoded images to unit vectors: the square input, and the runtimes that embed it."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.images.scaling import resized
-from udfs.networks import formats
+from udfs.networks import formats, openvino_cpu
 from udfs.networks.models import FITS, KINDS, Model, ModelError
 
 if TYPE_CHECKING:
@@ -102,17 +101,6 @@ def open_runtime(
     return _Torch(model, files, device, exact=kind == "torch-fp32")
 
 
-def _gains_by_bf16() -> bool:
-    """Whether bf16 is faster than f32: on x86 by matrix units (AMX), twice to three times; with AVX512_BF16 alone it
-    takes up to 1.7 times as long."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return True
-    try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-
-
 class _OpenVino:
     # It computes a few at once; but decoding and computing in turns of this many keeps the caches warm, a tenth of the
     # CPU time.
@@ -124,13 +112,7 @@ class _OpenVino:
         self._model = model
         graph, weights = files
         core = openvino.Core()
-        bf16 = not exact and "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") and _gains_by_bf16()
-        settings = {
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": 1,  # Spark runs one worker a core
-            "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # else the workers of a machine all compute on its first core
-        }
+        settings = openvino_cpu.settings(core, exact=exact)
         # Another's network may have been traced with its batch of one inside.
         self._together = _CPU_BATCH if model.built and not alone else 1
         side = model.input_side
@@ -145,7 +127,7 @@ class _OpenVino:
         self._request = compiled.create_infer_request()
         self._images = np.zeros((self._together, side, side, 3), np.uint8)
         self._request.set_input_tensor(openvino.Tensor(self._images, shared_memory=True))
-        self.device = f"cpu {'bf16' if bf16 else 'f32'}"
+        self.device = f"cpu {settings['INFERENCE_PRECISION_HINT']}"
 
     def embed(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self.submit(pixels)().vectors

@@ -25,14 +25,7 @@ def weights_file(model: Model, cache: Path) -> Path:
     Raises ModelError: the package is not installed or lacks the file, the URI cannot be read, it holds more than
     MAX_WEIGHTS_BYTES, or other bytes. OSError where the cache cannot be written."""
     if model.package:
-        try:
-            path = Path(str(importlib.metadata.distribution(model.package).locate_file(model.weights)))
-        except importlib.metadata.PackageNotFoundError:
-            raise ModelError(f"{model.key}: install {model.package}, which carries its weights") from None
-        if not path.is_file():
-            raise ModelError(f"{model.key}: {model.package} has no file {path}")
-        check_digest(model, path)
-        return path
+        return packaged(model.key, model.package, model.weights, model.sha256)
     # A copy also of a local file: what was checked is what is read, whatever happens to the original.
     path = cache / f"{model.name}-{model.revision}-{model.sha256[:16]}.weights"
     if path.exists():
@@ -50,12 +43,30 @@ def weights_file(model: Model, cache: Path) -> Path:
     return path
 
 
+def packaged(key: str, package: str, path: str, sha256: str, install: str = "") -> Path:
+    """A file of an installed package, of that SHA-256, found without an import of it. key: of what it is for. path: in
+    site-packages. install: the command that installs the package, to be told. Raises ModelError."""
+    try:
+        file = Path(str(importlib.metadata.distribution(package).locate_file(path)))
+    except importlib.metadata.PackageNotFoundError:
+        told = f": {install}" if install else ""
+        raise ModelError(f"{key}: install {package}, which carries its weights{told}") from None
+    if not file.is_file():
+        raise ModelError(f"{key}: {package} has no file {file}")
+    _check(key, sha256, file, str(file))
+    return file
+
+
 def check_digest(model: Model, weights: Path, called: str | None = None) -> None:
     """Raises ModelError where the file, named as called, is not the model's: asked before anything parses it."""
-    with weights.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != model.sha256:
-        raise ModelError(f"{model.key}: {called or weights} has SHA-256 {digest}, expected {model.sha256}")
+    _check(model.key, model.sha256, weights, called or str(weights))
+
+
+def _check(key: str, sha256: str, file: Path, called: str) -> None:
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if digest != sha256:
+        raise ModelError(f"{key}: {called} has SHA-256 {digest}, expected {sha256}")
 
 
 def _copy(model: Model, draft: Path) -> None:
