@@ -52,7 +52,7 @@ MOST_DIMENSIONS = 1536  # numbers of a vector that the covariance is made of; lo
 FIT_CELLS = 20_000_000  # images x classes that scale, weight and shrinkage are fitted to: enough for three numbers
 # Images by which the wrong labels of a class are drawn to those of all; what is likeliest on held-out folds is taken.
 SPREADS = (1.0, 5.0, 25.0, 125.0, 3125.0)
-PAIRS_ERRORS = 3.0  # standard errors by which pairs of classes must be likelier than noise at random
+PAIRS_ERRORS = 2.0  # standard errors by which pairs of classes must be likelier than noise at random
 LEAST_PRIOR = 1e-12
 ROUNDS = 3  # at most: the ranking gains nothing from a fourth
 LEAST_SHARE = 1e-3  # of an image in a class; less is none
