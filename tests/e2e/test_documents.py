@@ -43,8 +43,10 @@ MANUAL = ("README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").g
 DOCUMENTS = (*MANUAL, EMR, "CONTRIBUTING.md", "CHANGELOG.md")
 TEXT = "\n".join((ROOT / name).read_text(encoding="utf-8") for name in MANUAL)
 # Of other programs that they show: spark-submit, uv, tests.bench.
-FOREIGN_OPTIONS = {"--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others",
-                   "--labelled", "--cases", "--peers", "--archives", "--conf", "--no-deps"}  # fmt: skip
+FOREIGN_OPTIONS = {
+    "--properties-file", "--py-files", "--files", "--constraint", "--editable", "--photos", "--others", "--labelled",
+    "--cases", "--peers", "--archives", "--conf", "--no-deps", "--draws", "--parts",
+}  # fmt: skip
 BESIDE = {
     "check": checking, "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings,
     "review": review_files, "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,

@@ -19,6 +19,7 @@ from jobs.engines.frames import frame_of
 from jobs.errors import InputError
 from jobs.findings import label_issues
 from jobs.inputs import manifests, sources
+from jobs.pages.format import portion
 from jobs.tables import TABLES
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
@@ -325,7 +326,8 @@ def test_flags_are_as_many_as_was_wished(spark: SparkSession, tmp_path: Path, wi
         best = (2 * np.cumsum(order) / (np.arange(1, 301) + everything)).max()
         assert 2 * expected / (len(flagged) + everything) == pytest.approx(best, abs=0.01)
     assert counts["wrong"]["low"] <= 0.1 <= counts["wrong"]["high"]
-    assert any(note.startswith("labels: 1") and "are wrong by estimate" in note for note in counts["notes"])
+    told = f"labels: {portion(counts['wrong']['share'])} are wrong by estimate, between "
+    assert any(note.startswith(told) for note in counts["notes"])
 
 
 def _blurred(picture: Picture, generator: np.random.Generator) -> tuple[float, ...]:

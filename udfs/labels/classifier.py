@@ -36,6 +36,8 @@ CELLS_AT_ONCE = 8_000_000  # images x classes of one step: 64 MB as float64
 LEAST_LOG, LEAST_LOG_32 = -700.0, -80.0
 LEAST = np.float32(1e-37)  # likelihood of a label
 ROUNDING = 1e-6  # of a sum of float32 products
+LEVEL_ROUNDS = 3  # of shifting the discriminants; the last moves them by next to nothing
+LEVEL_IMAGES = 10.0  # of each class that are taken to be told rightly, beside those that are there
 LEAST_IMAGES = 0.5  # that a fold's model must have of a class to know it
 
 Noises = Noise | list[Noise]  # of all images, or of those of each fold
@@ -249,6 +251,27 @@ class Stack:
             true = combined(known, table, mixture, self._prior) * _likelihoods(noise, part)
             found.append(-weights * np.log(np.maximum(true.sum(axis=1), 1e-300)))
         return np.concatenate(found)
+
+    def levelled(self, noise: Noises | None, mixture: Mixture) -> Probabilities:
+        """Shifts the discriminants so that each class is told as often as the given labels let one expect, as the
+        likeliest intercepts of a logistic regression do. Returns by how much: (C,). noise: see fitted()."""
+        shift = np.zeros(len(self._prior))
+        for _ in range(LEVEL_ROUNDS):
+            told, expected = np.zeros(len(shift)), np.zeros(len(shift))
+            for known, table, part, weights in self._parts:
+                found = combined(known, table, mixture, self._prior)
+                told += weights @ found
+                if noise is None:
+                    expected += np.bincount(part.classes, weights, minlength=len(shift))
+                    continue
+                found *= _likelihoods(noise, part)
+                found /= np.maximum(found.sum(axis=1, keepdims=True), 1e-300)
+                expected += weights @ found
+            step = np.log((expected + LEVEL_IMAGES) / (told + LEVEL_IMAGES)) / mixture[0]
+            shift += step
+            for known, *_ in self._parts:
+                np.add(known, step.astype(np.float32), out=known)
+        return shift
 
     def scores(self, noise: Noises, mixture: Mixture) -> tuple[Probabilities, Probabilities, Probabilities]:
         """(n,) probability that the given label is right, T's diagonal there, and what each image counts."""

@@ -6,7 +6,8 @@ Bekker and Goldberger 2016). It begins with the classifier of the given labels, 
 learning's joint tells (Northcutt, Jiang and Chuang 2021, JAIR 70). ROUNDS times then
 
 - the probability of each class k to be the true one of an image, p(k) T(k, given) / sum over j of p(j) T(j, given),
-- from these the classifier, each image counting for each class so much,
+- from these the classifier, each image counting for each class so much, with intercepts by which each class is told as
+  often as these probabilities say,
 - and T(true, given) from the sums of these by given and true class, with the mixture that wins under it. How far the
   labels of a class are drawn to what is usual of all (noise at random, or of some pairs of classes) is what gives the
   images of each fold the highest likelihood when T is that of the other folds; noise at random unless pairs are
@@ -168,17 +169,11 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
     some = examples.rows(slice(0, max(1000, FIT_CELLS // count)))
     few = examples.rows(slice(0, max(1000, PROFILE_CELLS // count)))
     moments = [Moments.of(examples, fold, hard(examples.classes, count)) for fold in range(folds)]
-    best: tuple[float, Mixture, float] | None = None
-    prior = _logarithms(sizes / sizes.sum())
-    given = Discriminants(moments)
-    for shrinkage in SHRINKAGES:
-        tried = Classifier(*given.coefficients(shrinkage), prior)
-        loss, mixture = tried.stack(some, weights).fitted()
-        if best is None or loss < best[0]:
-            best, chosen = (loss, mixture, shrinkage), tried
-    _, mixture, shrinkage = best or (0.0, (1.0, 0.0, 0.0), SHRINKAGES[-1])
+    chosen, mixture, shrinkage = _of_given(moments, _logarithms(sizes / sizes.sum()), some, weights)
     stack = chosen.stack(few, weights)
-    right = stack.fitted(None, mixture)[0] * stack.total
+    chosen = chosen.shifted(stack.levelled(None, mixture))
+    loss, mixture = stack.fitted(None, mixture)
+    right = loss * stack.total
     joint = label_noise.calibrated(_confident_joint(some, chosen, mixture), sizes)
     noise, told, mixture = _likeliest(stack, joint, [joint] * folds, sizes, mixture)
     rounds: list[Learnt] = []
@@ -187,6 +182,7 @@ def fit(examples: Examples, sizes: NDArray[np.int64], folds: int) -> Fitted:
         again = [Moments.of(examples, fold, shares, known.products) for fold, known in enumerate(moments)]
         chosen = Classifier(*Discriminants(again).coefficients(shrinkage), _logarithms(prior))
         stack = chosen.stack(few, weights)
+        chosen = chosen.shifted(stack.levelled(told, mixture))
         counts = _by_fold(examples, shares, weights, folds)
         whole = sum(counts[1:], counts[0])
         noise, told, mixture = _likeliest(stack, whole, [whole - own for own in counts], sizes, mixture)
@@ -222,6 +218,10 @@ class Classifier:
     intercepts: NDArray[np.float32]
     prior: Probabilities
 
+    def shifted(self, by: Probabilities) -> Classifier:
+        """by: (C,), of Stack.levelled."""
+        return Classifier(self.coefficients, (self.intercepts + by).astype(np.float32), self.prior)
+
     def stack(self, images: Examples, weights: Probabilities) -> Stack:
         return Stack(discriminants(self.coefficients, self.intercepts, images), images, weights, self.prior)
 
@@ -251,6 +251,19 @@ class Learnt:
         """By more than the standard error of the sum of the differences."""
         gains = than.losses - self.losses
         return bool(gains.sum() > np.sqrt(len(gains)) * gains.std())
+
+
+def _of_given(
+    moments: list[Moments], prior: Probabilities, images: Examples, weights: Probabilities
+) -> tuple[Classifier, Mixture, float]:
+    """The classifier of the labels as they are, its mixture, and the shrinkage: of SHRINKAGES the likeliest."""
+    given = Discriminants(moments)
+    tried = []
+    for shrinkage in SHRINKAGES:
+        classifier = Classifier(*given.coefficients(shrinkage), prior)
+        loss, mixture = classifier.stack(images, weights).fitted()
+        tried.append((loss, classifier, mixture, shrinkage))
+    return min(tried, key=lambda one: one[0])[1:]
 
 
 def _logarithms(shares: Probabilities) -> Probabilities:
