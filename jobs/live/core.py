@@ -41,6 +41,7 @@ from jobs.live.plan import Places, Plan, plan
 from jobs.progress import Reporter
 from jobs.stage import Context, History
 from jobs.tables import TABLES
+from jobs.upkeep.compacting import join_all
 from udfs import arrow
 from udfs.images import rows as image_rows
 from udfs.networks import models, preparation
@@ -49,6 +50,7 @@ from udfs.stores.cache import user_cache
 
 JOB = "watch"
 BATCH_MARK = "next_batch"  # in the lake's marker
+JOIN_EACH, JOIN_FILES = 50, 20  # batches after which tables of so many files get fewer
 ALONE = 32  # images that one child reads, before another is asked
 # Tables that only a whole run adds rows of images to: rows of images that are gone go.
 OF_WHOLE_RUNS = ("detections", "labels", "topics", "map")
@@ -159,6 +161,8 @@ class Core:
         read = self._images(done)
         with known.changing():
             outcome = self._written(lake, done, read, Usual.of(learnt[USUAL]), follow, began)
+            if outcome.batch and outcome.batch % JOIN_EACH == 0:
+                join_all(self._uri, lake.confirm, JOIN_FILES)
             known.settled({name: lake.version(name) for name in FOLLOWED})
         return outcome
 

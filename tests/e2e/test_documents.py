@@ -33,6 +33,7 @@ from jobs.serve import asking, review_files
 from jobs.serve import command as serve
 from jobs.serve.door import asking as checking
 from jobs.tables import ISSUES, TABLES
+from jobs.upkeep import command as upkeep
 from tests.e2e import lakes
 from tests.e2e.conftest import Labelled
 from tests.e2e.lakes import ROOT
@@ -48,8 +49,9 @@ FOREIGN_OPTIONS = {
     "--cases", "--peers", "--archives", "--conf", "--no-deps", "--draws", "--parts",
 }  # fmt: skip
 BESIDE = {
-    "check": checking, "demo": demo, "forget": erasure, "group": albums, "mcp": agents, "ratings": ratings,
-    "review": review_files, "search": asking, "serve": serve, "unapply": applying, "views": views, "watch": watch,
+    "check": checking, "compact": upkeep, "demo": demo, "forget": erasure, "group": albums, "mcp": agents,
+    "ratings": ratings, "review": review_files, "search": asking, "serve": serve, "unapply": applying, "views": views,
+    "watch": watch,
 }  # fmt: skip
 DEMO_LAKE, DEMO_IMAGES = "imagesieve-demo/lake", "imagesieve-demo/images"
 

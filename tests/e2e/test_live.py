@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -16,6 +17,7 @@ from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.lease import acquire
 from jobs.live.changes import Change
 from jobs.live.core import Core
+from jobs.live.known import Known
 from jobs.progress import Reporter
 from tests import live_compare
 from tests.e2e import images, lakes
@@ -111,3 +113,32 @@ def test_refusals_are_one_line(live: Live, tmp_path: Path) -> None:
     core = Core(str(empty), config.load(), Reporter(), of(live.spark), at_hand=tmp_path / "other")
     with pytest.raises(LakeError, match="imagesieve run"):
         core.bring(changes)
+
+
+def test_small_files_are_joined_and_nothing_changes(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lake of which each batch leaves files until none can be read, or what is at hand is read anew after each."""
+    monkeypatch.setattr("jobs.live.core.JOIN_EACH", 1)
+    monkeypatch.setattr("jobs.live.core.JOIN_FILES", 2)
+    made: list[str] = []
+    monkeypatch.setattr("jobs.live.known.Known.make", _counting(made))
+    late = arriving(live)
+    for name in late:
+        live.bring(live.write([name]))
+    assert len(made) == 1
+    assert {name: len(lakes.table(live.lake, name).file_uris()) for name in ("images", "neighbours", "scores")} == {
+        "images": 1, "neighbours": 1, "scores": 1,
+    }  # fmt: skip
+    assert live_compare.differences(live.lake, live.fresh(), FROZEN) == {}
+    live.run()
+    assert live_compare.differences(live.lake, live.root / "fresh") == {}
+
+
+def _counting(made: list[str]) -> Callable[..., None]:
+    """Known.make, which notes its calls."""
+    make = Known.make
+
+    def counted(known: Known, *given: Any) -> None:
+        made.append("made")
+        make(known, *given)
+
+    return counted

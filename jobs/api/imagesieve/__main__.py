@@ -64,6 +64,12 @@ def _group(argv: list[str]) -> int:
     return albums.main(argv)
 
 
+def _compact(argv: list[str]) -> int:
+    from jobs.upkeep import command as upkeep
+
+    return upkeep.main(argv)
+
+
 def _forget(argv: list[str]) -> int:
     from jobs.erasure import command as erasure
 
@@ -95,10 +101,24 @@ def _watch(argv: list[str]) -> int:
 
 
 # Which need no stage.
-LIGHT = ("check", "forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views", "watch")
+LIGHT = (
+    "check",
+    "compact",
+    "forget",
+    "group",
+    "mcp",
+    "ratings",
+    "review",
+    "search",
+    "serve",
+    "unapply",
+    "views",
+    "watch",
+)
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "check": ("say what a lake would say of a picture that it does not have", _check),
+    "compact": ("join small files of a lake's tables, and delete old versions where asked", _compact),
     "demo": ("draw 500 images with planted trouble, sieve them, and compare", _demo),
     "emr": ("package, submit, watch and price runs on EMR", _on_emr),
     "forget": ("delete all that a lake knows of a person's pictures, old versions too", _forget),

@@ -1,0 +1,1 @@
+"""Upkeep: the tables of a lake that changes often, kept small."""
