@@ -31,7 +31,10 @@ from udfs.training.containers import CONTAINERS
 
 JOB = "clean"
 SHOWN = 20  # splits and labels named in the summary
-_KINDS = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
+_KINDS = {
+    "string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC"),
+    "array<string>": pa.list_(pa.string()),
+}  # fmt: skip
 # A manifest that the catalog reads again: URI, and all that it may say of an image.
 KEPT = pa.schema(
     [(name, _KINDS[TABLES["images"].schema[name].dataType.simpleString()]) for name in ("uri", *OPTIONAL_COLUMNS)]
@@ -160,7 +163,13 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
         ),
         targets.manifest: (
             KEPT,
-            images.where(stays).withColumn("label", F.coalesce("new_label", "label")),
+            images.where(stays).withColumns(
+                # One label that a person has decided takes the place of several.
+                {
+                    "label": F.coalesce("new_label", "label"),
+                    "labels": F.when(F.col("new_label").isNull(), F.col("labels")),
+                }
+            ),
             ("issue",),
         ),
     }

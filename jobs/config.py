@@ -52,6 +52,7 @@ class Catalog:
     extensions: Annotated[Texts, rule(len, "must name at least one extension")]
     shards: Annotated[Texts, rule(lambda v: set(v) <= {"tar", "parquet"}, "must name tar, parquet, both or none")]
     stat: Truth
+    label_separator: Annotated[String, rule(lambda v: 0 < len(v) <= 10, "must have 1 to 10 characters")] | None
     max_removed_share: Share
 
 

@@ -85,8 +85,8 @@ def stage_listing(context: Context, inputs: Inputs) -> Listing:
         files = files.unionByName(staged.found.where("is_shard").select(*members.FILES.names))
         skipped, count = skipped + staged.skipped, count + staged.shards
     nothing = {name: F.lit(None).cast(kind) for name, kind in
-               (("split", "string"), ("label", "string"), ("owner", "string"), ("shard", "string"),
-                ("shard_offset", "long"))}  # fmt: skip
+               (("split", "string"), ("label", "string"), ("labels", "array<string>"), ("owner", "string"),
+                ("shard", "string"), ("shard_offset", "long"))}  # fmt: skip
     return Listing(
         listed.withColumns(nothing).select(*LISTED.names),
         files,
@@ -102,8 +102,13 @@ def expand(context: Context, listing: Listing, images: DataFrame, same_settings:
     were are not opened where same_settings. images: the table."""
     files, before = listing.shards, None
     if same_settings:
-        before = members.listed_before(files, images).select(*LISTED.names)
+        before = _without_sets(members.listed_before(files, images))
         files = files.join(before.select(F.col("shard").alias("uri")), "uri", "left_anti")
     found, skipped = members.list_shards(context, files, listing.shard_count, listing.tables)
-    found = found.select(*LISTED.names)
+    found = _without_sets(found)
     return (found if before is None else found.unionByName(before)), skipped
+
+
+def _without_sets(found: DataFrame) -> DataFrame:
+    """Members as LISTED: only a manifest says that an image has several labels."""
+    return found.withColumn("labels", F.lit(None).cast("array<string>")).select(*LISTED.names)

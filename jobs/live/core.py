@@ -51,7 +51,7 @@ JOB = "watch"
 BATCH_MARK = "next_batch"  # in the lake's marker
 ALONE = 32  # images that one child reads, before another is asked
 # Tables that only a whole run adds rows of images to: rows of images that are gone go.
-OF_WHOLE_RUNS = ("detections", "labels", "topics", "map")
+OF_WHOLE_RUNS = ("detections", "labels", "label_sets", "topics", "map")
 FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS, *following.TABLES)
 JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 

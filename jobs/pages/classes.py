@@ -109,7 +109,8 @@ def _classes(lake: Lake, counted: DataFrame, by_label: DataFrame, split: Column)
     for row in of_shown.agg(F.sum("images").alias("images")).collect():
         in_split.setdefault(row["label"], {})[row["split"]] = row["images"]
     troubled = lake.read("issues").select("image_id").distinct()
-    labelled = lake.read("images").select("image_id", "label").join(small(shown), same)
+    each = F.explode_outer(F.coalesce("labels", F.array("label")))  # of several each counts
+    labelled = lake.read("images").select("image_id", each.alias("label")).join(small(shown), same)
     by_issue = labelled.join(troubled, "image_id", "left_semi").groupBy("label").count().collect()
     with_issues = {row["label"]: row["count"] for row in by_issue}
     return [

@@ -380,7 +380,7 @@ def test_labels_of_other_types_in_a_manifest(spark: SparkSession, tmp_path: Path
         pq.write_table(pa.table({"uri": uris, "label": pa.array(given, from_pandas=False)}), file)
         rows = manifests.read_manifest(spark, sources.Source(str(file), "parquet")).orderBy("uri").collect()
         assert [row["label"] for row in rows] == expected
-    for name, value in (("label", {"name": "cat"}), ("label", ["cat", "dog"]), ("split", b"train")):
+    for name, value in (("label", {"name": "cat"}), ("split", ["cat", "dog"]), ("split", b"train")):
         file = tmp_path / f"bad {name} {type(value).__name__}.parquet"
         pq.write_table(pa.table({"uri": uris[:1], name: [value]}), file)
         with pytest.raises(InputError, match=f"the column '{name}' must be text or a number, is (struct|array|binary)"):
