@@ -200,7 +200,7 @@ def labels(context: Context) -> Counts:
             flags = flags.unionByName(given)
             reasons = _either(reasons, of_sets.why)
             notes += label_notes.of_sets(of_sets.images, of_sets.labels, of_sets.classes, of_sets.wrong, of_sets.why)
-            counts |= {"sets": of_sets.images, "judged_set_classes": of_sets.classes, "flagged_sets": of_sets.flagged}
+            counts |= label_notes.numbers_of_sets(of_sets.images, of_sets.classes, of_sets.flagged, of_sets.wrong)
         else:
             lake.empty(label_sets.TABLE)
         lake.overwrite("classes", class_counts(grouped, flags, reasons, found.told, bool(about["sets"])))

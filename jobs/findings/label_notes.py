@@ -37,6 +37,12 @@ def of_sets(images: int, labels: int, judged: int, wrong: float | None, why: Dat
     return [*notes, f"labels: of those in the sets of {images:,} images {what}"]
 
 
+def numbers_of_sets(images: int, classes: int, flagged: int, wrong: float | None) -> dict[str, Any]:
+    """The same as counts of the stage."""
+    share = {} if wrong is None else {"wrong_in_sets": {"share": round(wrong, 4)}}
+    return {"sets": images, "judged_set_classes": classes, "flagged_sets": flagged, **share}
+
+
 def left_out(why: DataFrame, number: int) -> list[str]:
     """Which classes were not judged, and why. why: (label, why_left_out). number: of all classes."""
     notes = []

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import sparse
 
-from tests.bench.label_sets import average_precision
+from tests.bench.label_noise import average_precision
 from udfs.labels import set_rows, sets
 from udfs.labels.sets import Sets
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import scipy.sparse
 
 SHRINKAGES = (0.1, 0.3, 0.6, 0.9)  # one is chosen
-FIT_CELLS = 20_000_000  # images x classes that the five numbers are fitted to
+FIT_CELLS = 2_000_000  # images x classes that the five numbers are fitted to
 LEAST_PART = 1e-9  # share of an absent class
 RATIO = float(np.log(2))  # standard deviation of the logarithm of the ratio of the two noises
 LEAST_NOISE, MOST_NOISE = -9.0, float(np.log(0.5))  # logarithms
