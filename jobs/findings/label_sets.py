@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import DataFrame
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
@@ -35,6 +35,7 @@ TABLE = "label_sets"
 BROADCAST_IMAGES = 300_000  # up to so many, each task gets the labels of all, and no vector is shuffled
 ARROW_ROWS = 2048  # images in a batch on their way to Python
 TOO_MUCH, MISSING = "probably not: ", "missing: "  # in the detail of an issue
+NAMED = 10  # labels in it of either kind
 
 
 @dataclass(frozen=True)
@@ -131,14 +132,16 @@ def wrong_set_issues(judged: DataFrame) -> DataFrame:
         .groupBy("image_id")
         .agg(
             F.min(F.when(F.col("given"), F.col("probability")).otherwise(1 - F.col("probability"))).alias("score"),
-            F.array_join(F.sort_array(F.collect_list(F.when(F.col("given"), F.col("label")))), ", ").alias("much"),
-            F.array_join(F.sort_array(F.collect_list(F.when(~F.col("given"), F.col("label")))), ", ").alias("lacks"),
+            F.sort_array(F.collect_list(F.when(F.col("given"), F.col("label")))).alias("much"),
+            F.sort_array(F.collect_list(F.when(~F.col("given"), F.col("label")))).alias("lacks"),
         )
     )
-    told = F.concat_ws(
-        "; ",
-        F.when(F.col("much") != "", F.concat(F.lit(TOO_MUCH), "much")),
-        F.when(F.col("lacks") != "", F.concat(F.lit(MISSING), "lacks")),
-    )
+    told = F.concat_ws("; ", *(_named(name, word) for name, word in (("much", TOO_MUCH), ("lacks", MISSING))))
     rows = wrong.select("image_id", F.lit(tables.WRONG_LABEL).alias("issue"), "score", told.alias("detail"))
     return issue_rows(rows, "review")
+
+
+def _named(column: str, word: str) -> Column:
+    """The first labels of a list, null where there is none."""
+    more = F.when(F.size(column) > NAMED, ", …").otherwise("")
+    return F.when(F.size(column) > 0, F.concat(F.lit(word), F.array_join(F.slice(column, 1, NAMED), ", "), more))

@@ -17,6 +17,7 @@ from pyspark.sql.types import (
     FloatType,
     LongType,
     MapType,
+    NullType,
     StringType,
     StructField,
     StructType,
@@ -37,6 +38,7 @@ OPTIONAL_COLUMNS = (
 )  # fmt: skip
 
 FOR_URI = ("path", "file_name", "filename", "filepath", "file_path", "image", "image_path")  # where there is no `uri`
+MIXED = "Json error: "  # of a column that holds lists in one line and texts in another
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 NO_TEXT = (ArrayType, BinaryType, MapType, StructType)  # types that are no label
 
@@ -78,15 +80,21 @@ def read_manifest(spark: SparkSession, source: Source, label_separator: str | No
     columns = [F.col("uri").cast("string").alias("uri")]
     for column in LISTED:
         if column.name in OPTIONAL_COLUMNS:
-            value = F.lit(None)
-            if column.name in types:
-                is_set = column.name == set_columns.NAME
-                value = set_columns.value(source.uri, types[column.name]) if is_set else _value(column, types)
-            columns.append(value.cast(column.dataType).alias(column.name))
+            if column.name == set_columns.NAME:  # which may hold null until made_of
+                value = set_columns.value(source.uri, types.get(column.name, NullType()))
+            else:
+                value = (_value(column, types) if column.name in types else F.lit(None)).cast(column.dataType)
+            columns.append(value.alias(column.name))
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
     references = map_batches(given, canonical, schema)
-    bad = references.where(F.col("fault").isNotNull()).select("fault").head()
+    try:
+        bad = references.where(F.col("fault").isNotNull()).select("fault").head()
+    except Exception as error:  # the embedded engine reads on from the lines that told it the types of the columns
+        _, found, told = str(error).partition(MIXED)
+        if not found:
+            raise
+        raise InputError(f"{source.uri}: cannot be read as json ({told.splitlines()[0].strip()[:200]})") from error
     if bad is not None:
         replaced = source.kind == "csv" and REPLACED in bad["fault"]
         raise InputError(f"{source.uri}: {(csv_text.not_utf8(source.uri) if replaced else None) or bad['fault']}")

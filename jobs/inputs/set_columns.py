@@ -1,4 +1,4 @@
-"""Columns of a manifest that hold several labels an image: lists, or texts with a separator or as JSON."""
+"""Columns of a manifest that hold several labels an image: lists, or texts as JSON or with a separator between."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SHOWN = 100
 
 
 def with_sets(uri: str, rows: DataFrame, separator: str | None) -> DataFrame:
-    """Rows in which a column `label` that holds several labels is called `labels`. separator: of the settings."""
+    """Rows in which a column `label` that holds several labels is called `labels`. A text `label` beside a column
+    `labels`, as `clean` writes them, is one label. separator: of the settings. Raises InputError."""
     types = {field.name: field.dataType for field in rows.schema}
     own = types.get("label")
-    if not (isinstance(own, ArrayType) or (separator is not None and isinstance(own, StringType))):
-        return rows
-    if NAME in types:
+    if isinstance(own, ArrayType) and NAME in types:
         raise InputError(f"{uri}: the columns 'label' and 'labels' both hold several labels: name one of them only")
-    return rows.withColumnRenamed("label", NAME)
+    in_text = separator is not None and isinstance(own, StringType) and NAME not in types
+    return rows.withColumnRenamed("label", NAME) if in_text or isinstance(own, ArrayType) else rows
 
 
 def value(uri: str, kind: DataType) -> Column:
@@ -45,20 +45,21 @@ def value(uri: str, kind: DataType) -> Column:
 def made_of(row: dict[str, Any], is_text: bool, separator: str | None) -> str | None:
     """Puts the labels of one reference in order: none empty or twice. Returns what is wrong with them, or None.
 
-    is_text: the list holds one text, of labels with the separator between, or a list of JSON."""
+    is_text: the list holds one text, a list of JSON or, where one is set, labels with the separator between."""
     given, found = row["uri"], row[NAME]
     if found is None:
         return None
     if (row["label"] or "").strip():
         return f"{given!r} has a label and a list of labels: give one of them"
-    if is_text and separator is not None:
-        found = found[0].split(separator)
-    elif is_text:
-        found = _of_json(found[0])
-        if found is None:
+    if is_text:
+        text = found[0]
+        found = _of_json(text)
+        if found is None and separator is None:
             told = "are no list of JSON: say what stands between them (--set catalog.label_separator='|')"
-            return f"{given!r}: its labels ({row[NAME][0][:_SHOWN]!r}) {told}"
-    made = sorted({text for one in found if one is not None and (text := one.strip())})
+            return f"{given!r}: its labels ({text[:_SHOWN]!r}) {told}"
+        if found is None:
+            found = text.split(separator)
+    made = sorted({name for one in found if one is not None and (name := one.strip())})
     longest = max(map(len, made), default=0)
     if longest > MOST_CHARACTERS:
         return f"{given!r} has a label of {longest:,} characters: at most {MOST_CHARACTERS:,}"
@@ -69,9 +70,15 @@ def made_of(row: dict[str, Any], is_text: bool, separator: str | None) -> str | 
 
 
 def _of_json(text: str) -> list[str | None] | None:
+    """A list of texts, whole numbers and null; None where it is no such list."""
+    if not text.lstrip().startswith("["):
+        return None
     try:
         found = json.loads(text)
+        if any(isinstance(one, bool) or not isinstance(one, str | int | None) for one in found):
+            return None
+        texts = [None if one is None else str(one) for one in found]
+        "".join(filter(None, texts)).encode()  # half of a pair of surrogates is no text
     except (ValueError, RecursionError):
         return None
-    is_list = isinstance(found, list) and all(one is None or isinstance(one, str) for one in found)
-    return found if is_list else None
+    return texts

@@ -81,7 +81,8 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
             {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "label": p.label,
-             "labels": None if p.labels is None else list(p.labels), "size_bytes": p.size_bytes, "modified_at": p.modified_at}
+             "labels": None if p.labels is None else list(p.labels), "size_bytes": p.size_bytes,
+             "modified_at": p.modified_at}
             for p in pictures
         ],
         "features": [

@@ -17,6 +17,7 @@ from jobs.findings import label_sets
 from jobs.inputs import manifests, sources
 from jobs.inputs.sources import LISTED
 from jobs.tables import TABLES
+from tests.conftest import sail_only
 from tests.spark import small_lake
 from tests.spark.small_lake import Picture
 from tests.unit.test_set_model import planted
@@ -60,11 +61,22 @@ def test_lists_of_a_manifest_are_sets_in_order(spark: SparkSession, tmp_path: Pa
     assert read(spark, tmp_path / "numbers.parquet") == {"0": ["10", "7"], "1": None}
 
 
+@sail_only
+def test_lists_and_texts_in_one_column_are_one_clear_line(spark: SparkSession, tmp_path: Path) -> None:
+    """Spark takes all of such a column for text."""
+    for lines in ([{"uri": "/0", "label": "a"}, {"uri": "/1", "label": ["b"]}], [{"uri": "/0", "labels": ["a", True]}]):
+        with pytest.raises(InputError, match=r"bad\.jsonl: cannot be read as json \(.*label") as caught:
+            read(spark, written(tmp_path / "bad.jsonl", lines))
+        assert "\n" not in str(caught.value)
+
+
 def test_texts_of_a_manifest_are_sets_by_a_separator_or_as_json(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("uri,label\n/0,dog|cat|\n/1,\n/2,b\n")
     assert read(spark, tmp_path / "a.csv", "|") == {"0": ["cat", "dog"], "1": None, "2": ["b"]}
     (tmp_path / "b.csv").write_text('uri,labels\n/0,"[""d|og"", ""cat""]"\n/1,[]\n/2,\n')
     assert read(spark, tmp_path / "b.csv") == {"0": ["cat", "d|og"], "1": [], "2": None}
+    (tmp_path / "e.csv").write_text('uri,labels\n/0,"[7, null, "" "", ""cat"", 7]"\n/1,a/b|[c]\n/2," "\n/3,|\n')
+    assert read(spark, tmp_path / "e.csv", "|") == {"0": ["7", "cat"], "1": ["[c]", "a/b"], "2": None, "3": []}
     (tmp_path / "c.csv").write_text("uri,label\n/0,dog|cat\n")
     plain = manifests.read_manifest(spark, sources.Source(str(tmp_path / "c.csv"), "csv")).collect()
     assert [(row["label"], row["labels"]) for row in plain] == [("dog|cat", None)]
@@ -78,7 +90,11 @@ def test_texts_of_a_manifest_are_sets_by_a_separator_or_as_json(spark: SparkSess
         ([{"uri": "/0", "label": [{"name": "cat"}]}], "must hold lists of texts or whole numbers, is array<struct<"),
         ([{"uri": "/0", "labels": 7}], "is bigint: name it `label` where it is one label an image"),
         ([{"uri": "/0", "labels": "cat;dog"}], "'/0': its labels ('cat;dog') are no list of JSON: say what stands"),
-        ([{"uri": "/0", "labels": '["cat", 1]'}], "are no list of JSON"),
+        ([{"uri": "/0", "labels": '["cat", 0.5]'}], "are no list of JSON"),
+        ([{"uri": "/0", "labels": '["cat", true]'}], "are no list of JSON"),
+        ([{"uri": "/0", "labels": '["half of a pair \\ud800"]'}], "are no list of JSON"),
+        ([{"uri": "/0", "labels": '{"cat": 1}'}], "are no list of JSON"),
+        ([{"uri": "/0", "labels": json.dumps(["cat"] * 10_000 + [str(n) for n in range(10_000)])}], "10,001 labels"),
         ([{"uri": "/0", "labels": "[" * 100_000}], "are no list of JSON"),
         ([{"uri": "/0", "label": ["x" * 2**20]}], "'/0' has a label of 1,048,576 characters: at most 500"),
         ([{"uri": "/0", "label": [str(n) for n in range(1001)]}], "'/0' has 1,001 labels: at most 1,000"),
@@ -113,14 +129,15 @@ def test_other_labels_of_a_set_are_a_change(spark: SparkSession) -> None:
 
 def pictures_of(count: int = 400) -> tuple[list[Picture], dict[int, tuple[set[str], set[str]]]]:
     """Pictures of planted sets, and of those that are spoilt what is too much and what is missing."""
-    vectors, truth = planted(count, noise=0.5)
+    vectors, truth = planted(count, noise=0.8)
     sets = {n: {NAMES[c] for c in np.flatnonzero(row)} for n, row in enumerate(truth)}
     wrong: dict[int, tuple[set[str], set[str]]] = {}
-    for number, n in enumerate(range(0, count, 20)):
+    for number, n in enumerate(range(0, count, 10)):
+        others = [name for name in NAMES if name not in sets[n]]
         if number % 2 and sets[n]:
-            wrong[n] = (set(), {min(sets[n])})
+            wrong[n] = (set(), {sorted(sets[n])[number % len(sets[n])]})
         else:
-            wrong[n] = ({next(name for name in NAMES if name not in sets[n])}, set())
+            wrong[n] = ({others[number % len(others)]}, set())
         sets[n] = (sets[n] | wrong[n][0]) - wrong[n][1]
     pictures = [
         Picture(n, tuple(map(float, vectors[n])), labels=tuple(sorted(sets[n])), split=("train", "test")[n % 5 == 0])
@@ -173,6 +190,17 @@ def test_labels_that_are_too_much_or_missing_are_found(spark: SparkSession, tmp_
     assert {row[:2]: row[2] for row in rows["classes"] if row[0] is not None} == sizes
     assert sum(row[2] for row in rows["classes"] if row[0] is None) == empty > 0
     assert sum(row[3] for row in rows["classes"]) == sum(row[2] and row[4] for row in rows["label_sets"])
+
+
+def test_an_issue_names_few_labels(spark: SparkSession) -> None:
+    rows = [(0, f"a{n:03}", True, 0.1 + n / 1000, True) for n in range(200)]
+    rows += [(0, "b", False, 0.8, True), (1, "c, d", False, 0.95, True), (1, "e", True, 0.9, False)]
+    table = frame_of(spark, rows, TABLES["label_sets"].schema)
+    found = {row["image_id"]: row for row in label_sets.wrong_set_issues(table).collect()}
+    first = ", ".join(f"a{n:03}" for n in range(label_sets.NAMED))
+    assert found[0]["detail"] == f"probably not: {first}, …; missing: b"
+    assert found[1]["detail"] == "missing: c, d"
+    assert [found[n]["score"] for n in (0, 1)] == pytest.approx([0.1, 0.05])
 
 
 def test_the_tables_of_sets_do_not_depend_on_partitions_or_order(spark: SparkSession, tmp_path: Path) -> None:
