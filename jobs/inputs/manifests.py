@@ -88,6 +88,17 @@ def read_manifest(spark: SparkSession, source: Source, label_separator: str | No
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
     references = map_batches(given, canonical, schema)
+    _refuse_faults(references, source)
+    return references.select(
+        "uri",
+        F.col("uri").alias("relative"),
+        F.coalesce("source", F.lit(source.uri)).alias("source"),
+        "split", "label", "labels", "owner", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
+    )  # fmt: skip
+
+
+def _refuse_faults(references: DataFrame, source: Source) -> None:
+    """Raises InputError with the first fault. references: with `fault`."""
     try:
         bad = references.where(F.col("fault").isNotNull()).select("fault").head()
     except Exception as error:  # the embedded engine reads on from the lines that told it the types of the columns
@@ -98,12 +109,6 @@ def read_manifest(spark: SparkSession, source: Source, label_separator: str | No
     if bad is not None:
         replaced = source.kind == "csv" and REPLACED in bad["fault"]
         raise InputError(f"{source.uri}: {(csv_text.not_utf8(source.uri) if replaced else None) or bad['fault']}")
-    return references.select(
-        "uri",
-        F.col("uri").alias("relative"),
-        F.coalesce("source", F.lit(source.uri)).alias("source"),
-        "split", "label", "labels", "owner", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
-    )  # fmt: skip
 
 
 def _with_our_names(uri: str, rows: DataFrame) -> DataFrame:

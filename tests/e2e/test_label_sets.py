@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,17 @@ from imagesieve import transforms
 from imagesieve.training import Images
 from pyspark.sql import SparkSession
 
+from jobs import config
+from jobs.engines.base import of
 from jobs.errors import InputError
+from jobs.live.changes import Change
+from jobs.live.core import Core
+from jobs.live.sources.looking import look
+from jobs.progress import Reporter
 from jobs.serve import gallery, review_files
 from tests.e2e import images, lakes
 from tests.e2e.test_training_sets import samples_of_tars
+from udfs.stores.s3_objects import Limits
 
 NAMES = ("animal/cat", "animal/dog", "car", "tree")
 COUNT = 160
@@ -194,6 +203,27 @@ def test_training_sets_hold_them(made: Made, spark: SparkSession, tmp_path: Path
             target = data[place][1]
             assert isinstance(target, np.ndarray)
             assert target.tolist() == [float(one in labels) if labels else -1.0 for one in NAMES]
+
+
+def test_a_watch_keeps_them(made: Made, spark: SparkSession, tmp_path: Path) -> None:
+    """A changed picture that loses its labels or is judged as what it was, a removed one that leaves some behind."""
+    lake, changed, gone = tmp_path / "lake", made.manifest.parent / "010.jpg", made.manifest.parent / "020.jpg"
+    shutil.copytree(made.lake, lake)
+    before, when = changed.read_bytes(), changed.stat().st_mtime_ns
+    ids = {name: image_id for image_id, name in made.ids().items()}
+    core = Core(str(lake), config.load(), Reporter(), of(spark), at_hand=tmp_path / "at hand")
+    try:
+        changed.write_bytes(images.jpeg(picture(1010, made.given["010.jpg"])))
+        outcome = core.bring([*look([str(changed)], Limits()).changes, Change(str(gone), removed=True)])
+    finally:
+        changed.write_bytes(before)
+        os.utime(changed, ns=(when, when))
+        core.close()
+    assert (outcome.changed, outcome.removed) == (1, 1)
+    now = {Path(row["uri"]).name: row["labels"] for row in lakes.rows(lake, "images")}
+    assert now == {name: labels for name, labels in made.labels().items() if name != "020.jpg"}
+    judged = {row["image_id"] for row in lakes.rows(lake, "label_sets")}
+    assert judged == {ids[name] for name, labels in made.given.items() if labels} - {ids["010.jpg"], ids["020.jpg"]}
 
 
 def test_other_labels_alone_are_read_without_the_images(made: Made, spark: SparkSession) -> None:
