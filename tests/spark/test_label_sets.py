@@ -64,7 +64,10 @@ def test_lists_of_a_manifest_are_sets_in_order(spark: SparkSession, tmp_path: Pa
 @sail_only
 def test_lists_and_texts_in_one_column_are_one_clear_line(spark: SparkSession, tmp_path: Path) -> None:
     """Spark takes all of such a column for text."""
-    for lines in ([{"uri": "/0", "label": "a"}, {"uri": "/1", "label": ["b"]}], [{"uri": "/0", "labels": ["a", True]}]):
+    mixed: list[Rows] = [
+        [{"uri": "/0", "label": "a"}, {"uri": "/1", "label": ["b"]}], [{"uri": "/0", "labels": ["a", True]}]
+    ]  # fmt: skip
+    for lines in mixed:
         with pytest.raises(InputError, match=r"bad\.jsonl: cannot be read as json \(.*label") as caught:
             read(spark, written(tmp_path / "bad.jsonl", lines))
         assert "\n" not in str(caught.value)
