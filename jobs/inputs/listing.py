@@ -102,13 +102,8 @@ def expand(context: Context, listing: Listing, images: DataFrame, same_settings:
     were are not opened where same_settings. images: the table."""
     files, before = listing.shards, None
     if same_settings:
-        before = _without_sets(members.listed_before(files, images))
+        before = members.listed_before(files, images).select(*LISTED.names)
         files = files.join(before.select(F.col("shard").alias("uri")), "uri", "left_anti")
     found, skipped = members.list_shards(context, files, listing.shard_count, listing.tables)
-    found = _without_sets(found)
+    found = found.select(*LISTED.names)
     return (found if before is None else found.unionByName(before)), skipped
-
-
-def _without_sets(found: DataFrame) -> DataFrame:
-    """Members as LISTED: only a manifest says that an image has several labels."""
-    return found.withColumn("labels", F.lit(None).cast("array<string>")).select(*LISTED.names)

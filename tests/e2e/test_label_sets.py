@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from imagesieve import transforms
@@ -241,3 +242,23 @@ def test_other_labels_alone_are_read_without_the_images(made: Made, spark: Spark
     doubted = [row for row in lakes.rows(made.lake, "issues") if row["issue"] == "wrong_label"]
     assert len(doubted) <= 2
     assert lakes.commits(made.lake, "embeddings") == before
+
+
+def test_lists_of_shards_are_read_and_a_label_of_the_path_takes_their_place(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    """Lists in Parquet files of images that nobody sees, or an image with both a label and several."""
+    (tmp_path / "in" / "dogs").mkdir(parents=True)
+    drawn = [images.jpeg(images.picture(n)) for n in range(3)]
+    table = pa.table({"image": drawn, "labels": [["dog", "cat"], None, []]})
+    for place in ("all.parquet", "dogs/some.parquet"):
+        pq.write_table(table, tmp_path / "in" / place)
+    lake = tmp_path / "lake"
+    lakes.ran(spark, "catalog", tmp_path / "in", "--lake", lake, "--layout", "{label}/some.parquet/*")
+    found = {row["uri"].split("/in/")[1]: (row["label"], row["labels"]) for row in lakes.rows(lake, "images")}
+    assert found == {
+        "all.parquet!/0": (None, ["cat", "dog"]), "all.parquet!/1": (None, None), "all.parquet!/2": (None, []),
+        **{f"dogs/some.parquet!/{n}": ("dogs", None) for n in range(3)},
+    }  # fmt: skip
+    lakes.ran(spark, "catalog", tmp_path / "in", "--lake", lake, "--layout", "{label}/some.parquet/*")
+    assert lakes.last_counts(str(lake), "catalog").get("relabelled", 0) == 0
