@@ -53,7 +53,7 @@ def changes(listed: DataFrame, images: DataFrame, first_id: int) -> DataFrame:
         "change",
         F.when(F.col("uri").isNull(), "removed")
         .when(differ("etag", "size_bytes", "shard", "shard_offset"), "changed")
-        .when(differ("source", "split", "label", "owner", "modified_at"), "relabelled"),
+        .when(differ("source", "split", "label", "labels", "owner", "modified_at"), "relabelled"),
     ).where(F.col("change").isNotNull())
     names = TABLES["images"].schema.names
     out = known.withColumn("uri", F.coalesce("uri", "old_uri")).withColumn("source", F.coalesce("source", "old_source"))
@@ -169,6 +169,7 @@ def _settings(inputs: Inputs, config: Config) -> dict[str, Any]:
         "owner": inputs.owner,
         "extensions": config.catalog.extensions,
         "shards": config.catalog.shards,
+        "label_separator": config.catalog.label_separator,
     }
 
 

@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from jobs import tables
 from jobs.cleaning import applying, batch_manifest, files, prices, rated, reviewed, training_set
 from jobs.cleaning.batch_manifest import Bucket
-from jobs.cleaning.rules import judged, without_common
+from jobs.cleaning.rules import corrected, judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.inputs.manifests import OPTIONAL_COLUMNS
@@ -31,7 +31,10 @@ from udfs.training.containers import CONTAINERS
 
 JOB = "clean"
 SHOWN = 20  # splits and labels named in the summary
-_KINDS = {"string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC")}
+_KINDS = {
+    "string": pa.string(), "bigint": pa.int64(), "timestamp": pa.timestamp("us", tz="UTC"),
+    "array<string>": pa.list_(pa.string()),
+}  # fmt: skip
 # A manifest that the catalog reads again: URI, and all that it may say of an image.
 KEPT = pa.schema(
     [(name, _KINDS[TABLES["images"].schema[name].dataType.simpleString()]) for name in ("uri", *OPTIONAL_COLUMNS)]
@@ -39,11 +42,12 @@ KEPT = pa.schema(
 REMOVED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("issue", pa.string()),
      ("score", pa.float64()), ("evidence_uri", pa.string()), ("relation", pa.string()), ("issues", pa.string()),
-     ("decided_by", pa.string())]
+     ("decided_by", pa.string()), ("labels", _KINDS["array<string>"])]
 )  # fmt: skip
 RELABELLED = pa.schema(
     [("uri", pa.string()), ("split", pa.string()), ("label", pa.string()), ("new_label", pa.string()),
-     ("score", pa.float64()), ("confidence", pa.float64()), ("evidence_uri", pa.string()), ("decided_by", pa.string())]
+     ("score", pa.float64()), ("confidence", pa.float64()), ("evidence_uri", pa.string()), ("decided_by", pa.string()),
+     ("labels", _KINDS["array<string>"])]
 )  # fmt: skip
 
 
@@ -158,11 +162,7 @@ def write(lake: Lake, rows: DataFrame, targets: Targets, found: list[Bucket]) ->
             ),
             (),
         ),
-        targets.manifest: (
-            KEPT,
-            images.where(stays).withColumn("label", F.coalesce("new_label", "label")),
-            ("issue",),
-        ),
+        targets.manifest: (KEPT, images.where(stays).withColumns(corrected()), ("issue",)),
     }
     lines = []
     for number, (uri, (schema, part, more)) in enumerate(parts.items()):
@@ -211,7 +211,8 @@ def summary(rows: DataFrame, lake: Lake) -> list[str]:
             lines.append(f"  {issue.replace('_', ' '):<{width}} {row['images']:>12,}  {_size(row['bytes'])}")
     lines.append(f"bytes: {_size((total['bytes'] or 0) - (total['bytes_removed'] or 0))} kept, "
                  f"{_size(total['bytes_removed'])} left out")  # fmt: skip
-    places = images.groupBy("split", "label").agg(*counts)
+    each = F.explode_outer(F.coalesce("labels", F.array("label")))  # of several each counts
+    places = images.withColumn("label", each).groupBy("split", "label").agg(*counts)
     if places.where("split IS NOT NULL OR label IS NOT NULL").head() is not None:
         order = [F.desc("removed"), F.desc("corrected"), F.asc("split"), F.asc("label")]
         found = places.orderBy(*order).limit(SHOWN + 1).collect()

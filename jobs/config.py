@@ -52,6 +52,7 @@ class Catalog:
     extensions: Annotated[Texts, rule(len, "must name at least one extension")]
     shards: Annotated[Texts, rule(lambda v: set(v) <= {"tar", "parquet"}, "must name tar, parquet, both or none")]
     stat: Truth
+    label_separator: Annotated[String, rule(lambda v: 0 < len(v) <= 10, "must have 1 to 10 characters")] | None
     max_removed_share: Share
 
 
@@ -265,6 +266,10 @@ def default_text() -> str:
     return conf_text("defaults.yaml")
 
 
+# What --set takes as it stands: marks that would begin something else in YAML, such as | or #.
+_MARKS = re.compile(r"""[^\w\s\[\]{}"'~-]+""")
+
+
 def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
     """The defaults, then each YAML file, then each `section.key=value`.
 
@@ -286,7 +291,8 @@ def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:
             faults.append(f"--set: must be section.key=value, got {override!r}")
             continue
         try:
-            _merge(values, {section: {key: yaml.safe_load(text)}}, "--set", faults)
+            value = text if _MARKS.fullmatch(text) else yaml.safe_load(text)
+            _merge(values, {section: {key: value}}, "--set", faults)
         except (yaml.YAMLError, ValueError):
             faults.append(f"--set: {path} is not a YAML value, got {text!r}")
     if faults:

@@ -63,8 +63,8 @@ def common_names(named: DataFrame) -> DataFrame:
 
 
 def topic_summaries(placed: DataFrame, sizes: DataFrame, typical: int) -> DataFrame:
-    """The rows of `topic_summaries`. placed: (image_id, topic_id, distance, concepts, uri, label, redundant). sizes:
-    (topic_id, images).
+    """The rows of `topic_summaries`. placed: (image_id, topic_id, distance, concepts, uri, labels or null, redundant).
+    sizes: (topic_id, images).
 
     Typical are the images nearest to the centre, of a cluster of duplicates its keeper; a topic that has none of these
     shows the nearest of all."""
@@ -74,7 +74,7 @@ def topic_summaries(placed: DataFrame, sizes: DataFrame, typical: int) -> DataFr
     lists = {
         "typical_ids": first_of_topics(placed, nearest, typical, F.col("image_id"), shown),
         "concepts": common_names(sure.select("topic_id", F.col("found.concept").alias("name"))),
-        "labels": common_names(placed.where("label IS NOT NULL").select("topic_id", F.col("label").alias("name"))),
+        "labels": common_names(placed.select("topic_id", F.explode("labels").alias("name"))),
     }
     summaries = sizes
     for name, found in lists.items():
@@ -100,7 +100,8 @@ def content(context: Context) -> Counts:
         with batch_rows(lake.spark, ARROW_ROWS):
             classifier, learnt, notes = _learnt(context, embeddings, redundant, total, model)
             described = step(embeddings, describe(learnt, classifier, settings.concepts), DESCRIBED)
-            named = lake.read("images").select("image_id", "uri", "label")
+            several = F.coalesce("labels", F.when(F.col("label").isNotNull(), F.array("label"))).alias("labels")
+            named = lake.read("images").select("image_id", "uri", several)
             marked = redundant.withColumn("redundant", F.lit(True))
             placed = keep(
                 described.join(named, "image_id").join(marked, "image_id", "left").na.fill(False, ["redundant"])

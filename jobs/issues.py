@@ -22,6 +22,7 @@ from jobs.findings.common import Common, without_common
 from jobs.findings.detected import release_issues, text_issues
 from jobs.findings.formulas import QUALITY
 from jobs.findings.label_issues import conflict_issues, wrong_label_issues
+from jobs.findings.label_sets import wrong_set_issues
 from jobs.findings.rows import issue_rows, unlike
 from jobs.findings.scores import Sides, quality_issues, quality_scores, share_in_colour, usual_sides
 from jobs.findings.unread import SPOILT, UNREAD
@@ -177,6 +178,7 @@ def issues(context: Context) -> Counts:
             outliers.outlier_issues(scores, limits.outlier, foreign),
             outliers.class_outlier_issues(scores, limits.class_outlier, wrong, images, neighbours),
             wrong_label_issues(labels),
+            wrong_set_issues(lake.read("label_sets")),
             conflict_issues(duplicates, images),
             leaks.leak_issues(lake.read("leaks")),
             release_issues(lake.read("detections"), limits.needs_release),
@@ -240,6 +242,7 @@ STAGE = Stage(
         "duplicates",
         "look_alikes",
         "labels",
+        "label_sets",
     ),
     writes=("scores", "leaks", "issues"),
     settings=_settings,

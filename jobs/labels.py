@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import ArrayType, FloatType, LongType, StructField, StructType
 
-from jobs.config import Labels
 from jobs.engines.frames import batch_rows, frame_of, keep, map_batches, small, to_arrow
-from jobs.findings import label_notes
+from jobs.findings import label_notes, label_sets
+from jobs.findings.label_classes import ONLY_ONE, SAMPLE_PARTS, SEEN_TOGETHER, Classes, class_sizes, left_out
+from jobs.findings.label_flags import first_bin, flagged
 from jobs.findings.label_issues import has_label
 from jobs.lakes import Lake
 from jobs.neighbours import step
@@ -30,22 +31,17 @@ from udfs.labels import share as label_share
 from udfs.labels.classifier import Examples
 from udfs.labels.effect import accuracies
 from udfs.labels.model import Fitted, LabelModel
-from udfs.labels.share import Estimate
 
 JOB = "labels"
-WRITTEN = ("labels", "confusions", "classes")
+WRITTEN = ("labels", "confusions", "classes", label_sets.TABLE)
 BROADCAST_IMAGES = (
     300_000  # up to so many, each task gets what is asked of all (about 60 MB), and no vector is shuffled
 )
 ARROW_ROWS = 2048  # images in a batch on their way to Python: 10 MB of 1,280 numbers each
-LEAST_SAMPLE = 20  # images a class
-SAMPLE_PARTS = 1_000_000
 # Of a class, in all splits together: the share of its labels that is wrong, with its interval, and the accuracies of
 # udfs.labels.effect.
 TOLD = ("noise", "noise_low", "noise_high", "accuracy", "accuracy_corrected", "accuracy_without")
 TOLD_SCHEMA = "label STRING, " + ", ".join(f"{name} DOUBLE" for name in TOLD)
-ONLY_ONE = "the only class with enough images"
-SEEN_TOGETHER = "too few different images in the sample"
 
 
 def grouped_images(copies: DataFrame, images: DataFrame, duplicates: DataFrame) -> DataFrame:
@@ -59,7 +55,7 @@ def grouped_images(copies: DataFrame, images: DataFrame, duplicates: DataFrame) 
     )
     keys = members.groupBy("cluster_id").agg(F.min("content_key").alias("cluster_key"))
     in_cluster = members.join(keys, "cluster_id").select("image_id", "cluster_key", "is_keeper")
-    labels = images.select("image_id", "split", F.when(has_label(), F.col("label")).alias("label"))
+    labels = images.select("image_id", "split", F.when(has_label(), F.col("label")).alias("label"), "labels")
     return (
         copies.join(labels, "image_id")
         .join(in_cluster, "image_id", "left")
@@ -67,45 +63,6 @@ def grouped_images(copies: DataFrame, images: DataFrame, duplicates: DataFrame) 
         .withColumn("stands", F.coalesce("is_keeper", F.lit(True)))
         .drop("cluster_key", "is_keeper")
     )
-
-
-def class_sizes(grouped: DataFrame) -> DataFrame:
-    """(label, images, different: clusters, standing: those that a model may learn from) of each label."""
-    return (
-        grouped.where(F.col("label").isNotNull())
-        .groupBy("label")
-        .agg(
-            F.count("*").alias("images"),
-            F.countDistinct("group_key").alias("different"),
-            F.count_if("stands").alias("standing"),
-        )
-    )
-
-
-@dataclass(frozen=True)
-class Classes:
-    """The classes that are judged, by name. images, standing: (C,)."""
-
-    names: list[str]
-    images: NDArray[np.int64]
-    standing: NDArray[np.int64]
-
-    @staticmethod
-    def of(sizes: DataFrame, min_images: int, max_classes: int) -> Classes:
-        """The largest with enough different images. sizes: of class_sizes."""
-        kept = sizes.where(F.col("different") >= min_images).orderBy(F.desc("different"), "label").limit(max_classes)
-        rows = sorted(kept.select("label", "images", "standing").collect())
-        numbers = np.array([row[1:] for row in rows], np.int64).reshape(len(rows), 2)
-        return Classes([row[0] for row in rows], numbers[:, 0], numbers[:, 1])
-
-    def numbered(self, lake: Lake, sample_images: int) -> DataFrame:
-        """(label, class, parts: of SAMPLE_PARTS, how many of its images the model is fitted to)."""
-        count, total = len(self.names), int(self.standing.sum())
-        wanted = max(sample_images, LEAST_SAMPLE * count)
-        share = wanted / 2 / max(total, 1) + wanted / 2 / count / np.maximum(self.standing, 1)
-        parts = np.ceil(np.minimum(1.0, share if total > wanted else 1.0) * np.ones(count) * SAMPLE_PARTS)
-        rows = list(zip(self.names, range(count), parts.astype(int).tolist(), strict=True))
-        return frame_of(lake.spark, rows, "label STRING, class INT, parts INT")
 
 
 def asked_images(grouped: DataFrame, numbers: DataFrame, neighbours: DataFrame, folds: int) -> DataFrame:
@@ -173,29 +130,6 @@ def judged_images(
     return step(rows.select(*label_rows.ASKED), label_rows.judged(model, classes.names, typical), label_rows.JUDGED)
 
 
-def first_bin(judged: DataFrame, settings: Labels, known: Estimate) -> int:
-    """From which bin of the probability that a label is wrong on an image is flagged. judged: label_rows.JUDGED."""
-    rows = (
-        judged.groupBy(_bin().alias("bin"))
-        .agg(F.count("*").alias("images"), F.sum("probability_wrong").alias("wrong")).collect()
-    )  # fmt: skip
-    images, wrong = np.zeros(label_share.BINS, np.int64), np.zeros(label_share.BINS)
-    for row in rows:
-        images[row["bin"]], wrong[row["bin"]] = row["images"], row["wrong"]
-    wish = settings.flag if settings.precision is None else settings.precision
-    return label_share.threshold(images, wrong, wish, known)
-
-
-def _bin() -> Column:
-    return F.least(
-        F.floor(F.col("probability_wrong") * label_share.BINS), F.lit(label_share.BINS - 1)
-    ).cast("int")  # fmt: skip
-
-
-def flagged(first: int) -> Column:
-    return _bin() >= F.lit(first)
-
-
 def told_of_classes(lake: Lake, sample: Sample, classes: Classes, found: Fitted, first: int, folds: int) -> DataFrame:
     """(label and the columns of TOLD) of each class that was judged. first: of first_bin."""
     scores = np.round(found.judged.score, label_rows.DIGITS)
@@ -222,21 +156,15 @@ def confusion_counts(judged: DataFrame) -> DataFrame:
     )
 
 
-def left_out(sizes: DataFrame, told: dict[str, str | None], settings: Labels) -> DataFrame:
-    """(label, why_left_out or null) of each label. sizes: of class_sizes. told: of the classes that are large enough
-    and not too many, why they were not judged, or None."""
-    rows = [(*row, True) for row in told.items()]
-    known = frame_of(sizes.sparkSession, rows, "label STRING, why STRING, kept BOOLEAN")
-    few = F.lit(f"fewer than {settings.min_images:,} different images")
-    many = F.lit(f"more than {settings.max_classes:,} classes are larger")
-    why = F.when(F.col("kept"), F.col("why")).when(F.col("different") < settings.min_images, few).otherwise(many)
-    return sizes.join(small(known), "label", "left").select("label", why.alias("why_left_out"))
-
-
-def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame, told: DataFrame) -> DataFrame:
-    """The rows of `classes`. flags: (image_id) of flagged images. reasons: (label, why_left_out). told: of
-    told_of_classes."""
-    marked = grouped.join(flags.withColumn("is_flagged", F.lit(1)), "image_id", "left")
+def class_counts(
+    grouped: DataFrame, flags: DataFrame, reasons: DataFrame, told: DataFrame, has_sets: bool
+) -> DataFrame:
+    """The rows of `classes`. flags: (image_id, label) of flagged labels. reasons: (label, why_left_out). told: of
+    told_of_classes. has_sets: whether images have several labels; these count for each of them."""
+    if has_sets:
+        each = F.explode_outer(F.coalesce("labels", F.array("label")))
+        grouped = grouped.select("image_id", "split", each.alias("label"))
+    marked = grouped.join(flags.withColumn("is_flagged", F.lit(1)), ["image_id", "label"], "left")
     counted = marked.groupBy("label", "split").agg(
         F.count("*").alias("images"), F.coalesce(F.sum("is_flagged"), F.lit(0)).cast("long").alias("flagged")
     )
@@ -245,29 +173,71 @@ def class_counts(grouped: DataFrame, flags: DataFrame, reasons: DataFrame, told:
 
 
 def labels(context: Context) -> Counts:
-    """Writes `labels`, `confusions` and `classes` anew from the other tables."""
+    """Writes `labels`, `confusions`, `classes` and `label_sets` anew from the other tables."""
     lake, model = context.lake, context.config.embed.model
     images = lake.require("images")
     embedded = lake.require("embeddings").where(F.col("model") == model)
     neighbours, duplicates = lake.require("neighbours"), lake.require("duplicates")
-    about = images.agg(F.count("*").alias("images"), F.count_if(has_label()).alias("labelled")).first()
+    about = images.agg(
+        F.count("*").alias("images"), F.count_if(has_label()).alias("labelled"), F.count("labels").alias("sets")
+    ).first()
     notes = [] if about is None else label_notes.first(about.asDict())
     try:
-        if about is None or not about["labelled"]:
+        if about is None or not about["labelled"] + about["sets"]:
             total = embedded.count()
             for name in WRITTEN:
                 lake.empty(name)
             return {"in": total, "out": total, "failed": 0, "notes": notes}
         grouped = keep(grouped_images(lake.require("copies"), images, duplicates))
-        counts = _judge(context, grouped, neighbours)
-        return {**counts, "notes": notes + counts["notes"]}
+        total, vectors = grouped.count(), _vectors(context)
+        found = _judge(context, grouped, total, neighbours, vectors) if about["labelled"] else _unjudged(lake)
+        flags = lake.read("labels").where("flagged").select("image_id", "label")
+        counts, reasons = found.counts, found.why
+        notes += found.notes
+        if about["sets"]:
+            of_sets = label_sets.judge(lake, context.config.labels, grouped, vectors)
+            given = lake.read(label_sets.TABLE).where("flagged AND given").select("image_id", "label")
+            flags = flags.unionByName(given)
+            reasons = _either(reasons, of_sets.why)
+            notes += label_notes.of_sets(of_sets.images, of_sets.labels, of_sets.classes, of_sets.wrong, of_sets.why)
+            counts |= label_notes.numbers_of_sets(of_sets.images, of_sets.classes, of_sets.flagged, of_sets.wrong)
+        else:
+            lake.empty(label_sets.TABLE)
+        lake.overwrite("classes", class_counts(grouped, flags, reasons, found.told, bool(about["sets"])))
+        number = lake.read("classes").agg(F.sum("flagged")).first()
+        flags_of_all = int(number[0] or 0) if number else 0
+        return {"in": total, "out": total, "failed": 0, **counts, "flagged": flags_of_all, "notes": notes}
     finally:
         lake.engine.forget_all()
 
 
-def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Counts:
+@dataclass(frozen=True)
+class _Found:
+    """Of images with one label. counts: of the stage. why: of left_out. told: of told_of_classes."""
+
+    counts: Counts
+    notes: list[str]
+    why: DataFrame
+    told: DataFrame
+
+
+def _unjudged(lake: Lake) -> _Found:
+    """Where no image has one."""
+    for name in ("labels", "confusions"):
+        lake.empty(name)
+    nothing = frame_of(lake.spark, [], "label STRING, why_left_out STRING")
+    return _Found({}, [], nothing, frame_of(lake.spark, [], TOLD_SCHEMA))
+
+
+def _either(one: DataFrame, other: DataFrame) -> DataFrame:
+    """(label, why_left_out) of classes that images have as one label or among several: null where either was judged."""
+    both = one.unionByName(other).groupBy("label")
+    judged, why = F.count_if(F.col("why_left_out").isNull()), F.min("why_left_out")
+    return both.agg(F.when(judged == 0, why).alias("why_left_out"))
+
+
+def _judge(context: Context, grouped: DataFrame, total: int, neighbours: DataFrame, vectors: DataFrame) -> _Found:
     lake, settings = context.lake, context.config.labels
-    total = grouped.count()
     sizes = keep(class_sizes(grouped))
     found = sizes.agg(
         F.count("*").alias("labels"), F.sum("images").alias("images"), F.max("images").alias("largest"),
@@ -276,7 +246,6 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     known = {} if found is None else {name: int(value or 0) for name, value in found.asDict().items()}
     classes = Classes.of(sizes, settings.min_images, settings.max_classes)
     reasons: dict[str, str | None] = dict.fromkeys(classes.names)
-    vectors = _vectors(context)
     judged: DataFrame | None = None
     told, wrong = frame_of(lake.spark, [], TOLD_SCHEMA), None
     while len(classes.names) >= 2:
@@ -305,16 +274,13 @@ def _judge(context: Context, grouped: DataFrame, neighbours: DataFrame) -> Count
     else:
         lake.overwrite("confusions", confusion_counts(judged))
     why = keep(left_out(sizes, reasons, settings))
-    flags = lake.read("labels").where("flagged").select("image_id")
-    lake.overwrite("classes", class_counts(grouped, flags, why, told))
-    judged_classes = 0 if judged is None else len(classes.names)
-    number = lake.read("classes").agg(F.sum("flagged")).first()
-    return {
-        "in": total, "out": total, "failed": 0, "labelled": known["images"], "classes": known["labels"],
-        "judged_classes": judged_classes, "flagged": int(number[0] or 0) if number else 0,
-        "notes": label_notes.told(lake, why, known, None if judged is None else classes.images, wrong),
+    counts = {
+        "labelled": known["images"], "classes": known["labels"],
+        "judged_classes": 0 if judged is None else len(classes.names),
         **({} if wrong is None else label_notes.numbers(wrong)),
     }  # fmt: skip
+    notes = label_notes.told(lake, why, known, None if judged is None else classes.images, wrong)
+    return _Found(counts, notes, why, told)
 
 
 def _vectors(context: Context) -> DataFrame:

@@ -19,8 +19,9 @@ from jobs.tables import TABLES
 from udfs.stores import objects, uris
 
 # Of all tables together: 2 has shards, 3 labels, content, more properties, 4 looks, 5 other scaling, 6 noise of labels,
-# 7 fingerprints of the preprocessing, edges, owners, 8 detections, agreement.
-LAKE_FORMAT = 8
+# 7 fingerprints of the preprocessing, edges, owners, 8 detections, agreement, 9 several labels
+# of an image.
+LAKE_FORMAT = 9
 
 MARKER = "lake.json"  # {format, version, next_image_id, next_cluster_id}
 

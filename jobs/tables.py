@@ -131,7 +131,8 @@ TABLES: dict[str, Table] = {
         Table(
             "images",
             _schema(
-                image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True), owner=(_TEXT, True),
+                image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True),
+                labels=(ArrayType(_TEXT, containsNull=False), True), owner=(_TEXT, True),
                 shard=(_TEXT, True), shard_offset=(_LONG, True),
                 size_bytes=(_LONG, True), etag=(_TEXT, True), modified_at=(_TIME, True),
             ),
@@ -237,6 +238,13 @@ TABLES: dict[str, Table] = {
                 **_unit("score", "probability_wrong", "suggested_confidence"),
                 **_unit_or_null("confidence", "neighbour_share"),
             },
+        ),
+        # Of images with several labels: those that are given, and of all others those that are flagged.
+        Table(
+            "label_sets",
+            _schema(image_id=_LONG, label=_TEXT, given=_BOOL, probability=_DOUBLE, flagged=_BOOL),
+            ("image_id", "label"),
+            {**_unit("probability"), "given_or_flagged": "given OR flagged"},
         ),
         Table(
             "confusions",

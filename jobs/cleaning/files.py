@@ -46,10 +46,10 @@ class _Csv:
     formula (a label `=1+1`), for the file must give back the same text: import such columns as text."""
 
     def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        self._writer = pacsv.CSVWriter(file, _readable(schema.empty_table()).schema)
+        self._writer = pacsv.CSVWriter(file, _as_text(_readable(schema.empty_table())).schema)
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_readable(table))
+        self._writer.write_table(_as_text(_readable(table)))
 
     def close(self) -> None:
         self._writer.close()
@@ -129,4 +129,14 @@ def _readable(table: pa.Table) -> pa.Table:
         if pa.types.is_timestamp(field.type):
             text = pc.strftime(table.column(number), format=_TIME)
             table = table.set_column(number, pa.field(field.name, pa.string()), text)
+    return table
+
+
+def _as_text(table: pa.Table) -> pa.Table:
+    """The table with its lists as JSON, for CSV has none."""
+    for number, field in enumerate(table.schema):
+        if pa.types.is_list(field.type):
+            lists = table.column(number).to_pylist()
+            texts = [None if one is None else json.dumps(one, ensure_ascii=False) for one in lists]
+            table = table.set_column(number, pa.field(field.name, pa.string()), pa.array(texts, pa.string()))
     return table

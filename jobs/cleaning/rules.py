@@ -61,6 +61,16 @@ def judged(lake: Lake, rules: config.Clean) -> DataFrame:
     return found.withColumns(columns).withColumn("label_evidence_uri", F.when(stays, F.col("label_evidence_uri")))
 
 
+def corrected() -> dict[str, Column]:
+    """label and labels as they are to be, of rows of judged: the one label that a person has decided takes
+    the place of several."""
+    new, several = F.col("new_label"), F.col("labels")
+    return {
+        "label": F.when(several.isNull(), F.coalesce(new, F.col("label"))),
+        "labels": F.when(several.isNotNull() & new.isNotNull(), F.array(new)).otherwise(several),
+    }
+
+
 def without_common(lake: Lake, rules: config.Clean) -> tuple[config.Clean, dict[str, int]]:
     """The rules without issues that are too common by clean.max_share, and how many images have each of these."""
     own = [issue for issue in rules.remove if issue not in (*GROUPED, tables.CORRUPTED)]

@@ -27,6 +27,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from jobs import __version__
 from jobs.cleaning import files
 from jobs.cleaning.applying import safe_name
+from jobs.cleaning.rules import corrected
 from jobs.engines.frames import map_batches, map_groups, to_arrow
 from jobs.errors import ConfigError, InputError
 from jobs.lakes import Lake
@@ -34,7 +35,7 @@ from udfs.stores import fetch, objects, uris
 from udfs.training.containers import CONTAINERS
 from udfs.training.shards import LISTED, PLACED, WRITTEN, ShardTask, Split, dealt, places, record_of, shard_writer
 
-CODE = 1  # version of what decides the bytes of a shard
+CODE = 2  # version of what decides the bytes of a shard
 MANIFEST, IMAGES, SHARDS, LEFT_OUT = "training-set.json", "images.parquet", "shards.parquet", "left-out.jsonl"
 MOST_LIST = 4 << 30  # bytes of a list that is read again
 FEWEST, MOST = 100, 1_000_000  # images of a shard
@@ -111,7 +112,7 @@ def write(lake: Lake, rows: DataFrame | None, target: Target, rules: dict[str, A
             )
             versions = {name: lake.version(name) for name in READ_FROM}
             made_of = {"lake": lake.uri, "tables": versions, "rules": rules, "dealt": dict(target.shares)}
-        table = pq.read_table(listed, columns=["split", "label"])
+        table = pq.read_table(listed, columns=["split", "label", "labels"])
         plan = {
             "code": CODE, "write": target.write, "seed": target.seed, "shard_images": target.shard_images,
             "images": table.num_rows, "images_sha256": _digest(listed),
@@ -192,7 +193,7 @@ def _listed(lake: Lake, rows: DataFrame, target: Target) -> DataFrame:
     """LISTED of the images to keep that could be read."""
     seen = lake.require("features").select("image_id", "sha256", "format")
     component = lake.read("duplicates").select("image_id", F.col("component_id").alias("component"))
-    kept = _kept(rows).withColumn("label", F.coalesce("new_label", "label")).join(seen, "image_id")
+    kept = _kept(rows).withColumns(corrected()).join(seen, "image_id")
     given = kept.join(component, "image_id", "left").select(*LISTED.names, "component")
     return map_batches(given, dealt(target.seed, target.shares), from_arrow_schema(LISTED))
 
@@ -257,7 +258,8 @@ def _splits(table: pa.Table, shard_images: int) -> tuple[Split, ...]:
 
 
 def _classes(table: pa.Table) -> tuple[str, ...]:
-    labels = pc.unique(table["label"].drop_null())
+    several = pc.list_flatten(table["labels"].combine_chunks())
+    labels = pc.unique(pa.concat_arrays([table["label"].drop_null().combine_chunks(), several]))
     if len(labels) > MOST_CLASSES:
         raise ConfigError(f"{len(labels):,} labels: a training set has at most {MOST_CLASSES:,}")
     return tuple(sorted(labels.to_pylist()))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import to_arrow_schema
-from pyspark.sql.types import StructType, TimestampType
+from pyspark.sql.types import ArrayType, StringType, StructType, TimestampType
 
 from jobs.engines import delta_log, sorted_files
 from jobs.engines.sail_types import arrow_schema, ddl, told
@@ -31,7 +31,7 @@ class Files:
     def __init__(self, spark: SparkSession, folder: Path) -> None:
         self.spark = spark
         self._folder = folder
-        self._old_times: dict[str, bool] = {}  # by file; see _alike
+        self._kinds: dict[str, str] = {}  # by file; see _alike
 
     def through_file(self, table: pa.Table, schema: StructType | str) -> DataFrame:
         """Not by createDataFrame: see ddl."""
@@ -49,17 +49,26 @@ class Files:
         return reduce(DataFrame.unionByName, parts)
 
     def _alike(self, files: Sequence[str], schema: StructType) -> list[list[str]]:
-        """The files, those with times as INT96 apart: Sail reads these without a zone, and takes them for another type
-        than those with one. Spark wrote them, as long as nobody told it otherwise."""
-        if len(files) < 2 or not any(isinstance(column.dataType, TimestampType) for column in schema):
+        """The files, those apart that Sail takes for others than the rest and refuses beside them: with times as INT96,
+        which it reads without a zone (Spark wrote them, as long as nobody told it otherwise), and with lists of another
+        type of text (it writes them as views, Arrow does not)."""
+        times = any(isinstance(column.dataType, TimestampType) for column in schema)
+        kinds = ((column.name, column.dataType) for column in schema)
+        lists = [
+            name for name, kind in kinds if isinstance(kind, ArrayType) and isinstance(kind.elementType, StringType)
+        ]
+        if len(files) < 2 or not (times or lists):
             return [list(files)]
+        alike: dict[str, list[str]] = {}
         for file in files:
-            if file not in self._old_times:
+            if file not in self._kinds:
                 with ranges.open_file(file, None, fetch.Limits()) as (stream, _):
-                    footer = pq.read_metadata(stream).schema
-                self._old_times[file] = any(footer.column(n).physical_type == "INT96" for n in range(len(footer)))
-        parts = [[file for file in files if self._old_times[file] is old] for old in (True, False)]
-        return [part for part in parts if part]
+                    known = pq.ParquetFile(stream)
+                    footer, types = known.metadata.schema, known.schema_arrow
+                    old = any(footer.column(n).physical_type == "INT96" for n in range(len(footer)))
+                    self._kinds[file] = f"{old} {[str(types.field(name).type) for name in lists]}"
+            alike.setdefault(self._kinds[file], []).append(file)
+        return list(alike.values())
 
     def replace(self, frame: DataFrame, folder: str) -> None:
         """As write, in place of what lies there."""

@@ -272,6 +272,7 @@ RULES: dict[str, Rule] = {
     "edges": goes_with("image_id", "other_id"),
     "look_alikes": goes_with("image_id", "other_id"),
     "labels": _labels(),
+    "label_sets": goes_with("image_id"),
     "confusions": nothing(),
     "classes": nothing(),
     "concepts": goes_with("image_id"),

@@ -24,11 +24,14 @@ def wrong_label_issues(labels: DataFrame) -> DataFrame:
 
 
 def conflict_issues(duplicates: DataFrame, images: DataFrame) -> DataFrame:
-    """An image with a duplicate that has another label; the evidence is the best of those, the keeper where it can be.
+    """An image with a duplicate that has another label, or others of several; the evidence is the best of those, the
+    keeper where it can be.
 
     Skew: of a cluster only its two best labels count, however many it has. The score is one minus the cosine of the
     image and the evidence through their keeper (the lower of the two); the detail is its relation to that keeper."""
-    labelled = images.where(has_label()).select("image_id", "label", "uri")
+    several = F.col("labels").isNotNull()
+    label = F.when(several, F.array_join("labels", "\n")).otherwise(F.col("label"))
+    labelled = images.where(has_label() | several).select("image_id", label.alias("label"), "uri")
     members = duplicates.join(labelled, "image_id")
     order = F.struct(
         ~F.col("is_keeper"), 1 - F.col("cosine_to_keeper"), "uri", "image_id", "cosine_to_keeper", "label"

@@ -19,11 +19,39 @@ IMBALANCE = 10  # largest class by smallest, from which a line says so
 
 def first(about: dict[str, Any]) -> list[str]:
     """What the column label alone tells. about: counts of `images`."""
-    if not about["labelled"]:
+    labelled = about["labelled"] + about["sets"]
+    if not labelled:
         return ["labels: no image has one, so none was judged"]
-    if about["labelled"] < about["images"]:
-        return [f"labels: {about['images'] - about['labelled']:,} of {about['images']:,} images have none"]
+    if labelled < about["images"]:
+        return [f"labels: {about['images'] - labelled:,} of {about['images']:,} images have none"]
     return []
+
+
+def of_sets(images: int, labels: int, judged: int, wrong: float | None, why: DataFrame) -> list[str]:
+    """What a person should know of images with several labels. labels: how many different ones; judged: of these.
+    wrong: the share of what is given that does not hold, None where none can be shown. why: of left_out."""
+    notes = left_out(why, labels)
+    if not judged:
+        return [*notes, f"labels: none of the sets of {images:,} images could be judged"]
+    what = "none can be shown to be wrong" if wrong is None else f"{portion(wrong)} are wrong by estimate"
+    return [*notes, f"labels: of those in the sets of {images:,} images {what}"]
+
+
+def numbers_of_sets(images: int, classes: int, flagged: int, wrong: float | None) -> dict[str, Any]:
+    """The same as counts of the stage."""
+    share = {} if wrong is None else {"wrong_in_sets": {"share": round(wrong, 4)}}
+    return {"sets": images, "judged_set_classes": classes, "flagged_sets": flagged, **share}
+
+
+def left_out(why: DataFrame, number: int) -> list[str]:
+    """Which classes were not judged, and why. why: (label, why_left_out). number: of all classes."""
+    notes = []
+    out = why.where(F.col("why_left_out").isNotNull())
+    for reason, count in sorted(map(tuple, out.groupBy("why_left_out").count().collect())):  # three reasons at most
+        some = out.where(F.col("why_left_out") == reason).orderBy("label").limit(NAMED).collect()
+        told = ", ".join(written_out(row["label"]) for row in some) + (", …" if count > NAMED else "")
+        notes.append(f"labels: {count:,} of {number:,} classes left out, {reason} ({told})")
+    return notes
 
 
 def estimated(wrong: Estimate) -> str:
@@ -53,12 +81,7 @@ def told(
         return [f"labels: all {images:,} images have the label {name}, so none could be judged"]
     if number == images:
         return [f"labels: each of the {images:,} images has a label of its own, so none could be judged"]
-    notes = []
-    out = why.where(F.col("why_left_out").isNotNull())
-    for reason, count in sorted(map(tuple, out.groupBy("why_left_out").count().collect())):  # three reasons at most
-        some = out.where(F.col("why_left_out") == reason).orderBy("label").limit(NAMED).collect()
-        told = ", ".join(written_out(row["label"]) for row in some) + (", …" if count > NAMED else "")
-        notes.append(f"labels: {count:,} of {number:,} classes left out, {reason} ({told})")
+    notes = left_out(why, number)
     if sizes is None or wrong is None:
         return [*notes, "labels: fewer than two classes are left, so none could be judged"]
     notes.append(estimated(wrong))

@@ -50,11 +50,15 @@ def _pattern(option: str, layout: str, known: tuple[str, ...]) -> tuple[str, lis
 
 
 def with_layout(listed: DataFrame, layout: str) -> DataFrame:
-    """split, label, source and owner read from the relative path, where the path fits the layout. listed: LISTED."""
+    """split, label, source and owner read from the relative path, where the path fits the layout. A label that is read
+    so takes the place of several. listed: LISTED."""
     pattern, names = layout_pattern(layout)
     for group, name in enumerate(names, start=1):
         found = F.regexp_extract("relative", pattern, group)
-        listed = listed.withColumn(name, F.when(found != "", found).otherwise(F.col(name)))
+        fits = found != ""
+        if name == "label":
+            listed = listed.withColumn("labels", F.when(~F.coalesce(fits, F.lit(False)), F.col("labels")))
+        listed = listed.withColumn(name, F.when(fits, found).otherwise(F.col(name)))
     return listed
 
 

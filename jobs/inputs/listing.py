@@ -85,8 +85,8 @@ def stage_listing(context: Context, inputs: Inputs) -> Listing:
         files = files.unionByName(staged.found.where("is_shard").select(*members.FILES.names))
         skipped, count = skipped + staged.skipped, count + staged.shards
     nothing = {name: F.lit(None).cast(kind) for name, kind in
-               (("split", "string"), ("label", "string"), ("owner", "string"), ("shard", "string"),
-                ("shard_offset", "long"))}  # fmt: skip
+               (("split", "string"), ("label", "string"), ("labels", "array<string>"), ("owner", "string"),
+                ("shard", "string"), ("shard_offset", "long"))}  # fmt: skip
     return Listing(
         listed.withColumns(nothing).select(*LISTED.names),
         files,

@@ -17,6 +17,7 @@ from pyspark.sql.types import (
     FloatType,
     LongType,
     MapType,
+    NullType,
     StringType,
     StructField,
     StructType,
@@ -25,22 +26,26 @@ from pyspark.sql.types import (
 from jobs.engines.base import of
 from jobs.engines.frames import map_batches, read_parquet, write_parquet
 from jobs.errors import InputError
-from jobs.inputs import csv_text
+from jobs.inputs import csv_text, set_columns
 from jobs.inputs.sources import LISTED, Inputs, Source
 from jobs.progress import say
 from jobs.stage import Context
 from udfs.errors import ImageError
 from udfs.stores import fetch, listing, shards, uris
 
-OPTIONAL_COLUMNS = ("source", "split", "label", "owner", "shard", "shard_offset", "etag", "size_bytes", "modified_at")
+OPTIONAL_COLUMNS = (
+    "source", "split", "label", "labels", "owner", "shard", "shard_offset", "etag", "size_bytes", "modified_at",
+)  # fmt: skip
 
 FOR_URI = ("path", "file_name", "filename", "filepath", "file_path", "image", "image_path")  # where there is no `uri`
+MIXED = "Json error: "  # of a column that holds lists in one line and texts in another
 REPLACED = "\N{REPLACEMENT CHARACTER}"
 NO_TEXT = (ArrayType, BinaryType, MapType, StructType)  # types that are no label
 
 
-def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
-    """References of a manifest as LISTED, URIs in canonical form. Raises InputError for a missing or a bad uri."""
+def read_manifest(spark: SparkSession, source: Source, label_separator: str | None = None) -> DataFrame:
+    """References of a manifest as LISTED, URIs in canonical form. label_separator: what stands between several labels
+    in a text. Raises InputError for a missing or a bad uri."""
     if source.kind == "csv":
         csv_text.check_header(source.uri)
     try:
@@ -49,7 +54,7 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         lines = str(error).splitlines()
         told = next((line for line in lines if "Exception: " in line), lines[0])  # the first may name a method only
         raise InputError(f"{source.uri}: cannot be read as {source.kind} ({told.strip(': ')[:200]})") from error
-    rows = _with_our_names(source.uri, rows)
+    rows = set_columns.with_sets(source.uri, _with_our_names(source.uri, rows), label_separator)
     if "uri" not in rows.columns:
         raise InputError(
             f"{source.uri}: no column 'uri', and none or several of {', '.join(FOR_URI)} "
@@ -62,33 +67,48 @@ def read_manifest(spark: SparkSession, source: Source) -> DataFrame:
         if isinstance(types.get(name), NO_TEXT):
             kind = types[name].simpleString()[:100]
             raise InputError(f"{source.uri}: the column {name!r} must be text or a number, is {kind}")
+    in_text = isinstance(types.get(set_columns.NAME), StringType)
     base = source.uri if source.kind == "delta" else source.uri.rpartition("/")[0]
 
     def canonical(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = batch.to_pylist()
             for row in rows:
-                row["fault"] = _make_canonical(row, base)
+                row["fault"] = _make_canonical(row, base) or set_columns.made_of(row, in_text, label_separator)
             yield pa.RecordBatch.from_pylist(rows, schema=batch.schema.append(pa.field("fault", pa.string())))
 
     columns = [F.col("uri").cast("string").alias("uri")]
     for column in LISTED:
         if column.name in OPTIONAL_COLUMNS:
-            value = _value(column, types) if column.name in types else F.lit(None)
-            columns.append(value.cast(column.dataType).alias(column.name))
+            if column.name == set_columns.NAME:  # which may hold null until made_of
+                value = set_columns.value(source.uri, types.get(column.name, NullType()))
+            else:
+                value = (_value(column, types) if column.name in types else F.lit(None)).cast(column.dataType)
+            columns.append(value.alias(column.name))
     given = rows.select(*columns)
     schema = StructType([*given.schema.fields, StructField("fault", StringType())])
     references = map_batches(given, canonical, schema)
-    bad = references.where(F.col("fault").isNotNull()).select("fault").head()
-    if bad is not None:
-        replaced = source.kind == "csv" and REPLACED in bad["fault"]
-        raise InputError(f"{source.uri}: {(csv_text.not_utf8(source.uri) if replaced else None) or bad['fault']}")
+    _refuse_faults(references, source)
     return references.select(
         "uri",
         F.col("uri").alias("relative"),
         F.coalesce("source", F.lit(source.uri)).alias("source"),
-        "split", "label", "owner", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
+        "split", "label", "labels", "owner", "shard", "shard_offset", "size_bytes", "etag", "modified_at",
     )  # fmt: skip
+
+
+def _refuse_faults(references: DataFrame, source: Source) -> None:
+    """Raises InputError with the first fault. references: with `fault`."""
+    try:
+        bad = references.where(F.col("fault").isNotNull()).select("fault").head()
+    except Exception as error:  # the embedded engine reads on from the lines that told it the types of the columns
+        _, found, told = str(error).partition(MIXED)
+        if not found:
+            raise
+        raise InputError(f"{source.uri}: cannot be read as json ({told.splitlines()[0].strip()[:200]})") from error
+    if bad is not None:
+        replaced = source.kind == "csv" and REPLACED in bad["fault"]
+        raise InputError(f"{source.uri}: {(csv_text.not_utf8(source.uri) if replaced else None) or bad['fault']}")
 
 
 def _with_our_names(uri: str, rows: DataFrame) -> DataFrame:
@@ -126,7 +146,8 @@ def _make_canonical(row: dict[str, Any], base: str) -> str | None:
     if row["shard"] == "":
         row["shard"] = None
     given = row["uri"]
-    if any(REPLACED in (row[name] or "") for name in ("uri", "source", "split", "label", "owner")):
+    texts = (row[name] or "" for name in ("uri", "source", "split", "label", "owner"))
+    if any(REPLACED in (text or "") for text in (*texts, *(row["labels"] or ()))):
         return f"{given!r} holds {REPLACED!r}, which stands for letters that could not be read"
     for name in ("uri", "shard"):
         text = row[name]
@@ -180,7 +201,7 @@ def read_manifests(spark: SparkSession, inputs: Inputs) -> DataFrame | None:
     """The references of all manifests as LISTED, or None without one. Raises InputError before anything is written."""
     references: DataFrame | None = None
     for source in inputs.manifests:
-        rows = read_manifest(spark, source)
+        rows = read_manifest(spark, source, inputs.label_separator)
         references = rows if references is None else references.unionByName(rows)
     if references is None:
         return None

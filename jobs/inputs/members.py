@@ -46,7 +46,7 @@ def listed_before(files: DataFrame, images: DataFrame) -> DataFrame:
     name = F.expr("substring(uri, length(shard) + 3)")
     return same.select(
         "uri", F.concat("above", name).alias("relative"), "source", "size_bytes", "etag",
-        F.col("modified_at_now").alias("modified_at"), "split", "label", "owner", "shard", "shard_offset",
+        F.col("modified_at_now").alias("modified_at"), "split", "label", "labels", "owner", "shard", "shard_offset",
     )  # fmt: skip
 
 

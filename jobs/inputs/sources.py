@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 from pyspark.sql.types import (
+    ArrayType,
     LongType,
     StringType,
     StructField,
@@ -38,6 +39,7 @@ LISTED = StructType(
         StructField("source", StringType(), False),
         StructField("split", StringType()),
         StructField("label", StringType()),
+        StructField("labels", ArrayType(StringType(), containsNull=False)),
         StructField("owner", StringType()),
         StructField("shard", StringType()),
         StructField("shard_offset", LongType()),
@@ -123,7 +125,7 @@ def _check_access(uri: str) -> None:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs that were looked at. leave_out: see check_inputs."""
+    """Inputs that were looked at. leave_out: see check_inputs. label_separator: of the settings."""
 
     given: list[str]
     layout: str | None
@@ -133,6 +135,7 @@ class Inputs:
     shards: tuple[shards.File, ...] = ()
     reports: tuple[Report, ...] = ()
     owner: str | None = None
+    label_separator: str | None = None
 
 
 def check_inputs(
@@ -159,7 +162,7 @@ def check_inputs(
         given, layout, folders, by_kind["manifest"], leave_out,
         tuple(_single_shard(source.uri) for source in by_kind["shard"]),
         tuple(report for source in by_kind["inventory"] if (report := find_report(source.uri)) is not None),
-        owner,
+        owner, config.catalog.label_separator,
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ BATCH_MARK = "next_batch"  # in the lake's marker
 JOIN_EACH, JOIN_FILES = 50, 20  # batches after which tables of so many files get fewer
 ALONE = 32  # images that one child reads, before another is asked
 # Tables that only a whole run adds rows of images to: rows of images that are gone go.
-OF_WHOLE_RUNS = ("detections", "labels", "topics", "map")
+OF_WHOLE_RUNS = ("detections", "labels", "label_sets", "topics", "map")
 FOLLOWED = (*FOUND_BY, "embeddings", "centres", "cells", "scores", *OF_WHOLE_RUNS, *following.TABLES)
 JUDGED_BY = (embed.STAGE, neighbours.STAGE, clusters.STAGE, issues.STAGE)  # the last says what is usual
 

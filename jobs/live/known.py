@@ -27,7 +27,7 @@ from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Ids
 
 FILE = "known.sqlite"
-LAYOUT = 3  # of the folder: another number makes it anew
+LAYOUT = 4  # of the folder: another number makes it anew
 # The tables that are kept, and by what their rows are found beside the key.
 FOUND_BY = {
     "images": ("uri",),
@@ -285,7 +285,9 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _plain(column: pa.ChunkedArray) -> Sequence[Any]:
-    """Values as SQLite has them: times as microseconds since 1970."""
+    """Values as SQLite has them: times as microseconds since 1970, lists as JSON."""
+    if pa.types.is_list(column.type):
+        return [None if one is None else json.dumps(one) for one in column.to_pylist()]
     values: list[Any] = (column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column).to_pylist()
     return values
 
@@ -293,6 +295,8 @@ def _plain(column: pa.ChunkedArray) -> Sequence[Any]:
 def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
     if pa.types.is_timestamp(kind):
         return pa.array(values, pa.int64()).cast(kind)
+    if pa.types.is_list(kind):
+        return pa.array([None if one is None else json.loads(one) for one in values], kind)
     if pa.types.is_boolean(kind):
         return pa.array([None if one is None else bool(one) for one in values], kind)
     return pa.array(values, kind)

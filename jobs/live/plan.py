@@ -77,7 +77,7 @@ def plan(changes: Sequence[Change], known: Known, places: Places, first_id: int)
             continue
         row = {
             "uri": change.uri, "etag": change.etag, "size_bytes": change.size_bytes, "modified_at": change.modified_at,
-            "shard": None, "shard_offset": None, **place,
+            "labels": None, "shard": None, "shard_offset": None, **place,
         }  # fmt: skip
         if old is None:
             added.append(row)

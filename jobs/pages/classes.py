@@ -67,10 +67,13 @@ def class_rows(lake: Lake, splits: Iterable[str | None], counts: Mapping[str, An
     split = F.when(F.col("split").isNull() | F.col("split").isin(known_splits), F.col("split")).otherwise(
         F.lit(OTHER_SPLITS)
     )
-    of_split = {
-        row["split"]: row["images"]
-        for row in counted.groupBy(split.alias("split")).agg(F.sum("images").alias("images")).collect()
-    }
+    by_split = counted.groupBy(split.alias("split")).agg(F.sum("images").alias("images"))
+    given = None
+    if counts.get("sets"):  # an image counts for each of its labels there
+        given = counted.agg(F.sum("images")).collect()[0][0]
+        seen = lake.read("images").join(lake.read("features").select("image_id"), "image_id", "left_semi")
+        by_split = seen.groupBy(split.alias("split")).agg(F.count("*").alias("images"))
+    of_split = {row["split"]: row["images"] for row in by_split.collect()}
     left_out = (
         named.where(F.col("why").isNotNull()).groupBy("why")
         .agg(F.count("*").alias("classes"), F.sum("images").alias("images"))
@@ -90,6 +93,8 @@ def class_rows(lake: Lake, splits: Iterable[str | None], counts: Mapping[str, An
         [Confusion(row["label"], row["other_label"], row["images"], row["share"]) for row in pairs],
         confusions.count(),
         _three(counts.get("wrong", {}), WRONG),
+        given,
+        counts.get("wrong_in_sets", {}).get("share"),
     )
     return ClassRows(classes, _examples(lake.read("labels"), pairs))
 
@@ -109,7 +114,8 @@ def _classes(lake: Lake, counted: DataFrame, by_label: DataFrame, split: Column)
     for row in of_shown.agg(F.sum("images").alias("images")).collect():
         in_split.setdefault(row["label"], {})[row["split"]] = row["images"]
     troubled = lake.read("issues").select("image_id").distinct()
-    labelled = lake.read("images").select("image_id", "label").join(small(shown), same)
+    each = F.explode_outer(F.coalesce("labels", F.array("label")))  # of several each counts
+    labelled = lake.read("images").select("image_id", each.alias("label")).join(small(shown), same)
     by_issue = labelled.join(troubled, "image_id", "left_semi").groupBy("label").count().collect()
     with_issues = {row["label"]: row["count"] for row in by_issue}
     return [

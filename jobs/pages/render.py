@@ -57,7 +57,7 @@ RATINGS_NAMED = 12  # in the list of pages, and on the first one
 RATING_KEY = re.compile(r"[A-Za-z0-9._-]{1,61}@[A-Za-z0-9._-]{1,61}", re.ASCII)
 TABLE_NAMES = (  # those that a person queries, as in jobs.tables
     "images", "features", "embeddings", "detections", "failures", "copies", "neighbours", "edges", "duplicates",
-    "look_alikes", "leaks", "labels", "confusions", "classes", "concepts", "topics", "topic_summaries",
+    "look_alikes", "leaks", "labels", "label_sets", "confusions", "classes", "concepts", "topics", "topic_summaries",
     "map", "scores", "issues", "ratings", "albums", "reviews", "runs",
 )  # fmt: skip
 SPLIT_ORDER = {"train": 0, "test": 2}  # all other splits lie between them, by name

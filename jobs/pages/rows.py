@@ -200,6 +200,7 @@ def pictures(lake: Lake, ids: list[int], side: int) -> dict[int, Picture]:
     rows = (
         lake.read("images").join(small(wanted), "image_id")
         .join(lake.read("features").select("image_id", "width", "height"), "image_id", "left")
+        .withColumn("label", F.coalesce("label", F.array_join("labels", ", ")))
         .select("image_id", "uri", "split", "label", "source", "etag", "width", "height")
         .collect()
     )  # fmt: skip

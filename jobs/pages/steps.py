@@ -69,7 +69,11 @@ def _wrong_labels(summary: Summary, classes: Classes | None, pages: Mapping[str,
     wrong = max(summary.issues.get("wrong_label", 0), summary.relabel)
     if not wrong:
         return None
-    text = "Each comes with the label that fits better and a picture that has it."
+    several = wrong - summary.relabel
+    text = "Each comes with the label that fits better and a picture that has it." if summary.relabel else ""
+    if several:
+        told = "with several labels those are named that probably do not hold or are missing."
+        text = f"{text} Of {count(several, 'image')} {told}".strip()
     if classes is not None and classes.confusions:
         pairs = (f"{pair.label} → {pair.other} ({number(pair.images)})" for pair in classes.confusions[:NAMED])
         text += f" Most often: {', '.join(pairs)}."

@@ -76,7 +76,8 @@ ISSUES: Mapping[str, IssueText] = {
         LABELS,
         "bad",
         "The image looks like those of another label.",
-        "A classifier that never saw this image doubts the label; its nearest neighbours have their say too.",
+        "A classifier that never saw this image doubts the label; its nearest neighbours have their say too. Of "
+        "several labels those are named that probably do not hold, or are missing.",
         "Compare the two pictures: take the suggested label, keep the given one, or leave the image out.",
         "Looks like",
     ),

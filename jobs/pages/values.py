@@ -190,7 +190,9 @@ class Classes:
     """The state of the labels. total: distinct labels, null not counted. classes: the largest and the smallest of them
     and, where there are images without a label, that class. biggest, median, smallest: images of a class. splits:
     split -> images of all classes. flagged: labels that may be wrong. confusions: of `confused` pairs of labels those
-    with most images. noise: the share of all labels that is wrong by estimate, and its interval."""
+    with most images. noise: the share of all labels that is wrong by estimate, and its interval. given: labels of all
+    images, one where there is none; None: as many as images. set_noise: of those of several an image, the share that
+    does not hold."""
 
     total: int
     classes: Sequence[Class]
@@ -203,10 +205,16 @@ class Classes:
     confusions: Sequence[Confusion] = ()
     confused: int = 0
     noise: tuple[float, float, float] | None = None
+    given: int | None = None
+    set_noise: float | None = None
 
     @property
     def images(self) -> int:
         return sum(self.splits.values())
+
+    @property
+    def labels(self) -> int:
+        return self.images if self.given is None else self.given
 
 
 @dataclass(frozen=True)

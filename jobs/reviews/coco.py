@@ -1,4 +1,4 @@
-"""COCO: images, categories, and one annotation an image that stays, over all of it.
+"""COCO: images, categories, and an annotation for each label of an image that stays, over all of it.
 
 Format: https://cocodataset.org/#format-data. What was decided lies in `imagesieve` of each image, a field of our own,
 which other programs pass over: image_id, decision, label, note, by, at."""
@@ -31,8 +31,8 @@ def write(file: Path, rows: Rows) -> int:
         out.write('\n],\n"annotations": [')
         places = 0
         for row in rows():
-            if row.final_label and row.decision in (None, KEEP, RELABEL):
-                category = categories.setdefault(row.final_label, len(categories) + 1)
+            for label in row.final_labels if row.decision in (None, KEEP, RELABEL) else ():
+                category = categories.setdefault(label, len(categories) + 1)
                 out.write(("," if places else "") + "\n" + text(_annotation(row, places + 1, category)))
                 places += 1
         listed = [{"id": number, "name": name, "supercategory": ""} for name, number in categories.items()]
@@ -41,8 +41,8 @@ def write(file: Path, rows: Rows) -> int:
 
 
 def read(value: Any) -> list[Given]:
-    """Decisions of a COCO file: those of `imagesieve` where there are any, else the category of an image's annotations,
-    which must be one. Images without either are left out. Raises FormatError."""
+    """Decisions of a COCO file: those of `imagesieve` where there are any, else the categories of an image's
+    annotations. Images without either are left out. Raises FormatError."""
     names: dict[int, str] = {}
     for place, each in objects(value.get("categories", []), "categories"):
         names[needed(each, "id", int, place)] = needed(each, "name", str, place)
@@ -65,7 +65,7 @@ def read(value: Any) -> list[Given]:
                       field(own, "note", str, inside))
             )  # fmt: skip
         elif len(labels) > 1:
-            raise FormatError(f"{place}: has more than one category ({', '.join(sorted(labels)[:3])})")
+            given.append(Given(place, uri, None, None, labels=tuple(sorted(labels))))
         elif labels:
             given.append(Given(place, uri, None, None, next(iter(labels))))
     return given

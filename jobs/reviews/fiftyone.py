@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jobs.reviews.rows import Decided, FormatError, Given, Rows, field, text
+from jobs.reviews.rows import Decided, FormatError, Given, Rows, field, in_words, text
 
 
 def looks_so(value: Any) -> bool:
@@ -65,4 +65,5 @@ def _name_of(target: Any, classes: list[str] | None, place: str) -> str | None:
 def _label(row: Decided) -> dict[str, Any]:
     own = {"image_id": row.image_id, "decision": row.decision, "decided_label": row.label, "note": row.note,
            "by": row.by, "at": row.at}  # fmt: skip
-    return {"label": row.final_label, "attributes": {name: value for name, value in own.items() if value is not None}}
+    known = {name: value for name, value in own.items() if value is not None}
+    return {"label": in_words(row.final_labels), "attributes": known}

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from jobs import __version__
-from jobs.reviews.rows import Decided, FormatError, Given, Rows, field, needed, objects, text
+from jobs.reviews.rows import Decided, FormatError, Given, Rows, field, in_words, needed, objects, text
 from jobs.tables import RELABEL, REMOVE
 from udfs.stores import uris
 
@@ -84,8 +84,8 @@ def _chosen(result: Any, place: str) -> dict[str, str]:
 
 def _task(row: Decided) -> dict[str, Any]:
     task: dict[str, Any] = {
-        "data": {IMAGE: _shown(row.uri), "uri": row.uri, "image_id": row.image_id, "label": row.own_label or "",
-                 "issues": ", ".join(row.issues)},
+        "data": {IMAGE: _shown(row.uri), "uri": row.uri, "image_id": row.image_id,
+                 "label": in_words(row.own_labels) or "", "issues": ", ".join(row.issues)},
     }  # fmt: skip
     if row.suggestion in (REMOVE, RELABEL):
         result = _result(row.suggestion, row.suggested_label if row.suggestion == RELABEL else None, None)

@@ -20,14 +20,15 @@ class FormatError(ValueError):
 
 @dataclass(frozen=True)
 class Decided:
-    """An image of the lake. decision, label, note, by, at (ISO 8601): what people decided last, or None. own_label,
-    suggestion, suggested_label: None where there is none. width, height: 0 where it cannot be read."""
+    """An image of the lake. decision, label, note, by, at (ISO 8601): what people decided last, or None. own_labels:
+    its label, or several. suggestion, suggested_label: None where there is none. width, height: 0 where it cannot be
+    read."""
 
     uri: str
     image_id: int
     width: int
     height: int
-    own_label: str | None
+    own_labels: tuple[str, ...]
     issues: tuple[str, ...]
     suggestion: str | None
     suggested_label: str | None
@@ -38,15 +39,20 @@ class Decided:
     at: str | None = None
 
     @property
-    def final_label(self) -> str | None:
+    def final_labels(self) -> tuple[str, ...]:
         """The label that was decided, else its own."""
-        return self.label or self.own_label
+        return (self.label,) if self.label else self.own_labels
+
+
+def in_words(labels: tuple[str, ...]) -> str | None:
+    """Labels as one text, for formats that have one of an image; None where there is none."""
+    return ", ".join(labels) or None
 
 
 @dataclass(frozen=True)
 class Given:
     """One decision of a file. place: for people. uri: a URI or the end of one. decision: None where the file has a
-    label alone, which keeps an image that has it and relabels others."""
+    label alone, which keeps an image that has it and relabels others. labels: several, where it has these alone."""
 
     place: str
     uri: str | None
@@ -54,6 +60,7 @@ class Given:
     decision: str | None
     label: str | None = None
     note: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 def loaded(file: Path) -> Any:

@@ -59,10 +59,7 @@ def search(
     except FilterError as error:
         raise InputError(str(error)) from error
     label = columns.coded("label")
-    return [
-        Hit(int(columns.id[row]), columns.uri(row), "".join(label.of(row)) or None, round(float(alike[row]), 6))
-        for row in rows
-    ]
+    return [Hit(int(columns.id[row]), columns.uri(row), label.told(row), round(float(alike[row]), 6)) for row in rows]
 
 
 def _like(like: str, views: Views) -> tuple[str, str] | None:

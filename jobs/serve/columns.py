@@ -63,6 +63,10 @@ class Coded:
     def of(self, row: int) -> tuple[str, ...]:
         return self.names[int(self.codes[row])]
 
+    def told(self, row: int) -> str | None:
+        """The names of a row for people, or None."""
+        return ", ".join(self.of(row)) or None
+
 
 class Columns:
     """A gallery's folder that is open. Raises OSError, ValueError or KeyError where it is not whole."""

@@ -20,9 +20,9 @@ from udfs.stores.cache import user_cache
 from udfs.stores.folders import make_whole
 
 # Tables that the gallery is made of. Without the first there is none; the others may be missing.
-SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "topics", "concepts", "failures",
-           "map")  # fmt: skip
-LAYOUT = 4  # of the folder: another number makes all anew
+SOURCES = ("images", "features", "scores", "duplicates", "issues", "labels", "label_sets", "topics", "concepts",
+           "failures", "map")  # fmt: skip
+LAYOUT = 5  # of the folder: another number makes all anew
 ALL_SCORES = (*SCORES, *OUTLIER_SCORES, "label_score")
 
 

@@ -74,7 +74,8 @@ class Making:
         offsets = []
         ends = {"uri": [np.zeros(0, np.int64)], "lower": [np.zeros(0, np.int64)]}
         totals = {"uri": 0, "lower": 0}
-        columns = ("image_id", "uri", "size_bytes", "modified_at", "shard_offset", *texts)
+        sets = _Texts()
+        columns = ("image_id", "uri", "size_bytes", "modified_at", "shard_offset", "labels", *texts)
         with (self._folder / "uri.bin").open("wb") as own, (self._folder / "lower.bin").open("wb") as lower:
             for batch in self._read("images", *columns):
                 ids.append(batch.column("image_id").to_numpy())
@@ -84,6 +85,7 @@ class Making:
                 times.append(_filled(at, -1))
                 for name, column in texts.items():
                     column.add(batch.column(name))
+                sets.add(_as_json(batch.column("labels")))
                 uri = batch.column("uri").cast(pa.large_string())
                 for name, file, values in (("uri", own, uri), ("lower", lower, pc.utf8_lower(uri))):
                     data, lengths = _bytes_of(values)
@@ -99,8 +101,12 @@ class Making:
         self._save("modified", np.concatenate([np.zeros(0, np.int64), *times]))
         for name, parts in ends.items():
             self._save(f"{name}_ends", np.concatenate(parts))
+        label = texts.pop("label")
         for name, column in texts.items():
             self._save_coded(name, column.codes(), column.names)
+        several = sets.codes().astype(np.int64)
+        codes = np.where(several > 0, several + len(label.names), label.codes())
+        self._save_several("label", codes, [[], *([name] for name in label.names), *map(json.loads, sets.names)])
 
     def _folders(self) -> None:
         """The rows in the order of their URIs' bytes, in which each folder is a stretch, the place of each row in it,
@@ -181,6 +187,12 @@ class Making:
         for batch in self._read("labels", "image_id", "score"):
             rows, there = self._placed(batch)
             score[rows] = _stepped(batch.column("score"))[there]
+        # Of several labels the one that is least sure; a label that is missing by one minus its probability.
+        for batch in self._read("label_sets", "image_id", "probability", "given"):
+            rows, there = self._placed(batch)
+            holds = batch.column("probability").to_numpy()
+            right = np.where(batch.column("given").to_numpy(zero_copy_only=False), holds, 1 - holds)
+            np.minimum.at(score, rows, _stepped(pa.array(right))[there])
         self._save_score("label_score", score)
 
     def _map(self) -> None:
@@ -274,6 +286,13 @@ class _Placed:
 
 def _filled(values: pa.Array, fill: int) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(values.cast(pa.int64()), fill).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _as_json(lists: pa.Array) -> pa.Array:
+    """Each list of texts as a text, of none or null null."""
+    if lists.null_count == len(lists):
+        return pa.nulls(len(lists), pa.string())
+    return pa.array([json.dumps(one) if one else None for one in lists.to_pylist()], pa.string())
 
 
 def _stepped(values: pa.Array) -> NDArray[np.uint16]:

@@ -142,7 +142,7 @@ class App:
         self._progress = share
 
     def _gathered(self, now: Open) -> dict[str, Any]:
-        labels = sorted(name for names in now.columns.coded("label").names for name in names)
+        labels = sorted({name for names in now.columns.coded("label").names for name in names})
         scores: list[dict[str, Any]] = [
             {"name": name, "title": _title(name), "low": 0, "high": 1, "bins": now.columns.bins[name]}
             for name in gallery.ALL_SCORES

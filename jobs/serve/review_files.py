@@ -18,7 +18,7 @@ from jobs.errors import ConfigError, InputError
 from jobs.lakes import existing, named
 from jobs.reviews import formats
 from jobs.reviews.matching import Images
-from jobs.reviews.rows import Decided, FormatError, Given
+from jobs.reviews.rows import Decided, FormatError, Given, in_words
 from jobs.serve import gallery
 from jobs.serve.batches import Batch, DecisionError, Wanted, account
 from jobs.serve.columns import Coded, Columns
@@ -76,7 +76,12 @@ def imported(lake: str, file: Path, by: str, form: str | None = None) -> int:
             if isinstance(row, str):
                 faults.append(f"{each.place}: {row}")
                 continue
-            decision, label = _meant(each, "".join(columns.coded("label").of(row)))
+            own = columns.coded("label").of(row)
+            if len(each.labels) > 1 and each.labels != own:
+                told = in_words(each.labels[:FAULTS_SHOWN])
+                faults.append(f"{each.place}: several labels ({told}) that are not those of the image: give one")
+                continue
+            decision, label = _meant(each, own)
             if decision not in DECISIONS or (decision == RELABEL) != bool(label):
                 faults.append(f"{each.place}: decision {decision[:100]!r}, label {(label or '')[:100]!r}")
             elif seen.setdefault(row, what := (decision, label, each.note or None)) != what:
@@ -94,11 +99,11 @@ def imported(lake: str, file: Path, by: str, form: str | None = None) -> int:
     return len(given)
 
 
-def _meant(given: Given, own: str) -> tuple[str, str | None]:
-    """Decision and label. own: the label that the image has."""
+def _meant(given: Given, own: tuple[str, ...]) -> tuple[str, str | None]:
+    """Decision and label. own: the label that the image has, or several."""
     if given.decision is not None:
         return given.decision, given.label or None
-    return (KEEP, None) if given.label == own else (RELABEL, given.label)
+    return (KEEP, None) if given.labels or given.label == in_words(own) else (RELABEL, given.label)
 
 
 def _opened(lake: str) -> tuple[Columns, Decisions]:
@@ -126,7 +131,7 @@ def _decided(
         last = batches[place] if place >= 0 else None
         yield Decided(
             columns.uri(row), int(columns.id[row]), int(columns.numbers("width")[row]),
-            int(columns.numbers("height")[row]), _text(columns, "label", row), columns.coded("issue").of(row),
+            int(columns.numbers("height")[row]), columns.coded("label").of(row), columns.coded("issue").of(row),
             _text(columns, "suggestion", row), _text(columns, "suggested", row),
             *((last.decision, last.label, last.note, last.by, last.at.astimezone(datetime.UTC).isoformat())
               if last else ()),

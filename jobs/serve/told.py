@@ -131,4 +131,4 @@ def time(at: datetime.datetime) -> str:
 
 
 def _text(columns: Columns, name: str, number: int) -> str | None:
-    return "".join(columns.coded(name).of(number)) or None
+    return columns.coded(name).told(number)

@@ -107,12 +107,13 @@ class Views:
         common first."""
         label, suggested = self.columns.coded("label"), self.columns.coded("suggested")
         rows = np.flatnonzero(suggested.codes)
-        pairs = label.codes[rows].astype(np.int64) * len(suggested.names) + suggested.codes[rows]
+        many = len(suggested.names)
+        pairs = label.codes[rows].astype(np.int64) * many + suggested.codes[rows]
         found, place = np.unique(pairs, return_inverse=True)
         images = np.bincount(place, minlength=len(found))
         decided = np.bincount(place, self._decided()[0].codes[rows] > 0, minlength=len(found))
         told = [
-            ("".join(label.names[pair // len(suggested.names)]), suggested.names[pair % len(suggested.names)][0], n, d)
+            (", ".join(label.names[pair // many]), suggested.names[pair % many][0], n, d)
             for pair, n, d in zip(found.tolist(), images.tolist(), decided.astype(int).tolist(), strict=True)
         ]
         return sorted(told, key=lambda each: -each[2])[:1000]

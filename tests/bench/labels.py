@@ -18,7 +18,7 @@ user does it, once. Then a share of the labels is made wrong in the table `image
 - calibration: over all cases in ten bins of probability_wrong, the share that was made wrong less the probability;
   calibration_by_noise: the largest of these of each noise, bins of LEAST_BIN images or more.
 - clean: the labels as they are: flagged share, estimate and interval.
-- sets: of the vectors without the engine (tests/bench/label_sets.py): few images, unequal classes, many classes.
+- sets: of the vectors without the engine (tests/bench/label_noise.py): few images, unequal classes, many classes.
 - bars: what must hold, each with whether it does.
 - cpu_ms_per_image: CPU time of `imagesieve labels` with all its processes, as a slope between lakes of two sizes, whose
   vectors are made from those of DIR: a mixture of two of one label and as much noise. cpu_ms_by_stage: of the stage
@@ -39,8 +39,8 @@ import numpy as np
 from deltalake import DeltaTable
 from numpy.typing import NDArray
 
-from tests.bench import label_sets, peers, process_tree, vector_lake
-from tests.bench.label_sets import KINDS, Labels, average_precision, most_alike, spoilt
+from tests.bench import label_noise, peers, process_tree, vector_lake
+from tests.bench.label_noise import KINDS, Labels, average_precision, most_alike, spoilt
 from tests.bench.many_vectors import Vectors, unit
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -255,7 +255,7 @@ def measure(
         for kind in KINDS for share in SHARES
     }  # fmt: skip
     if "sets" not in skip:
-        found["sets"] = label_sets.measure(vectors, truth)
+        found["sets"] = label_noise.measure(vectors, truth)
     if scores is not None:
         found["ratio"] = {
             kind: {

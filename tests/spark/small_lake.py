@@ -43,6 +43,7 @@ class Picture:
     content: str = ""
     split: str | None = None
     label: str | None = None
+    labels: tuple[str, ...] | None = None
     norm: float | None = None
     width: int = 640
     height: int = 480
@@ -80,7 +81,8 @@ def frames(spark: SparkSession, pictures: Sequence[Picture]) -> dict[str, DataFr
     rows: dict[str, list[dict[str, Any]]] = {
         "images": [
             {"image_id": p.image_id, "uri": p.uri, "source": "/images", "split": p.split, "label": p.label,
-             "size_bytes": p.size_bytes, "modified_at": p.modified_at}
+             "labels": None if p.labels is None else list(p.labels), "size_bytes": p.size_bytes,
+             "modified_at": p.modified_at}
             for p in pictures
         ],
         "features": [

@@ -17,7 +17,7 @@ from jobs import labels
 from jobs.duplicates.copies import content_key
 from jobs.engines.frames import frame_of
 from jobs.errors import InputError
-from jobs.findings import label_issues
+from jobs.findings import label_classes, label_issues
 from jobs.inputs import manifests, sources
 from jobs.pages.format import portion
 from jobs.tables import TABLES
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 ANIMALS = ("cat", "dog", "eel")
 NONE = ", so none could be judged"
+NAMED = "image_id LONG, uri STRING, label STRING, labels ARRAY<STRING>"
 
 
 def animals(count: int = 40, names: Sequence[str] = ANIMALS, seed: int = 0) -> list[Picture]:
@@ -143,7 +144,7 @@ def test_images_of_a_cluster_are_in_one_fold_and_do_not_vote_for_one_another(
         grouped = labels.grouped_images(
             context.lake.read("copies"), context.lake.read("images"), context.lake.read("duplicates")
         )
-        rows = [(name, number, labels.SAMPLE_PARTS) for number, name in enumerate(ANIMALS)]
+        rows = [(name, number, label_classes.SAMPLE_PARTS) for number, name in enumerate(ANIMALS)]
         numbers = frame_of(spark, rows, "label STRING, class INT, parts INT")
         asked = labels.asked_images(grouped, numbers, context.lake.read("neighbours"), 5).collect()
         found = {row["image_id"]: row for row in context.lake.read("labels").collect()}
@@ -173,7 +174,7 @@ def test_copies_are_judged_by_the_neighbours_of_their_representative(spark: Spar
 
 def test_in_a_cluster_of_many_labels_each_image_is_told_the_best_of_another(spark: SparkSession) -> None:
     rows = [(n, f"/{n}", f"label {n % 7}") for n in range(70)] + [(70, "/70", None), (71, "/71", " ")]
-    images = frame_of(spark, rows, "image_id LONG, uri STRING, label STRING")
+    images = frame_of(spark, [(*row, None) for row in rows], NAMED)
     duplicates = clusters_of(spark, [list(range(72)), []])
     found = {row["image_id"]: row for row in label_issues.conflict_issues(duplicates, images).collect()}
     assert set(found) == set(range(70))
@@ -182,6 +183,17 @@ def test_in_a_cluster_of_many_labels_each_image_is_told_the_best_of_another(spar
         assert row["score"] == pytest.approx(0.1)
     same = clusters_of(spark, [[0, 7, 14]])
     assert label_issues.conflict_issues(same, images).isEmpty()
+
+
+def test_copies_with_other_sets_of_labels_contradict_each_other(spark: SparkSession) -> None:
+    """An empty set says something, a label is as a set of it alone, and what is not known contradicts nothing."""
+    sets = {0: ("cat", "dog"), 1: ("cat", "dog"), 2: ("cat",), 3: (), 5: None}
+    rows = [(n, f"/{n}", None, names) for n, names in sets.items()] + [(4, "/4", "cat", None)]
+    images = frame_of(spark, rows, NAMED)
+    for cluster, told in (((0, 1), set()), ((2, 4), set()), ((0, 5), set()), ((0, 2), {0, 2}), ((2, 3), {2, 3}),
+                          ((0, 4), {0, 4})):  # fmt: skip
+        found = label_issues.conflict_issues(clusters_of(spark, [list(cluster)]), images).collect()
+        assert {row["image_id"] for row in found} == told, cluster
 
 
 def test_small_classes_are_left_out_and_said(spark: SparkSession, tmp_path: Path) -> None:
@@ -217,7 +229,7 @@ def test_a_class_whose_images_are_all_in_one_fold_is_left_out_and_the_others_jud
     pictures += [p for p in twins if p.image_id in chosen]
     with stage(spark, tmp_path / "stage", pictures, "labels.min_images=2") as (context, counts):
         assert {row["label"] for row in context.lake.read("labels").collect()} == set(ANIMALS)
-    assert f"1 of 4 classes left out, {labels.SEEN_TOGETHER} (pair)" in counts["notes"][0]
+    assert f"1 of 4 classes left out, {label_classes.SEEN_TOGETHER} (pair)" in counts["notes"][0]
 
 
 def test_the_largest_classes_are_judged_where_there_are_too_many(spark: SparkSession, tmp_path: Path) -> None:
@@ -280,7 +292,8 @@ def test_a_sample_judges_all(spark: SparkSession, tmp_path: Path) -> None:
     pictures = relabelled(animals(600), {**wrong})
     with stage(spark, tmp_path, pictures, "labels.sample_images=1000") as (context, counts):
         rows = context.lake.read("labels").orderBy("score").collect()
-        drawn = labels.Classes(["a", "b", "c"], np.array([600] * 3), np.array([600] * 3)).numbered(context.lake, 1000)
+        sizes = np.array([600] * 3)
+        drawn = label_classes.Classes(["a", "b", "c"], sizes, sizes).numbered(context.lake, 1000)
         parts = [row["parts"] for row in drawn.collect()]
     assert counts["labelled"] == 1800
     assert parts == [pytest.approx(10**6 / 1.8, abs=1)] * 3
@@ -380,7 +393,7 @@ def test_labels_of_other_types_in_a_manifest(spark: SparkSession, tmp_path: Path
         pq.write_table(pa.table({"uri": uris, "label": pa.array(given, from_pandas=False)}), file)
         rows = manifests.read_manifest(spark, sources.Source(str(file), "parquet")).orderBy("uri").collect()
         assert [row["label"] for row in rows] == expected
-    for name, value in (("label", {"name": "cat"}), ("label", ["cat", "dog"]), ("split", b"train")):
+    for name, value in (("label", {"name": "cat"}), ("split", ["cat", "dog"]), ("split", b"train")):
         file = tmp_path / f"bad {name} {type(value).__name__}.parquet"
         pq.write_table(pa.table({"uri": uris[:1], name: [value]}), file)
         with pytest.raises(InputError, match=f"the column '{name}' must be text or a number, is (struct|array|binary)"):

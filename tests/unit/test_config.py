@@ -202,12 +202,16 @@ def test_later_sources_win(tmp_path: Path) -> None:
         ("embed.model=a=b@c", "embed", "model", "a=b@c"),
         ("catalog.extensions=[jpg, png]", "catalog", "extensions", ("jpg", "png")),
         ("catalog.stat=false", "catalog", "stat", False),
+        ("catalog.label_separator=|", "catalog", "label_separator", "|"),
+        ("catalog.label_separator=#", "catalog", "label_separator", "#"),
+        ("catalog.label_separator=,", "catalog", "label_separator", ","),
+        ("catalog.label_separator=null", "catalog", "label_separator", None),
         ("clusters.threshold=1", "clusters", "threshold", 1.0),
         ("embed.max_failed_share=0.25", "embed", "max_failed_share", 0.25),
     ],
 )
 def test_set(override: str, section: str, key: str, value: object) -> None:
-    """A value that is cut at a second '=' or ':', or that is not read as YAML."""
+    """A value that is cut at a second '=' or ':', that is not read as YAML, or that is a mark of YAML and lost."""
     found = getattr(getattr(config.load((), (override,)), section), key)
     assert found == value
     assert type(found) is type(value)

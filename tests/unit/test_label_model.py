@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
-from tests.bench.label_sets import average_precision, most_alike, spoilt
+from tests.bench.label_noise import average_precision, most_alike, spoilt
 from tests.vectors import unit
 from udfs.labels import classifier as label_classifier
 from udfs.labels import model as label_model

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 from numpy.typing import NDArray
 
-from tests.bench.label_sets import average_precision, most_alike, spoilt
+from tests.bench.label_noise import average_precision, most_alike, spoilt
 from tests.unit.test_label_model import FOLDS, coefficients_of, examples, relabelled, sizes_of
 from tests.vectors import unit
 from udfs.labels import effect as label_effect

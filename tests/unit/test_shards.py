@@ -269,6 +269,27 @@ def test_columns_beside_the_images() -> None:
     assert rows_of(pa.table({"text": ["a"]})) == []
 
 
+def test_lists_of_labels_beside_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that are shifted by a missing one, a label beside them, numbers without their names, and too many."""
+    pictures = pa.array([b"1", b"2", b"3", b"4"])
+    table = pa.table(
+        {"image": pictures, "label": ["cat", "cat", "dog", "eel"], "labels": [["b", " a", "b", None], None, [], ["c"]]}
+    )
+    for size in (4, 3):
+        found = rows_of(table, row_group_size=size)
+        assert [row.labels for row in found] == [["a", "b"], None, [], ["c"]]
+        assert [row.label for row in found] == [None, "cat", None, None]
+    numbers = pa.table({"image": pictures, "label": [[1, 0], [5], [-1], None]})
+    assert [row.labels for row in rows_of(numbers)] == [["0", "1"], ["5"], ["-1"], None]
+    for feature in ([{"names": ["cat", "dog"]}], {"feature": {"names": ["cat", "dog"]}}):
+        told = json.dumps({"info": {"features": {"label": feature}}})
+        named = numbers.replace_schema_metadata({"huggingface": told})
+        assert [row.labels for row in rows_of(named)] == [["cat", "dog"], ["5"], [], None]
+    monkeypatch.setattr(parquet_rows, "MOST_LABELS", 2)
+    many = pa.table({"image": pictures, "labels": [[str(n) for n in range(9)]] * 4})
+    assert [row.labels for row in rows_of(many)] == [["0", "1"]] * 4
+
+
 def test_rows_that_are_only_claimed() -> None:
     """A small file that fills the lake with a billion images."""
     empty = pa.table({"image": pa.nulls(200_000, pa.binary())})
@@ -577,7 +598,9 @@ def test_expand(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text)
         rows.append(shards.File(str(tmp_path / name), name, "/in", len(text), "e", None)._asdict())
-    pq.write_table(pa.table({"jpg": [b"1", b"2"], "source": ["web", None]}), tmp_path / "p.parquet")
+    pq.write_table(
+        pa.table({"jpg": [b"1", b"2"], "source": ["web", None], "labels": [["a"], None]}), tmp_path / "p.parquet"
+    )
     pq.write_table(pa.table({"n": [1]}), tmp_path / "n.parquet")
     with tarfile.open(tmp_path / "again.tar", "w") as archive:
         for _ in range(2):
@@ -597,6 +620,7 @@ def test_expand(tmp_path: Path) -> None:
         ("p.parquet/0", "web", 0, False), ("p.parquet/1", "/in", 1, False),
         ("again.tar/same.jpg", "/in", again[0], False), ("again.tar/same.jpg", "/in", again[1], False),
     ]  # fmt: skip
+    assert [row["labels"] for row in found if row["uri"] and "p.parquet/" in row["relative"]] == [["a"], None]
     assert found[0]["uri"] == f"{tmp_path}/w.tar!/a.jpg"
     notes = {Path(row["shard"]).name: row for row in found if not row["uri"]}
     assert {name: row["skipped"] for name, row in notes.items() if row["skipped"]} == {

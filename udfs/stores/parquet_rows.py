@@ -4,7 +4,7 @@ import bisect
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from udfs.errors import CORRUPT, EMPTY, NOT_FOUND, TOO_MANY_BYTES, ImageError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 # Names of the column with the bytes, the likeliest first: of Hugging Face, img2dataset, and what people write.
 COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "webp", "content", "data")
 TOLD = ("source", "split", "label", "owner")  # columns of text that are told of an image
+SETS = ("labels", "label")  # columns that may hold a list of labels, the likelier first
+MOST_LABELS = 1000  # of an image; others are left out
 MIN_ROWS = 10_000  # a file may claim more rows than it has bytes only up to here: nulls take next to nothing
 MAX_FOOTER = 256 << 20  # bytes: about 100,000 row groups of 20 columns
 BATCH_BYTES = 4 << 20  # decoded at once, as far as the footer says how long rows are
@@ -50,26 +52,30 @@ def bytes_column(schema: "pa.Schema") -> str | None:
 
 
 def list_rows(file: BinaryIO) -> Iterator[Member]:
-    """A row group's rows after another's, with the text of the columns of TOLD; none where no column
-    holds images. Their bytes are not read. Raises ImageError (corrupt)."""
+    """A row group's rows after another's, with the text of the columns of TOLD and the lists of one of SETS, which come
+    before a label; none where no column holds images. Their bytes are not read. Raises ImageError (corrupt)."""
     with _explained(file), contextlib.closing(_open(file)) as parquet:
         schema = parquet.schema_arrow
         if bytes_column(schema) is None:
             return
         if parquet.metadata.num_rows > max(MIN_ROWS, _length(file)):
             raise ImageError(CORRUPT, f"{parquet.metadata.num_rows} rows in {_length(file)} bytes cannot be images")
-        names = _class_names(schema)
         told = [name for name in TOLD if _is_text(schema, name)]
+        several = next((name for name in SETS if _is_list(schema, name)), None)
+        names = {name: _class_names(schema, name) for name in SETS}
+        read = [*told, *([several] if several else [])]
         number = 0
-        if not told:
+        if not read:
             for number in range(parquet.metadata.num_rows):
                 yield Member(str(number), number)
             return
-        for batch in parquet.iter_batches(_LISTED_ROWS, columns=told, use_threads=False):
-            columns = {name: _texts(batch.column(name), names if name == "label" else None) for name in told}
+        for batch in parquet.iter_batches(_LISTED_ROWS, columns=read, use_threads=False):
             nothing = [None] * batch.num_rows
-            for told_of in zip(*(columns.get(name, nothing) for name in TOLD), strict=True):
-                yield Member(str(number), number, None, *told_of)
+            columns: dict[str, Sequence[Any]] = {name: _texts(batch.column(name), names.get(name)) for name in told}
+            sets = _sets(batch.column(several), names[several]) if several else nothing
+            given = zip(*(columns.get(name, nothing) for name in TOLD), sets, strict=True)
+            for source, split, label, owner, labels in given:
+                yield Member(str(number), number, None, source, split, label if labels is None else None, owner, labels)
                 number += 1
 
 
@@ -222,11 +228,22 @@ def _bytes_of(batch: "pa.RecordBatch") -> "pa.Array":
 
 def _is_text(schema: "pa.Schema", name: str) -> bool:
     """Whether there is one column of this name whose values can be said as a text."""
+    return len(schema.get_all_field_indices(name)) == 1 and _is_sayable(schema.field(name).type)
+
+
+def _is_list(schema: "pa.Schema", name: str) -> bool:
+    """Whether there is one column of this name that holds lists of such values."""
     import pyarrow as pa
 
     if len(schema.get_all_field_indices(name)) != 1:
         return False
     kind = schema.field(name).type
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_sayable(kind.value_type)
+
+
+def _is_sayable(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(
         pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
@@ -252,14 +269,27 @@ def _texts(column: "pa.Array", names: list[str] | None) -> list[str | None]:
     return [text or None for text in pc.utf8_slice_codeunits(texts, 0, MAX_LABEL).to_pylist()]
 
 
-def _class_names(schema: "pa.Schema") -> list[str] | None:
-    """What the numbers of the column `label` stand for, from a ClassLabel of Hugging Face; None without one."""
+def _sets(column: "pa.Array", names: list[str] | None) -> list[list[str] | None]:
+    """Lists of texts, in order, none twice, at most MOST_LABELS; None where there is no list. names: see _texts."""
+    texts = _texts(column.flatten(), names)
+    found: list[list[str] | None] = []
+    at = 0
+    for size in column.value_lengths().to_pylist():
+        found.append(None if size is None else sorted({text for text in texts[at : at + size] if text})[:MOST_LABELS])
+        at += size or 0
+    return found
+
+
+def _class_names(schema: "pa.Schema", column: str) -> list[str] | None:
+    """What the numbers of a column stand for, from a ClassLabel of Hugging Face, or a list of these; None without."""
     told = (schema.metadata or {}).get(b"huggingface")
     if told is None:
         return None
     try:
-        names = json.loads(told)["info"]["features"]["label"]["names"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        feature = json.loads(told)["info"]["features"][column]
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+        names = feature["names"]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return None

@@ -35,9 +35,9 @@ class File(NamedTuple):
 # An image in one; or, where uri is null, what is to be said of a shard: files in it that are no images, whether a name
 # may stand in it twice, why the store did not let it be read; or a label and the name of the images that it is of.
 MEMBERS = pa.schema(
-    [*FILES, ("split", pa.string()), ("label", pa.string()), ("owner", pa.string()), ("shard", pa.string()),
-     ("shard_offset", pa.int64()), ("skipped", pa.int64()), ("repeats", pa.bool_()), ("fault", pa.string()),
-     ("label_of", pa.string())]
+    [*FILES, ("split", pa.string()), ("label", pa.string()), ("labels", pa.list_(pa.string())), ("owner", pa.string()),
+     ("shard", pa.string()), ("shard_offset", pa.int64()), ("skipped", pa.int64()), ("repeats", pa.bool_()),
+     ("fault", pa.string()), ("label_of", pa.string())]
 )  # fmt: skip
 _OF_STORE = ("not_found", *TRANSIENT)
 
@@ -124,7 +124,7 @@ def _expand(
         return
     try:
         members = list_members(shard, row["size_bytes"], limits, lambda name: ending(name) in endings, skip)
-        for name, offset, size, source, split, label, owner in members:
+        for name, offset, size, source, split, label, owner, labels in members:
             if offset == tar.APART:
                 rows.append({"shard": shard, "label": label, "label_of": above + name})
                 continue
@@ -133,7 +133,7 @@ def _expand(
             rows.append(
                 {"uri": member_uri(shard, name), "relative": above + name, "source": source or row["source"],
                  "size_bytes": size, "etag": row["etag"], "modified_at": row["modified_at"], "split": split,
-                 "label": label, "owner": owner, "shard": shard, "shard_offset": offset}
+                 "label": label, "labels": labels, "owner": owner, "shard": shard, "shard_offset": offset}
             )  # fmt: skip
             if len(rows) == ROWS_OUT:
                 yield _batch(rows)

@@ -20,7 +20,7 @@ _BLOCK = 512
 
 class Member(NamedTuple):
     """One image of a shard. offset: of its data in a tar, number of its row in a Parquet file. size_bytes: None where
-    it is not known. source, split, label, owner: as the shard says, None where it does not."""
+    it is not known. source, split, label, owner: as the shard says, None where it does not; labels: several."""
 
     name: str
     offset: int
@@ -29,6 +29,7 @@ class Member(NamedTuple):
     split: str | None = None
     label: str | None = None
     owner: str | None = None
+    labels: list[str] | None = None
 
 
 def list_tar(file: BinaryIO, size: int, is_image: Callable[[str], bool], skip: Callable[[], None]) -> Iterator[Member]:

@@ -23,6 +23,7 @@ SAMPLES = pa.schema(
         ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
         ("label", pa.string()),
         ("label_number", pa.int32()),
+        ("labels", pa.list_(pa.string())),
         ("image_id", pa.int64()),
         ("uri", pa.string()),
         ("split", pa.string()),
@@ -33,7 +34,8 @@ SAMPLES = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image of a training set. label_number: its place among the classes of the set, None without a label."""
+    """One image of a training set. label_number: its place among the classes of the set, None without a label. labels:
+    where it has several, and then `label` is None."""
 
     image_id: int
     uri: str
@@ -42,6 +44,7 @@ class Sample:
     sha256: str
     label: str | None
     label_number: int | None
+    labels: list[str] | None
     split: str | None
 
     @property
@@ -50,7 +53,7 @@ class Sample:
         return f"{self.image_id:012d}.{ENDINGS.get(self.format, self.format)}"
 
     def told(self) -> dict[str, Any]:
-        names = ("image_id", "uri", "label", "label_number", "split", "sha256")
+        names = ("image_id", "uri", "label", "label_number", "labels", "split", "sha256")
         return {name: getattr(self, name) for name in names}
 
 

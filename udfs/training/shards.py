@@ -23,8 +23,8 @@ PLACE_BITS = 60
 LISTED = pa.schema(
     [
         ("uri", pa.string()), ("shard", pa.string()), ("shard_offset", pa.int64()), ("size_bytes", pa.int64()),
-        ("split", pa.string()), ("label", pa.string()), ("image_id", pa.int64()), ("sha256", pa.string()),
-        ("format", pa.string()),
+        ("split", pa.string()), ("label", pa.string()), ("labels", pa.list_(pa.string())), ("image_id", pa.int64()),
+        ("sha256", pa.string()), ("format", pa.string()),
     ]
 )  # fmt: skip
 PLACED = LISTED.append(pa.field("part", pa.int64())).append(pa.field("place", pa.int64()))
@@ -183,5 +183,6 @@ def _samples(
             label = row["label"]
             number = None if label is None else numbers[label]
             yield Sample(
-                row["image_id"], row["uri"], data, row["format"], row["sha256"], label, number, row["split"]
+                row["image_id"], row["uri"], data, row["format"], row["sha256"], label, number, row["labels"],
+                row["split"],
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from imagesieve.transforms import Transform
 
 FETCH_THREADS = 16  # requests of one worker in flight
-COLUMNS = ("uri", "shard", "shard_offset", "size_bytes", "split", "label")
+COLUMNS = ("uri", "shard", "shard_offset", "size_bytes", "split", "label", "labels")
 UNLABELLED = -1
-Item = tuple[NDArray[np.float32], int]
+Item = tuple[NDArray[np.float32], int | NDArray[np.float32]]
+_LIST = pa.list_(pa.string())
 
 
 class Images:
@@ -27,7 +29,9 @@ class Images:
     file that `clean` wrote (.parquet, .csv, .jsonl), or any such table with a column uri. split: of these images alone.
     classes: the labels in the order of their numbers; else those of all splits of the source, by the alphabet.
 
-    An item is ((3, side, side) float32, number of its label; UNLABELLED where it has none). A batch is fetched at
+    An item is ((3, side, side) float32, number of its label; UNLABELLED where it has none). Where any image of the
+    source has several labels, it is (C,) float32 in place of the number: 1 for each label of the image, 0 for others,
+    and UNLABELLED all over where nothing is known of its labels. A batch is fetched at
     once, what lies side by side in a shard by one read. The references are held in memory, about 100 bytes each.
     Workers may be forked or spawned: each makes its own connections, and lets OpenCV start no threads. An image that
     cannot be read raises ImageError, which names it. Raises LakeError, ValueError for a source without a uri."""
@@ -42,13 +46,16 @@ class Images:
         rows = _rows(os.fspath(source))
         self.transform = transform
         self.classes = (
-            list(classes) if classes is not None else sorted(pc.unique(rows["label"].drop_null()).to_pylist())
+            list(classes)
+            if classes is not None
+            else sorted({*rows["label"].drop_null().to_pylist(), *_flat(rows["labels"]).to_pylist()})
         )
+        has_sets = rows["labels"].null_count < len(rows)
         if split is not None:
             rows = rows.filter(pc.equal(rows["split"], split))
-        numbers = pc.index_in(rows["label"], value_set=pa.array(self.classes, pa.string()))
-        self._labels = pc.fill_null(numbers, UNLABELLED).combine_chunks().to_numpy(zero_copy_only=False)
-        self._rows = rows.drop_columns(["split", "label"]).combine_chunks()
+        self._labels = self._numbers(rows["label"])
+        self._sets = self._numbered(rows["labels"]) if has_sets else None
+        self._rows = rows.drop_columns(["split", "label", "labels"]).combine_chunks()
         self._process = os.getpid()
 
     def __len__(self) -> int:
@@ -74,10 +81,35 @@ class Images:
             try:
                 if isinstance(data, ImageError):
                     raise data
-                items.append((self.transform(data), int(self._labels[index])))
+                items.append((self.transform(data), self._target(index)))
             except ImageError as error:
                 raise ImageError(error.code, f"{reference.uri}: {error.detail}") from error
         return items
+
+    def _numbers(self, labels: pa.ChunkedArray) -> NDArray[np.int32]:
+        """The places of texts among the classes, UNLABELLED of others and of null."""
+        found = pc.fill_null(pc.index_in(labels, value_set=pa.array(self.classes, pa.string())), UNLABELLED)
+        return np.asarray(found.combine_chunks().to_numpy(zero_copy_only=False), np.int32)
+
+    def _numbered(self, lists: pa.ChunkedArray) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
+        """The numbers of the labels of all lists, one after another, where each begins and the last ends, and which
+        lists are there."""
+        lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        there = pc.is_valid(lists).to_numpy()
+        return self._numbers(_flat(lists)), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), there
+
+    def _target(self, index: int) -> int | NDArray[np.float32]:
+        index = _place(index, len(self))
+        if self._sets is None:
+            return int(self._labels[index])
+        numbers, ends, there = self._sets
+        own = numbers[ends[index] : ends[index + 1]] if there[index] else self._labels[index : index + 1]
+        own = own[own >= 0]
+        if not there[index] and not len(own):
+            return np.full(len(self.classes), UNLABELLED, np.float32)
+        target = np.zeros(len(self.classes), np.float32)
+        target[own] = 1
+        return target
 
     def _alone(self) -> None:
         """In a worker: the threads that OpenCV had before a fork are not there any more."""
@@ -121,7 +153,7 @@ def _of_file(source: str) -> pa.Table:
         return pq.read_table(data)
     if source.endswith(".jsonl"):
         return pajson.read_json(data)
-    texts = {name: pa.string() for name in ("uri", "shard", "split", "label")}
+    texts = {name: pa.string() for name in ("uri", "shard", "split", "label", "labels")}
     return pacsv.read_csv(
         data,
         parse_options=pacsv.ParseOptions(newlines_in_values=True),
@@ -142,6 +174,16 @@ def _complete(rows: pa.Table, source: str) -> pa.Table:
     types: dict[str, Any] = {"shard_offset": pa.int64(), "size_bytes": pa.int64()}
     columns = {}
     for name in COLUMNS:
-        kind = types.get(name, pa.string())
-        columns[name] = rows[name].cast(kind) if name in rows.column_names else pa.nulls(len(rows), kind)
+        kind = _LIST if name == "labels" else types.get(name, pa.string())
+        if name not in rows.column_names:
+            columns[name] = pa.chunked_array([pa.nulls(len(rows), kind)])
+        elif name == "labels" and pa.types.is_string(rows[name].type):
+            texts = rows[name].to_pylist()
+            columns[name] = pa.chunked_array([[json.loads(text) if text else None for text in texts]], kind)
+        else:
+            columns[name] = rows[name].cast(kind)
     return pa.table(columns)
+
+
+def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk.flatten() for chunk in lists.chunks], pa.string())

@@ -163,7 +163,7 @@ class Door:
         return {
             "image_id": int(self.columns.id[row]),
             "uri": self.columns.uri(row).encode("utf-8", "replace").decode(),
-            "label": "".join(self.columns.coded("label").of(row)) or None,
+            "label": self.columns.coded("label").told(row),
         }
 
     def _concepts(self, picture: dict[str, Any]) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ import {
   baseName,
   bytes,
   capital,
+  detailWords,
   issueTitle,
   markOf,
   percent,
@@ -243,7 +244,7 @@ function Facts({ value, beside }: { value: Picture; beside: (id: number) => void
               <p class="dim">
                 {[
                   finding.suggested_label === null ? "" : `should be “${finding.suggested_label}”`,
-                  relationWords(finding.detail).join(", "),
+                  detailWords(finding.detail),
                   finding.cosine === null ? "" : `${percent(finding.cosine)} alike`,
                   finding.score === null ? "" : `score ${short(finding.score)}`,
                 ]

@@ -230,6 +230,12 @@ export const tail = (path: string, parts = 2) => {
   return all.length > parts + 1 ? `…/${all.slice(-parts).join("/")}` : path;
 };
 
+/** The detail of a finding: a relation in words, else the text as it stands. */
+export function detailWords(detail: string | null): string {
+  const words = (detail ?? "").split(/\s+/).filter(Boolean);
+  return words.every((name) => lake.value?.relations[name]) ? relationWords(detail).join(", ") : (detail ?? "");
+}
+
 /** How a copy stands to the one that is kept, in words. */
 export function relationWords(relation: string | null): string[] {
   return (relation ?? "")
