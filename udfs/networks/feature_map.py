@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from udfs.networks import formats
+from udfs.networks import formats, openvino_cpu
 from udfs.networks.models import Model, ModelError
 
 
@@ -23,7 +23,8 @@ class Seen:
 
 
 class FeatureMap:
-    """The network with its last layer as a second output; on one thread, in float32. One thread at a time uses it."""
+    """The network with its last layer as a second output; it computes as where vectors are made, of which a map then
+    tells the parts. One thread at a time uses it."""
 
     def __init__(self, model: Model, files: tuple[Path, ...]) -> None:
         """files: of udfs.networks.preparation.prepare for OpenVINO. Raises ModelError: not the built-in network."""
@@ -36,10 +37,8 @@ class FeatureMap:
         if len(means) != 1:
             raise ModelError(f"{model.key}: {files[0]} has {len(means)} means, not one over its cells")
         network.add_outputs(means[0].input_value(0))
-        settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1,
-                    "ENABLE_CPU_PINNING": False}  # fmt: skip
         self._side = model.input_side
-        self._request = core.compile_model(network, "CPU", settings).create_infer_request()
+        self._request = core.compile_model(network, "CPU", openvino_cpu.settings(core)).create_infer_request()
         self._openvino = openvino
 
     def look(self, pixels: NDArray[np.uint8]) -> Seen:
