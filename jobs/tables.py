@@ -132,7 +132,7 @@ TABLES: dict[str, Table] = {
             "images",
             _schema(
                 image_id=_LONG, uri=_TEXT, source=_TEXT, split=(_TEXT, True), label=(_TEXT, True),
-                labels=(ArrayType(_TEXT, containsNull=False), True), owner=(_TEXT, True),
+                labels=(ArrayType(_TEXT), True), owner=(_TEXT, True),
                 shard=(_TEXT, True), shard_offset=(_LONG, True),
                 size_bytes=(_LONG, True), etag=(_TEXT, True), modified_at=(_TIME, True),
             ),

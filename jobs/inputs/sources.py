@@ -39,7 +39,7 @@ LISTED = StructType(
         StructField("source", StringType(), False),
         StructField("split", StringType()),
         StructField("label", StringType()),
-        StructField("labels", ArrayType(StringType(), containsNull=False)),
+        StructField("labels", ArrayType(StringType())),
         StructField("owner", StringType()),
         StructField("shard", StringType()),
         StructField("shard_offset", LongType()),

@@ -57,7 +57,7 @@ from udfs.vectors.cosine import Vectors
 ROOT = Path(__file__).resolve().parents[2]
 ALIKE = 0.98
 ONE_THREAD = "OPENBLAS_NUM_THREADS"
-DRAWS = 10
+DRAWS = 40
 NEAREST = 10
 FEW, SOME, PERSONAL = 20, 50, 10
 OF_OTHERS = 150  # picks of each other rater that a general head is learnt from
