@@ -129,7 +129,7 @@ def _rows(parts: Parts, key: int, owner: str) -> list[tuple[int, str, Pictures]]
         (
             told["run"][row].as_py(),
             told["model"][row].as_py(),
-            packs.unpacked(fact, *(_bytes(held[name][row]) for name in HELD)),
+            packs.unpacked(fact, *(_bytes(held[name], row) for name in HELD)),
         )
         for row, fact in zip(mine, facts, strict=True)
     ]
@@ -153,9 +153,19 @@ def _groups(metadata: pq.FileMetaData, key: int) -> list[int]:
     return groups
 
 
-def _bytes(value: Any) -> Any:
-    """Without a copy."""
-    return value.as_buffer() if value.is_valid else None
+def _bytes(column: pa.ChunkedArray, row: int) -> Any:
+    """A binary value as a buffer, None for null, without the copy that a scalar is."""
+    for chunk in column.chunks:
+        if row < len(chunk):
+            break
+        row -= len(chunk)
+    one = chunk.slice(row, 1)
+    _, offsets, held = one.buffers()
+    if one.null_count or held is None:
+        return None if one.null_count else b""
+    kind = np.int64 if pa.types.is_large_binary(one.type) else np.int32
+    start, end = np.frombuffer(offsets, kind)[one.offset : one.offset + 2].tolist()
+    return held.slice(start, end - start)
 
 
 def _keys(column: Any, count: int, unknown: int) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from udfs.vectors.cosine import Ids, Values, Vectors, cosine_pairs
 
 FLOAT32_SLACK = 1e-5  # by which a float32 product of two rows of norm 1 may differ from their cosine, and more
 MAX_BLOCK = 256  # rows multiplied at once with all that are left: 256 x 8192 float32 are 8 MB
-NUMBERS_AT_ONCE = 1 << 18  # of vectors compared in float64 at once: they stay in the processor's cache
+NUMBERS_AT_ONCE = 1 << 16  # of vectors compared in float64 at once: they stay in the processor's cache
 SMALL = 32  # images of a component up to which it is compared together with other such ones
 # How often an image is looked at beside would-be keepers that it does not match, before only those are tried that are
 # among its nearest: in a component of thousands that share a template, else all pairs would be looked at.

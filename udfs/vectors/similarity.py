@@ -9,7 +9,6 @@ The answer is that of the pipeline's clusters for a rule of cosines alone. It ne
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -167,13 +166,14 @@ def _unit(vectors: npt.ArrayLike) -> Vectors:
 
 
 def widened(halves: npt.NDArray[np.float16]) -> Vectors:
-    """float16 as float32, by a table: a fifth of the time of astype()."""
-    return np.take(_table(), np.ascontiguousarray(halves).view(np.uint16))
-
-
-@cache
-def _table() -> Vectors:
-    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
+    """float16 as float32, in less than half the time of astype(): sign, exponent and fraction are shifted to where
+    float32 has them, and a factor puts the bias of the exponent right. What is not finite becomes 65,536 or more."""
+    bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= ~(7 << 28)  # copies of the sign
+    found = bits.view(np.float32)
+    found *= np.float32(2.0**112)
+    return found
 
 
 def best_first(quality: npt.ArrayLike | None, count: int) -> Ids:
