@@ -4,6 +4,7 @@ IMAGESIEVE_TEST_ENGINE names the engine: sail, which is the default where it is 
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,10 @@ spark_only = pytest.mark.skipif(ENGINE != "spark", reason="is of Spark: make tes
 sail_only = pytest.mark.skipif(ENGINE != "sail", reason="is of the embedded engine: make test")
 MASTER = ["--set", "spark.master=local[2]"] if ENGINE == "spark" else []  # of a process of its own
 FEW_PARTITIONS = ["spark.shuffle_partitions=2", "spark.master=local[2]"] if ENGINE == "spark" else []
+
+# A shell that starts something in the background has Ctrl-C ignored there, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
