@@ -21,7 +21,7 @@ from jobs.cleaning.rules import corrected, judged, without_common
 from jobs.engines.frames import keep
 from jobs.errors import ConfigError, InputError
 from jobs.inputs.manifests import OPTIONAL_COLUMNS
-from jobs.lakes import Lake
+from jobs.lakes import Lake, each_label
 from jobs.progress import say
 from jobs.stage import Asked, Context, Counts, Option, Ready, Stage, submitted
 from jobs.tables import TABLES
@@ -211,8 +211,7 @@ def summary(rows: DataFrame, lake: Lake) -> list[str]:
             lines.append(f"  {issue.replace('_', ' '):<{width}} {row['images']:>12,}  {_size(row['bytes'])}")
     lines.append(f"bytes: {_size((total['bytes'] or 0) - (total['bytes_removed'] or 0))} kept, "
                  f"{_size(total['bytes_removed'])} left out")  # fmt: skip
-    each = F.explode_outer(F.coalesce("labels", F.array("label")))  # of several each counts
-    places = images.withColumn("label", each).groupBy("split", "label").agg(*counts)
+    places = images.withColumn("label", each_label()).groupBy("split", "label").agg(*counts)
     if places.where("split IS NOT NULL OR label IS NOT NULL").head() is not None:
         order = [F.desc("removed"), F.desc("corrected"), F.asc("split"), F.asc("label")]
         found = places.orderBy(*order).limit(SHOWN + 1).collect()

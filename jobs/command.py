@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from jobs.errors import (
     RunError,
     stopped,
 )
-from jobs.lease import LeaseHeld, LeaseLost, acquire
+from jobs.lease import LeaseHeld, LeaseLost, acquire, new_run_id
 from jobs.progress import Reporter
 from jobs.stage import Asked, Context, Ready, Stage
 from udfs.networks import models
@@ -60,13 +58,7 @@ def parser(others: Mapping[str, Command] | None = None) -> argparse.ArgumentPars
         for option, settings in options.items():
             command.add_argument(option, **settings)
         command.add_argument("--lake", required=not begins, **lake)
-        command.add_argument(
-            "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
-        )
-        command.add_argument(
-            "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-            help="one setting, over all files",
-        )  # fmt: skip
+        config.add_options(command)
     for name, other in (others or {}).items():
         commands.add_parser(name, help=f"{other.does}: see imagesieve {name} --help")
     return top
@@ -170,7 +162,7 @@ def _plan(arguments: argparse.Namespace, settings: config.Config) -> Plan:
 def _work(command: str, settings: config.Config, plan: Plan, spark: SparkSession, reporter: Reporter) -> None:
     """Does what was planned, in a session."""
     given: dict[str, Any] = {stage.name: stage.connect(spark, plan.ready[stage.name].given) for stage in plan.stages}
-    run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
+    run_id = new_run_id()
     if all(stage.only_reads(given[stage.name]) for stage in plan.stages):
         lake = lakes.Lake(spark, plan.lake, run_id)
         pipeline.run_stages(Context(lake, settings, reporter, given, pipeline.NAMES), command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -268,6 +269,17 @@ def default_text() -> str:
 
 # What --set takes as it stands: marks that would begin something else in YAML, such as | or #.
 _MARKS = re.compile(r"""[^\w\s\[\]{}"'~-]+""")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options --config and --set, whose values, `config` and `overrides`, are for load()."""
+    parser.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
+        help="one setting, over all files",
+    )  # fmt: skip
 
 
 def load(files: Iterable[str] = (), overrides: Iterable[str] = ()) -> Config:

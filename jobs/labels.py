@@ -21,7 +21,7 @@ from jobs.findings import label_notes, label_sets
 from jobs.findings.label_classes import ONLY_ONE, SAMPLE_PARTS, SEEN_TOGETHER, Classes, class_sizes, left_out
 from jobs.findings.label_flags import first_bin, flagged
 from jobs.findings.label_issues import has_label
-from jobs.lakes import Lake
+from jobs.lakes import Lake, each_label
 from jobs.neighbours import step
 from jobs.stage import Context, Counts, Stage, submitted
 from jobs.tables import TABLES
@@ -162,8 +162,7 @@ def class_counts(
     """The rows of `classes`. flags: (image_id, label) of flagged labels. reasons: (label, why_left_out). told: of
     told_of_classes. has_sets: whether images have several labels; these count for each of them."""
     if has_sets:
-        each = F.explode_outer(F.coalesce("labels", F.array("label")))
-        grouped = grouped.select("image_id", "split", each.alias("label"))
+        grouped = grouped.select("image_id", "split", each_label().alias("label"))
     marked = grouped.join(flags.withColumn("is_flagged", F.lit(1)), ["image_id", "label"], "left")
     counted = marked.groupBy("label", "split").agg(
         F.count("*").alias("images"), F.coalesce(F.sum("is_flagged"), F.lit(0)).cast("long").alias("flagged")

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Collection, Sequence
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from jobs import __version__
@@ -218,6 +218,11 @@ class Lake:
             if found is None or found.simpleString() != column.dataType.simpleString():
                 raise ContractError(f"{name}.{column.name} must be {column.dataType.simpleString()}, got {found}")
         return rows.select(*TABLES[name].schema.names)
+
+
+def each_label() -> Column:
+    """The label of a row of `images`, or each of its several; null where it has none. For select()."""
+    return F.explode_outer(F.coalesce("labels", F.array("label")))
 
 
 def difference(old: DataFrame, new: DataFrame, name: str) -> DataFrame:

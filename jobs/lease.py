@@ -11,6 +11,7 @@ that long to end. On the same machine (boot, PID namespace) a holder whose proce
 
 import json
 import os
+import secrets
 import socket
 import threading
 import time
@@ -153,6 +154,11 @@ class Lease:
         for number in numbers:
             if number < self.number - 1:
                 objects.delete(_uri(self.lake, number))
+
+
+def new_run_id() -> str:
+    """Of a run that begins now: its time in UTC, and what tells it from others of the same second."""
+    return time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
 
 
 def acquire(lake: str, run_id: str, ttl_s: float = TTL_S) -> Lease:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from jobs.erasure import suppression
 from jobs.erasure.forgetting import Asked, forget
 from jobs.errors import ConfigError, InputError, LakeBusyError
 from jobs.lakes import existing, named
-from jobs.lease import LeaseHeld, LeaseLost, acquire
+from jobs.lease import LeaseHeld, LeaseLost, acquire, new_run_id
 from udfs.stores import uris
 from udfs.stores.s3 import StoreError
 
@@ -41,11 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--allow-all-again", action="store_true",
         help="instead: whatever was forgotten so far may come back with the next run",
     )  # fmt: skip
-    options.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
-    )
-    options.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                         help="one setting, over all files")  # fmt: skip
+    config.add_options(options)
     return options
 
 
@@ -58,8 +52,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("forget: name at least one of --owner, --uri, --image-id, or --allow-all-again alone")
     try:
         lake = existing(named(given.lake))
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
-        with acquire(lake, run_id, settings.lease.ttl_s) as lease:
+        with acquire(lake, new_run_id(), settings.lease.ttl_s) as lease:
             if given.allow_all_again:
                 suppression.allow_again(lake)
                 return 0

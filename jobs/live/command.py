@@ -73,13 +73,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--health-host", default="127.0.0.1", metavar="HOST", help="the address to answer at (default: %(default)s)"
     )
-    options.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
-    )
-    options.add_argument(
-        "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-        help="one setting, over all files",
-    )  # fmt: skip
+    config.add_options(options)
     return options
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import secrets
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from jobs.erasure.suppression import forgotten_of
 from jobs.errors import ConfigError, LakeBusyError, LakeError
 from jobs.issues import USUAL, Usual
 from jobs.lakes import Lake
-from jobs.lease import LeaseHeld, LeaseLost, acquire
+from jobs.lease import LeaseHeld, LeaseLost, acquire, new_run_id
 from jobs.live import albums, duplicates, findings, following
 from jobs.live.changes import Bringer, Change, Outcome
 from jobs.live.draft import Draft
@@ -104,7 +103,7 @@ class Core:
 
     def bring(self, changes: Sequence[Change]) -> Outcome:
         """See Bringer. Raises RunError."""
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
+        run_id = new_run_id()
         try:
             with ExitStack() as stack:
                 lease = stack.enter_context(acquire(self._uri, run_id, self._config.lease.ttl_s))

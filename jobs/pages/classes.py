@@ -10,7 +10,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from jobs.engines.frames import frame_of, small
-from jobs.lakes import Lake
+from jobs.lakes import Lake, each_label
 from jobs.pages.values import OTHER_SPLITS, Class, Classes, Confusion, Finding, LeftOut, Picture
 
 LARGEST = 100  # classes shown with their counts, and of the smallest
@@ -114,8 +114,7 @@ def _classes(lake: Lake, counted: DataFrame, by_label: DataFrame, split: Column)
     for row in of_shown.agg(F.sum("images").alias("images")).collect():
         in_split.setdefault(row["label"], {})[row["split"]] = row["images"]
     troubled = lake.read("issues").select("image_id").distinct()
-    each = F.explode_outer(F.coalesce("labels", F.array("label")))  # of several each counts
-    labelled = lake.read("images").select("image_id", each.alias("label")).join(small(shown), same)
+    labelled = lake.read("images").select("image_id", each_label().alias("label")).join(small(shown), same)
     by_issue = labelled.join(troubled, "image_id", "left_semi").groupBy("label").count().collect()
     with_issues = {row["label"]: row["count"] for row in by_issue}
     return [

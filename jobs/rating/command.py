@@ -33,11 +33,7 @@ def parser() -> argparse.ArgumentParser:
     def command(name: str, text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False)
         made.add_argument("--lake", required=True, metavar="URI", help="where the tables lie")
-        made.add_argument(
-            "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
-        )
-        made.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                          help="one setting, over all files")  # fmt: skip
+        config.add_options(made)
         return made
 
     fit = command("fit", "learn a rating from a file of judgements")

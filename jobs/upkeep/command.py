@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import secrets
 import sys
-import time
 from collections.abc import Sequence
 
 from jobs import config
 from jobs.errors import ConfigError, InputError, LakeBusyError
 from jobs.lakes import existing, named, settle
-from jobs.lease import LeaseHeld, LeaseLost, acquire
+from jobs.lease import LeaseHeld, LeaseLost, acquire, new_run_id
 from jobs.upkeep import compacting
 from udfs.stores.s3 import StoreError
 
@@ -27,11 +25,7 @@ def parser() -> argparse.ArgumentParser:
         "--keep-days", type=int, metavar="N",
         help="also delete what only versions older than N days need, 1 at least; default: nothing is deleted",
     )  # fmt: skip
-    options.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="settings as YAML, over the defaults"
-    )
-    options.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", dest="overrides",
-                         help="one setting, over all files")  # fmt: skip
+    config.add_options(options)
     return options
 
 
@@ -43,8 +37,7 @@ def main(argv: Sequence[str]) -> int:
         raise ConfigError("--keep-days: must be 1 at least")
     try:
         lake = existing(named(given.lake))
-        run_id = time.strftime("%Y%m%dT%H%M%SZ-", time.gmtime()) + secrets.token_hex(4)
-        with acquire(lake, run_id, settings.lease.ttl_s) as lease:
+        with acquire(lake, new_run_id(), settings.lease.ttl_s) as lease:
             lease.check()
             settle(lake)
             joined = compacting.join_all(lake, lease.check)

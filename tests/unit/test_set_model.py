@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from tests.bench.label_noise import average_precision
+from tests.bench.label_sets import spoilt
 from udfs.labels import set_rows, sets
 from udfs.labels.sets import Sets
 
@@ -23,16 +24,6 @@ def planted(count: int = 1200, noise: float = 1.2, seed: int = 0) -> tuple[NDArr
     directions = 2 * np.eye(CLASSES, DIMENSION)
     vectors = truth @ directions + noise * generator.normal(size=(count, DIMENSION)) / 2 + 1.0
     return vectors.astype(np.float32), truth
-
-
-def spoilt(truth: Truth, share: float, seed: int = 1) -> Truth:
-    """A share of the labels that hold are dropped, and as many added."""
-    generator, given = np.random.default_rng(seed), truth.copy()
-    for before in (True, False):
-        rows, classes = np.nonzero(truth == before)
-        chosen = generator.permutation(len(rows))[: round(share * truth.sum())]
-        given[rows[chosen], classes[chosen]] = not before
-    return given
 
 
 def sets_of(vectors: NDArray[np.float32], given: Truth, weights: NDArray[np.float64] | None = None) -> Sets:

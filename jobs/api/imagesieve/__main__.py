@@ -101,20 +101,8 @@ def _watch(argv: list[str]) -> int:
 
 
 # Which need no stage.
-LIGHT = (
-    "check",
-    "compact",
-    "forget",
-    "group",
-    "mcp",
-    "ratings",
-    "review",
-    "search",
-    "serve",
-    "unapply",
-    "views",
-    "watch",
-)
+LIGHT = ("check", "compact", "forget", "group", "mcp", "ratings", "review", "search", "serve", "unapply", "views",
+         "watch")  # fmt: skip
 # What each does, and what runs it: commands of jobs.command, which imports all stages.
 BESIDE: dict[str, tuple[str, Callable[[list[str]], int]]] = {
     "check": ("say what a lake would say of a picture that it does not have", _check),
