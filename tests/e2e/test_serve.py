@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from deltalake import DeltaTable, write_deltalake
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, Route, expect, sync_playwright
 from pyspark.sql import SparkSession
 
 from tests.e2e import lakes
@@ -128,7 +128,8 @@ def page_of(browser: Browser, app: Served, path: str = "", allowed: str = "404",
 
 
 def tiles(page: Page) -> Any:
-    return page.get_by_role("grid", name="Pictures").locator("[role=gridcell]:not([aria-busy])")
+    """The pictures that are there; the cell that says that they are looked for is none."""
+    return page.get_by_role("grid", name="Pictures").locator("[data-index]:not([aria-busy])")
 
 
 def assert_accessible(page: Page, what: str) -> None:
@@ -498,6 +499,24 @@ def test_accept_what_is_suggested_and_the_rest_like_those(labelled: Labelled, br
         comes_to("issue=dark&decision=remove", 14)
         page.keyboard.press("z")
         comes_to("issue=dark&decision=remove", 11)
+
+
+def test_a_key_before_the_pictures_are_there(app: Served, browser: Browser) -> None:
+    """A place in the view that a key forgets while the rows are on their way."""
+    place = app.ask("/api/rows")["total"] // 2
+    with page_of(browser, app) as page:
+
+        def hold(_: Route) -> None:
+            """Neither answers a request nor lets it go."""
+
+        page.route("**/api/rows?*", hold)
+        with page.expect_request("**/api/rows?*"):
+            page.goto(f"{app.base}/?at={place}")
+        page.keyboard.press("ArrowRight")
+        page.unroute("**/api/rows?*")  # lets them go
+        expect(tiles(page).first).to_be_visible()
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(f"[data-index='{place + 1}']")).to_be_focused()
 
 
 def test_an_address_of_a_picture_alone(app: Served, browser: Browser) -> None:

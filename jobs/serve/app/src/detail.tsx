@@ -1,7 +1,7 @@
 // The large view: one picture with all that is known about it, and the way to the next.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Decision, Picture, Row } from "./api";
 import { api, pictureUrl } from "./api";
 import { accept, act, decide, focus, say } from "./decide";
@@ -40,7 +40,7 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
   const walks = here.page === "gallery";
   const rows = rowsOf(queryOf(here.filters, here.sort));
   const [, redraw] = useState(0);
-  useEffect(() => rows.listen(() => redraw((n) => n + 1)), [rows]);
+  useLayoutEffect(() => rows.listen(() => redraw((n) => n + 1)), [rows]);
 
   const at = rows.get(here.at)?.id === id ? here.at : (rows.indexOf(id) ?? here.at);
   const total = rows.total ?? 0;

@@ -14,7 +14,7 @@ const handlers: { level: number; handler: { current: Handler } }[] = [];
 export function useKeys(level: number, handler: Handler): void {
   const latest = useRef(handler);
   latest.current = handler;
-  useEffect(() => {
+  useLayoutEffect(() => {
     const entry = { level, handler: latest };
     handlers.push(entry);
     return () => void handlers.splice(handlers.indexOf(entry), 1);

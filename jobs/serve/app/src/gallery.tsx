@@ -1,6 +1,6 @@
 // The gallery: the filters in force, the grid with its keys, and the bar of what is selected.
 
-import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useReducer, useRef } from "preact/hooks";
 import type { Row, Search } from "./api";
 import type { Target } from "./decide";
 import { NOTHING, accept, act, count, focus, say, selection } from "./decide";
@@ -39,8 +39,9 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
   const whole = useStore(fit);
   const control = useRef<GridControl | null>(null);
   const anchor = useRef({ index: 0, base: NOTHING.rows });
-  useEffect(() => rows.listen(() => redraw(0)), [rows]);
-  useEffect(() => {
+  // Before paint: the grid asks for rows at its first redraw, and they may be there before effects of this one run.
+  useLayoutEffect(() => rows.listen(() => redraw(0)), [rows]);
+  useLayoutEffect(() => {
     selection.set(NOTHING);
     focus.set(place.value.at);
     return () => selection.set(NOTHING);
@@ -90,6 +91,7 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
   };
 
   const move = (to: number, extend: boolean) => {
+    if (!total) return; // a key before the rows are there keeps the place of the address
     const index = Math.max(0, Math.min(total - 1, to));
     focus.set(index);
     control.current?.reveal(index, true);

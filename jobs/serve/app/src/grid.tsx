@@ -225,7 +225,7 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
   latest.current = { rest };
   control.current = { columns, rowsInSight: Math.max(1, Math.floor(box.height / tall)), reveal };
 
-  useEffect(() => rows.listen(() => redraw(0)), [rows]);
+  useLayoutEffect(() => rows.listen(() => redraw(0)), [rows]);
   useEffect(() => () => clearTimeout(s.timer), []);
   useLayoutEffect(() => {
     const element = scroller.current;
