@@ -60,13 +60,13 @@ def near_pairs(neighbours: DataFrame, rule: NearRule) -> DataFrame:
 
 
 def edges_among(pairs: DataFrame, neighbours: DataFrame, hashes: DataFrame, rule: NearRule) -> DataFrame:
-    """As near_edges, of these pairs alone. pairs: of near_pairs. neighbours: the whole lists of all images in them."""
+    """As near_edges, of these pairs alone. pairs: of near_pairs. neighbours: of all images in them the background, and
+    all that are certain."""
     pairs = _on_both_sides(pairs, backgrounds(neighbours), "background", "left")
     pairs = pairs.na.fill(NO_BACKGROUND, ["src_background", "dst_background"])
     margin = F.col("cosine") - (F.col("src_background") + F.col("dst_background")) / 2
-    pairs = _on_both_sides(pairs, hashes, "perceptual_hash")
-    differing = differing_bits(F.col("src_perceptual_hash"), F.col("dst_perceptual_hash"))
-    is_edge = (F.col("cosine") >= rule.certain) | (differing <= ALIKE_BITS)
+    pairs = with_differing_bits(_on_both_sides(pairs, hashes, "perceptual_hash"))
+    is_edge = (F.col("cosine") >= rule.certain) | (F.col("differing") <= ALIKE_BITS)
     edges = pairs.where(is_edge).select("src", "dst")
     # Two that are certain copies of a third are in one component anyway.
     certain = (
@@ -74,30 +74,32 @@ def edges_among(pairs: DataFrame, neighbours: DataFrame, hashes: DataFrame, rule
         .groupBy("image_id")
         .agg(F.collect_set("neighbour_id").alias("certain"))
     )
-    unsure = _on_both_sides(pairs.where(~is_edge & (margin >= rule.margin)), certain, "certain", "left")
+    unsure = pairs.where(~is_edge & (margin >= rule.margin)).drop("differing")
+    unsure = _on_both_sides(unsure, certain, "certain", "left")
     apart = ~F.coalesce(F.arrays_overlap("src_certain", "dst_certain"), F.lit(False))
     unsure = _on_both_sides(unsure.where(apart).drop("src_certain", "dst_certain"), hashes, "thumbnail")
     return edges.unionByName(map_batches(unsure, keep_matches(rule), EDGES))
 
 
-def differing_bits(one: Column, two: Column) -> Column:
-    """The fewest bits in which two perceptual hashes differ, over the eight symmetries of a picture.
+def with_differing_bits(pairs: DataFrame) -> DataFrame:
+    """Adds `differing`, the fewest bits in which src_perceptual_hash and dst_perceptual_hash differ over the eight
+    symmetries of a picture.
 
     Of the DCT coefficients whose signs are the bits, a mirrored picture has those of odd frequencies of one axis
     negated, and a quarter turn swaps the axes too; the constant term and the median move a few bits more."""
-    found = []
-    for hashed in (two, _axes_swapped(two)):
-        differing = one.bitwiseXOR(hashed)
-        found += [F.bit_count(differing.bitwiseXOR(F.lit(mirrored))) for mirrored in MIRRORED_BITS]
-    return F.least(*found)
-
-
-def _axes_swapped(hashed: Column) -> Column:
-    """The transpose of 8 x 8 bits. Source: H. Warren, Hacker's Delight, 2nd edition, section 7-3."""
+    one, two, turned = F.col("src_perceptual_hash"), F.col("dst_perceptual_hash"), F.col("_turned")
+    # The transpose of 8 x 8 bits, a step a column: as one expression it is of thousands of parts. Source: H. Warren,
+    # Hacker's Delight, 2nd edition, section 7-3.
+    rows = pairs.withColumn("_turned", two)
     for shift, mask in ((7, 0x00AA00AA00AA00AA), (14, 0x0000CCCC0000CCCC), (28, 0x00000000F0F0F0F0)):
-        swapped = hashed.bitwiseXOR(F.shiftright(hashed, shift)).bitwiseAND(F.lit(mask))
-        hashed = hashed.bitwiseXOR(swapped).bitwiseXOR(F.shiftleft(swapped, shift))
-    return hashed
+        swapped = turned.bitwiseXOR(F.shiftright(turned, shift)).bitwiseAND(F.lit(mask))
+        rows = rows.withColumn("_turned", turned.bitwiseXOR(swapped).bitwiseXOR(F.shiftleft(swapped, shift)))
+    found = [
+        F.bit_count(one.bitwiseXOR(hashed).bitwiseXOR(F.lit(mirrored)))
+        for hashed in (two, turned)
+        for mirrored in MIRRORED_BITS
+    ]
+    return rows.withColumn("differing", F.least(*found)).drop("_turned")
 
 
 def _on_both_sides(pairs: DataFrame, of: DataFrame, column: str, how: str = "inner") -> DataFrame:

@@ -12,8 +12,6 @@ from jobs.engines import delta_log
 from jobs.errors import LakeBusyError
 from udfs.stores import objects, uris
 
-CHECKPOINT_EACH = 20  # versions, so that a reader opens few files of the log
-
 
 @dataclass(frozen=True)
 class Added:
@@ -77,5 +75,5 @@ def checkpoint(path: str) -> None:
 
 def checkpoint_at(path: str, version: int) -> None:
     """The same where this version, the newest, is one of those of which there is to be such a file."""
-    if version and version % CHECKPOINT_EACH == 0:
+    if version and version % delta_log.CHECKPOINT_EACH == 0:
         checkpoint(path)

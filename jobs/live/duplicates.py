@@ -11,6 +11,7 @@ from functools import partial, reduce
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -27,7 +28,7 @@ from jobs.live.known import ids_of
 from jobs.live.neighbours import Moved
 from udfs.vectors.components import label_components
 from udfs.vectors.cosine import cosine_pairs
-from udfs.vectors.near_rule import NearRule
+from udfs.vectors.near_rule import BACKGROUND_RANK, NO_BACKGROUND, NearRule
 
 NAME = "live"
 LOOKED_AT = ("image_id", "look", "width", "height", "medium", "format")
@@ -72,10 +73,8 @@ def _edges(draft: Draft, rule: NearRule, moved: Moved) -> set[int]:
     known = draft.known
     turned = moved.changed_lists
     old = _edges_of(draft, turned | moved.lost)
-    lists = known.of_images("neighbours", turned).to_pylist()
-    cosine = {
-        _pair(row["image_id"], row["neighbour_id"]): row["cosine"] for row in lists if row["cosine"] >= rule.least
-    }
+    lists = known.of_images("neighbours", turned, where=f"cosine >= {rule.least:.17g}").to_pylist()
+    cosine = {_pair(row["image_id"], row["neighbour_id"]): row["cosine"] for row in lists}
     still = sorted(pair for pair in old - cosine.keys() if not moved.lost & set(pair) - moved.fresh)
     places = known.places({one for pair in still for one in pair})
     still = [pair for pair in still if set(pair) <= places.keys()]
@@ -97,11 +96,24 @@ def _matching(draft: Draft, rule: NearRule, cosine: dict[tuple[int, int], float]
     known = draft.known
     ends = {one for pair in cosine for one in pair}
     low, high = (np.array([pair[end] for pair in cosine], np.int64) for end in (0, 1))
-    pairs = draft.frame(pa.table({"src": low, "dst": high, "cosine": np.array(list(cosine.values()))}))
-    lists = draft.frame(known.of_images("neighbours", ends))
-    hashes = draft.frame(known.of_images("features", ends, ("image_id", "perceptual_hash", "thumbnail")))
-    found = to_arrow(edges_among(pairs, lists, hashes, rule))
+    pairs = pa.table({"src": low, "dst": high, "cosine": np.array(list(cosine.values()))})
+    asked = f"rank = {BACKGROUND_RANK} OR cosine >= {rule.certain:.17g}"  # of a whole list
+    lists = known.of_images("neighbours", ends, where=asked)
+    seen = known.of_images("features", _doubtful(rule, pairs, lists), ("image_id", "thumbnail"))
+    hashes = known.of_images("features", ends, ("image_id", "perceptual_hash")).join(seen, "image_id")
+    found = to_arrow(edges_among(draft.frame(pairs), draft.frame(lists), draft.frame(hashes), rule))
     return set(zip(found["src"].to_pylist(), found["dst"].to_pylist(), strict=True))
+
+
+def _doubtful(rule: NearRule, pairs: pa.Table, lists: pa.Table) -> list[int]:
+    """The images whose thumbnails decide: few of many, and they are most of what is known of an image. lists: rows of
+    `neighbours`, the backgrounds among them."""
+    of_rank = lists.filter(pc.equal(lists["rank"], BACKGROUND_RANK))
+    background = dict(zip(ids_of(of_rank).tolist(), of_rank["cosine"].to_pylist(), strict=True))
+    sides = (pairs["src"].to_pylist(), pairs["dst"].to_pylist())
+    left, right = (np.array([background.get(one, NO_BACKGROUND) for one in side]) for side in sides)
+    which = np.flatnonzero(rule.doubtful(pairs["cosine"].to_numpy(), left, right)).tolist()
+    return sorted({side[row] for side in sides for row in which})
 
 
 def _closure(draft: Draft, nodes: set[int]) -> tuple[dict[int, int], set[int]]:

@@ -27,7 +27,7 @@ from udfs.vectors.cell_packs import vectors_of
 from udfs.vectors.cosine import Ids
 
 FILE = "known.sqlite"
-LAYOUT = 4  # of the folder: another number makes it anew
+LAYOUT = 5  # of the folder: another number makes it anew
 # The tables that are kept, and by what their rows are found beside the key.
 FOUND_BY = {
     "images": ("uri",),
@@ -45,6 +45,8 @@ _FEATURES = ("image_id", "etag", "pixel_hash", "perceptual_hash", "width", "heig
              "look", "jpeg_quality")  # fmt: skip
 DISTINCT = ("source", "split")  # columns of `images`
 ROWS_AT_ONCE = 8192
+CACHE_KIB = 64 << 10  # of SQLite's pages: those that a batch writes
+MAPPED_BYTES = 2 << 30  # of its file, read without a call each
 _VARIABLES = 500  # of one statement
 
 
@@ -143,8 +145,11 @@ class Known:
 
     # --- rows ---
 
-    def rows(self, table: str, by: str, values: Iterable[Any], names: Sequence[str] | None = None) -> pa.Table:
-        """The rows of a table whose column holds one of these values, in no order. names: columns; None: all."""
+    def rows(
+        self, table: str, by: str, values: Iterable[Any], names: Sequence[str] | None = None, where: str = "TRUE"
+    ) -> pa.Table:
+        """The rows of a table whose column holds one of these values, in no order. names: columns; None: all. where: a
+        condition of ours, in SQL."""
         schema, given = columns(table), list(values)
         if names is not None:
             schema = pa.schema([schema.field(name) for name in names])
@@ -152,16 +157,18 @@ class Known:
         for at in range(0, len(given), _VARIABLES):
             part = given[at : at + _VARIABLES]
             marks = ",".join("?" * len(part))
-            query = f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks})"  # noqa: S608 (names of ours)
+            query = f"SELECT {_listed(schema.names)} FROM {table} WHERE {by} IN ({marks}) AND ({where})"  # noqa: S608 (names of ours)
             found += self.base.execute(query, part).fetchall()
         parts = zip(*found, strict=True) if found else [[]] * len(schema)
         return pa.table(
             [_column(list(values), field.type) for values, field in zip(parts, schema, strict=True)], schema=schema
         )
 
-    def of_images(self, table: str, ids: Iterable[int], names: Sequence[str] | None = None) -> pa.Table:
-        """The rows of these images. names: columns; None: all."""
-        return self.rows(table, "image_id", [int(one) for one in ids], names)
+    def of_images(
+        self, table: str, ids: Iterable[int], names: Sequence[str] | None = None, where: str = "TRUE"
+    ) -> pa.Table:
+        """The rows of these images. names, where: of rows()."""
+        return self.rows(table, "image_id", [int(one) for one in ids], names, where)
 
     def distinct(self, column: str) -> list[str]:
         """The values that a column of DISTINCT has had since it was made, none of them null. They are few."""
@@ -208,6 +215,8 @@ class Known:
         self._base = sqlite3.connect(self._folder / FILE, check_same_thread=False)
         self._base.execute("PRAGMA journal_mode = WAL")
         self._base.execute("PRAGMA synchronous = OFF")  # a cache: what is lost is made again
+        self._base.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        self._base.execute(f"PRAGMA mmap_size = {MAPPED_BYTES}")
         self._base.execute("CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value)")
         self._base.execute("CREATE TABLE IF NOT EXISTS places (image_id INTEGER PRIMARY KEY, row INTEGER)")
 
@@ -221,7 +230,9 @@ class Known:
     def _load(self, name: str, version: int | None) -> None:
         names, key = columns(name).names, _listed(TABLES[name].key)
         kinds = ",".join(f'"{column}" INTEGER' if column == "image_id" else f'"{column}"' for column in names)
-        self.base.execute(f"CREATE TABLE {name} ({kinds}, PRIMARY KEY ({key}))")
+        # Several rows of an image lie side by side where the key is the place.
+        place = "" if TABLES[name].key == ("image_id",) else "WITHOUT ROWID"
+        self.base.execute(f"CREATE TABLE {name} ({kinds}, PRIMARY KEY ({key})) {place}")
         if version is None:
             return
         for batch in dataset(self._lake, name, version).to_batches(columns=names, batch_size=ROWS_AT_ONCE):

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from udfs.vectors.cells import CellIndex, nearest_cells
 from udfs.vectors.cosine import Ids, Vectors
+from udfs.vectors.similarity import widened
 
 FEW_CELLS = 8  # up to so many all are looked at, and the search is exact
 PROBED_SHARE = 0.125  # of more, this share
-BLOCK_ROWS = 8192  # compared at once: 42 MB of 1,280 numbers
+BLOCK_ROWS = 2048  # compared at once: 10 MB of 1,280 numbers as float32
 UNKNOWN = np.float32(-2.0)  # below any cosine
 _GROWTH = 1.25
 
@@ -74,7 +75,7 @@ class Shelf:
 
     def vectors(self, rows: Rows) -> Vectors:
         """(n, d) float32."""
-        return np.asarray(self._array["vectors"][rows], np.float32)
+        return widened(self._array["vectors"][rows])
 
     def nearest_cell(self, vectors: Vectors) -> NDArray[np.int32]:
         """(n,) the cell that the lake puts each in."""
@@ -83,12 +84,13 @@ class Shelf:
     def compare(self, asked: Vectors) -> Iterator[tuple[int, Rows, NDArray[np.float32]]]:
         """Products of asked vectors, (q, d) float32, with what lies near them: (first row, (p,) which of the asked, the
         products (rows, p) float32). Of rows that take no part they are UNKNOWN."""
+        room = np.empty((BLOCK_ROWS, self.dimension), np.float32)
         for start, end, which in self._stretches(asked):
             for at in range(start, end, BLOCK_ROWS):
                 part = slice(at, min(at + BLOCK_ROWS, end))
                 used = self.used[part]
                 if used.any():
-                    products = np.asarray(self._array["vectors"][part], np.float32) @ asked[which].T
+                    products = widened(self._array["vectors"][part], room[: len(used)]) @ asked[which].T
                     products[~used] = UNKNOWN
                     yield at, which, products
 

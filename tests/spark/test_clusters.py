@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 import pytest
-from pyspark.sql import functions as F
 
 from jobs import clusters
 from jobs.engines.frames import frame_of
@@ -291,8 +290,8 @@ def test_hashes_of_turned_pictures_differ_in_few_bits(spark: SparkSession) -> No
     hashes = [[perceptual_hash(turned) for turned in symmetries(picture)] for picture in pictures]
     same = [(of[0], other) for of in hashes for other in of]
     others = [(hashes[n][0], hashes[n - 1][way]) for n in range(20) for way in range(8)]
-    rows = frame_of(spark, [*same, *others], "one long, two long")
-    found = [row[0] for row in rows.select(clusters.differing_bits(F.col("one"), F.col("two"))).collect()]
+    rows = frame_of(spark, [*same, *others], "src_perceptual_hash long, dst_perceptual_hash long")
+    found = [row["differing"] for row in clusters.with_differing_bits(rows).collect()]
     assert max(found[: len(same)]) <= ALIKE_BITS
     assert sorted(found[: len(same)])[len(same) // 2] <= 2
     assert min(found[len(same) :]) > ALIKE_BITS

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.engines import delta_log
+from jobs.engines.sail_types import arrow_schema
 from jobs.errors import LakeError
 from jobs.tables import TABLES
 
@@ -54,6 +55,18 @@ def test_the_newest_after_a_checkpoint(tmp_path: Path) -> None:
     assert delta_log.version(path) == 12
     (log / "_last_checkpoint").write_text("no JSON")
     assert delta_log.version(path) is None or delta_log.version(path) == 12
+
+
+def test_few_commits_are_read_to_open_a_table(tmp_path: Path) -> None:
+    """A table whose every opening reads up to a hundred files, on S3 a request each."""
+    path = table(tmp_path)
+    for number in range(2 * delta_log.CHECKPOINT_EACH):
+        rows = pa.Table.from_pylist([{"cell": number, "vector": [0.0]}], schema=arrow_schema(TABLE.schema))
+        nothing = rows.select(list(TABLE.key)).slice(0, 0)
+        delta_log.make(path, TABLE, rows, nothing, new=number % 2 == 0, once=("test", number + 1))
+    told = json.loads((Path(path) / "_delta_log" / "_last_checkpoint").read_text())
+    assert (delta_log.version(path) or 0) - told["version"] < delta_log.CHECKPOINT_EACH
+    assert delta_log.delta_table(path).to_pyarrow_table().num_rows == 2 * delta_log.CHECKPOINT_EACH
 
 
 @pytest.mark.parametrize(

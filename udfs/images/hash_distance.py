@@ -14,7 +14,7 @@ Hashes = NDArray[np.int64]
 
 def differing_bits(one: int, others: Hashes) -> NDArray[np.int64]:
     """The fewest bits in which a hash of udfs.images.hashing and each of others, (n,), differ over the eight symmetries
-    of a picture: see jobs.clusters.differing_bits, which does the same with columns. Returns (n,) of 0..64."""
+    of a picture: see jobs.clusters.with_differing_bits, which does the same with columns. Returns (n,) of 0..64."""
     upright = others.view(np.uint64)
     bits = np.unpackbits(upright.astype(">u8").view(np.uint8).reshape(-1, 8, 1), axis=2)
     turned = np.packbits(bits.transpose(0, 2, 1), axis=2).reshape(-1, 8).copy().view(">u8")[:, 0].astype(np.uint64)

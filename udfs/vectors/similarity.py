@@ -165,13 +165,15 @@ def _unit(vectors: npt.ArrayLike) -> Vectors:
     return np.asarray(exact * scale[:, np.newaxis], np.float32)
 
 
-def widened(halves: npt.NDArray[np.float16]) -> Vectors:
+def widened(halves: npt.NDArray[np.float16], room: Vectors | None = None) -> Vectors:
     """float16 as float32, in less than half the time of astype(): sign, exponent and fraction are shifted to where
-    float32 has them, and a factor puts the bias of the exponent right. What is not finite becomes 65,536 or more."""
-    bits = np.ascontiguousarray(halves).view(np.int16).astype(np.int32)
+    float32 has them, and a factor puts the bias of the exponent right. What is not finite becomes 65,536 or more.
+    room: of the same shape, where it is put; fresh memory costs as much time as the work."""
+    found = np.empty(halves.shape, np.float32) if room is None else room
+    bits = found.view(np.int32)
+    bits[...] = np.ascontiguousarray(halves).view(np.int16)
     bits <<= 13
     bits &= ~(7 << 28)  # copies of the sign
-    found = bits.view(np.float32)
     found *= np.float32(2.0**112)
     return found
 
