@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from udfs.images import decode
-from udfs.images.quality import BLOCK, SHARPNESS_SIDE, of_file, properties
+from udfs.images.quality import BLOCK, SHARPNESS_SIDE, noise, of_file, properties
 from udfs.images.rows import PROPERTIES
 
 Pixels = NDArray[np.uint8]
@@ -165,6 +165,14 @@ def test_noise_is_its_standard_deviation(sigma: float) -> None:
     ramp = np.linspace(100, 150, 500)[None, :].repeat(375, axis=0)
     grey = np.rint(ramp + np.random.default_rng(0).normal(0, sigma, ramp.shape)).clip(0, 255).astype(np.uint8)
     assert properties(np.repeat(grey[..., None], 3, axis=2))["noise"] == pytest.approx(sigma, rel=0.15)
+
+
+def test_of_few_pixels_no_noise_is_told() -> None:
+    """An icon of 20 x 16 pixels, all of it detail, that is noisy; a small picture with noise that is not."""
+    rng = np.random.default_rng(0)
+    assert noise(rng.integers(0, 256, (16, 20)).astype(np.uint8)) == 0
+    assert noise(rng.integers(0, 256, (31, 31)).astype(np.uint8)) == 0
+    assert noise(rng.normal(128, 20, (32, 32)).astype(np.uint8)) > 10
 
 
 def test_detail_is_no_noise() -> None:

@@ -33,6 +33,7 @@ BRISQUE_SIDE = 192
 _CELL = 16  # pixels of a side of the cells in which edges and noise are summed up
 _CORNER_SHARE = 0.1  # of the cells: the rest may be sky, or out of focus on purpose
 _NOISE_SHARE = 0.1  # of the cells, the calmest: detail of the picture passes for noise elsewhere
+FEWEST_CELLS = 4  # of fewer, none need be calm: in 20 x 16 pixels any detail is as fine as noise
 _EDGE_LIMIT = np.uint8(40)  # grey levels: a step as high as this is the picture's, not a block's
 _CALM = 1.5  # grey levels: a step from pixel to pixel that nobody sees
 _LEVELS = np.arange(256, dtype=np.float64)
@@ -184,9 +185,9 @@ def noise(grey: NDArray[np.uint8]) -> float:
     The mask of Immerkær, Fast noise variance estimation, Computer Vision and Image Understanding 64 (2), 1996, in each
     cell at the size as it is and at half of it. Of white noise, half the size keeps a quarter of the variance; of the
     picture's own detail there is about twice as much. So the finer less half of the coarser is 7/8 of the noise alone.
-    The cells at _NOISE_SHARE of all count."""
+    The cells at _NOISE_SHARE of all count. 0 where the picture is too small to tell."""
     height, width = (side // _CELL * _CELL for side in grey.shape)
-    if not height or not width:
+    if height * width < FEWEST_CELLS * _CELL**2:
         return 0.0
     whole = grey[:height, :width]
     half = cv2.resize(whole, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
