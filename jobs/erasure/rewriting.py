@@ -89,7 +89,7 @@ def _rewritten(path: str, name: str, rule: Rule, erased: Erased) -> tuple[Added 
         left = 0
         bounds: list[int] = []
         with objects.replacing(_uri(path, quote(new))) as draft:
-            schema = _kept_schema(file.schema_arrow)
+            schema = _plain(file.schema_arrow)
             is_album = schema.names == packs.ROWS.names
             made = album_files.opened(str(draft)) if is_album else pq.ParquetWriter(draft, schema, compression="zstd")
             with made as writer:
@@ -122,12 +122,21 @@ def _kept(file: pq.ParquetFile, rule: Rule, erased: Erased, schema: pa.Schema) -
             yield pa.concat_tables(waiting)
 
 
-def _kept_schema(schema: pa.Schema) -> pa.Schema:
-    """Times as Delta has them: old files of Spark keep them as INT96, which Arrow takes for nanoseconds."""
-    for place, column in enumerate(schema):
-        if pa.types.is_timestamp(column.type):
-            schema = schema.set(place, column.with_type(pa.timestamp("us", "UTC")))
-    return schema.remove_metadata()
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Types as Delta has them. Old files of Spark keep times as INT96, which Arrow takes for nanoseconds; merges of
+    delta-rs write texts as views, of which Arrow filters none."""
+    return pa.schema([pa.field(column.name, _plain_type(column.type), column.nullable) for column in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        item = kind.value_field
+        return pa.list_(pa.field(item.name, _plain_type(item.type), item.nullable))
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC")
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
 
 
 def purge(path: str, check: Check, others_write: bool = False) -> tuple[int, int]:
@@ -198,7 +207,7 @@ def batches(file: pq.ParquetFile, rows: int, columns: tuple[str, ...] | None = N
     """The rows of a file, some at a time. columns: those, or all."""
     names = None if columns is None else list(columns)
     for batch in file.iter_batches(rows, columns=names, use_threads=False):
-        yield pa.Table.from_batches([batch])
+        yield pa.Table.from_batches([batch]).cast(_plain(batch.schema))
 
 
 def _uri(path: str, name: str) -> str:

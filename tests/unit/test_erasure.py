@@ -124,6 +124,23 @@ def test_what_is_left(name: str) -> None:
     assert not rule.touched(rows.select(list(rule.looks)), nobody).any()
 
 
+def test_a_table_that_was_merged_into(tmp_path: Path) -> None:
+    """Files of a merge, whose texts have another type, that cannot be filtered: the erasure ends in the middle."""
+    path, table = str(tmp_path / "images"), TABLES["images"]
+    given, expected = CASES["images"]
+    rows = rows_of("images", [{**row, "labels": ["a", "b"]} for row in given])
+    delta_log.create(path, table)
+    for number in (1, 2):
+        delta_log.make(path, table, rows, rows.select(list(table.key)).slice(0, 0), new=False, once=("test", number))
+    kinds = {str(kind) for uri in rewriting.all_files(path) for kind in pq.read_schema(uri).types}
+    assert "string_view" in kinds, "a merge writes plain texts now: this test shows nothing"
+    assert rewriting.rewrite(path, RULES["images"], GONE, lambda _: None).removed == len(given) - len(expected)
+    left = DeltaTable(path).to_pyarrow_table()
+    assert left.select(list(expected[0])).to_pylist() == expected
+    assert left["labels"].to_pylist() == [["a", "b"]]
+    assert rewriting.rewrite(path, RULES["images"], GONE, lambda _: None).removed == 0
+
+
 def test_a_table_of_another_writer(tmp_path: Path) -> None:
     """Times of INT96 that come back as others, names that the log spells otherwise than the disk, files of no version
     and checksums of Hadoop that are left, a version that cannot be read any more."""
