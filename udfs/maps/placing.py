@@ -33,7 +33,7 @@ class Anchors:
         geometric median, the nearer ones counting more. A mean would lie between two groups, where there is nothing.
         An image whose vector an anchor has lies where that does."""
         rows = self.reduction.of(vectors)
-        near = nearest(rows, self.rows, min(NEIGHBOURS, len(self.rows)))
+        near = np.sort(nearest(rows, self.rows, min(NEIGHBOURS, len(self.rows))), axis=1)  # sums go by their order
         apart = rows[:, np.newaxis] - self.rows[near]
         distances = np.einsum("nka,nka->nk", apart, apart)
         least = distances.min(axis=1, keepdims=True)

@@ -23,8 +23,9 @@ class Reduction:
     axes: Single
 
     def of(self, vectors: Single) -> Single:
-        """(n, a) float32, from (n, d)."""
-        return np.asarray((vectors - self.mean) @ self.axes, np.float32)
+        """(n, a) float32, from (n, d). Multiplied as float64: the last bits of a product are those of a processor and of
+        how many threads share it, and seldom last beyond the rounding."""
+        return np.asarray((vectors - self.mean).astype(np.float64) @ self.axes.astype(np.float64), np.float32)
 
 
 def learn(vectors: Single, seed: int = 0) -> Reduction:
