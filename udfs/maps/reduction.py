@@ -23,8 +23,8 @@ class Reduction:
     axes: Single
 
     def of(self, vectors: Single) -> Single:
-        """(n, a) float32, from (n, d). Multiplied as float64: the last bits of a product are those of a processor and of
-        how many threads share it, and seldom last beyond the rounding."""
+        """(n, a) float32, from (n, d). Multiplied as float64: the last bits of a product depend on the processor and on
+        how many threads share it, and are rounded away."""
         return np.asarray((vectors - self.mean).astype(np.float64) @ self.axes.astype(np.float64), np.float32)
 
 
