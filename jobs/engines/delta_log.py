@@ -19,6 +19,8 @@ from udfs.stores import objects, s3, uris
 
 LOG = "_delta_log"
 CHECKPOINT_EACH = 10  # commits, as Delta has it; delta-rs waits for 100, and to open a table reads all since the last
+# Of every table. Readers other than Spark know no deletion vectors (one gives wrong rows without a word).
+PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.checkpointInterval": str(CHECKPOINT_EACH)}
 # Of tables that this writer may change: others change what a row, a file or a commit means.
 HARMLESS_FEATURES = {"appendOnly", "invariants", "checkConstraints"}
 MOST_READER, MOST_WRITER = 1, 3  # protocol versions without named features that hold nothing else
@@ -50,8 +52,7 @@ def create(path: str, table: Table) -> None:
     if not uris.is_s3(path):
         os.makedirs(uris.local_path(path), exist_ok=True)  # noqa: PTH103 (bytes)
     now = int(time.time() * 1000)
-    configuration = {"delta.enableDeletionVectors": "false", "delta.checkpointInterval": str(CHECKPOINT_EACH)}
-    configuration |= {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
+    configuration = PROPERTIES | {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
     actions: list[dict[str, Any]] = [
         {"commitInfo": {"timestamp": now, "operation": "CREATE TABLE", "engineInfo": "imagesieve"}},
         {"protocol": {"minReaderVersion": 1, "minWriterVersion": 3 if table.checks else 2}},

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql.types import StructType
 
-from jobs.engines import spark_session, spark_versions
+from jobs.engines import delta_log, spark_session, spark_versions
 from jobs.engines.base import Counter, Engine, MapBatches, Table
 from jobs.errors import ConfigError
 from udfs.arrow import Place
@@ -176,10 +176,9 @@ class SparkEngine(Engine):
         from delta.tables import DeltaTable
 
         builder = DeltaTable.createIfNotExists(self.spark).location(path).addColumns(table.schema)
-        # Readers other than Spark know no deletion vectors (one gives wrong rows without a word).
-        builder = builder.property("delta.enableDeletionVectors", "false")
-        for check, condition in table.checks.items():
-            builder = builder.property(f"delta.constraints.{check}", condition)
+        checks = {f"delta.constraints.{check}": condition for check, condition in table.checks.items()}
+        for name, value in (delta_log.PROPERTIES | checks).items():
+            builder = builder.property(name, value)
         builder.execute()
 
     def append(self, path: str, table: Table, rows: DataFrame) -> None:

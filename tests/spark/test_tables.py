@@ -92,7 +92,7 @@ def test_merge_upserts_and_removes_in_one_commit(spark: SparkSession, context: C
     assert protocol == {"minReaderVersion": 1, "minWriterVersion": 3}
     configuration = next(action["metaData"]["configuration"] for action in actions if "metaData" in action)
     checks = {f"delta.constraints.{name}": check for name, check in TABLES["neighbours"].checks.items()}
-    assert configuration == {"delta.enableDeletionVectors": "false", **checks}
+    assert configuration == {"delta.enableDeletionVectors": "false", "delta.checkpointInterval": "10", **checks}
     assert not any((action.get("add") or {}).get("deletionVector") for action in actions)
 
 
