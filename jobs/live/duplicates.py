@@ -27,7 +27,6 @@ from jobs.live.draft import Draft
 from jobs.live.known import ids_of
 from jobs.live.neighbours import Moved
 from udfs.vectors.components import label_components
-from udfs.vectors.cosine import cosine_pairs
 from udfs.vectors.near_rule import BACKGROUND_RANK, NO_BACKGROUND, NearRule
 
 NAME = "live"
@@ -80,7 +79,7 @@ def _edges(draft: Draft, rule: NearRule, moved: Moved) -> set[int]:
     still = [pair for pair in still if set(pair) <= places.keys()]
     if still:
         left, right = (np.array([places[pair[end]] for pair in still], np.int64) for end in (0, 1))
-        cosines = cosine_pairs(known.shelf.vectors(left), known.shelf.vectors(right))
+        cosines = known.shelf.cosines(left, right)
         cosine |= {pair: value for pair, value in zip(still, cosines.tolist(), strict=True) if value >= rule.least}
     now = _matching(draft, rule, cosine) if cosine else set()
     removed, added = old - now, now - old

@@ -8,12 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.live.shelf import UNKNOWN, Shelf
-from udfs.vectors.cosine import cosine_pairs
 from udfs.vectors.merge import Pairs
 from udfs.vectors.search import SLACK, WIDER
 
 Rows = NDArray[np.int64]
-PAIRS_AT_ONCE = 256  # whose vectors are widened: they stay in the processor's cache
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,4 @@ def candidates(shelf: Shelf, asking: Rows, fresh: NDArray[np.bool_], k: int) -> 
 def with_cosines(shelf: Shelf, found: Candidates) -> Pairs:
     """The pairs as ids, each once, with the cosines that the table has: its ids, those of the others, their keys."""
     rows, others = np.unique(np.stack([found.rows, found.others], axis=1), axis=0).T
-    parts = [slice(at, at + PAIRS_AT_ONCE) for at in range(0, len(rows), PAIRS_AT_ONCE)]
-    cosines = [cosine_pairs(shelf.vectors(rows[part]), shelf.vectors(others[part])) for part in parts]
-    return Pairs(shelf.ids[rows], shelf.ids[others], shelf.keys[others], np.concatenate([np.empty(0), *cosines]))
+    return Pairs(shelf.ids[rows], shelf.ids[others], shelf.keys[others], shelf.cosines(rows, others))

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udfs.vectors.cells import CellIndex, nearest_cells
-from udfs.vectors.cosine import Ids, Vectors
+from udfs.vectors.cosine import Ids, Values, Vectors, cosines_of
 from udfs.vectors.similarity import widened
 
 FEW_CELLS = 8  # up to so many all are looked at, and the search is exact
 PROBED_SHARE = 0.125  # of more, this share
 BLOCK_ROWS = 2048  # compared at once: 10 MB of 1,280 numbers as float32
+PAIRS_AT_ONCE = 256  # whose vectors are widened: they stay in the processor's cache
 UNKNOWN = np.float32(-2.0)  # below any cosine
 _GROWTH = 1.25
 
@@ -76,6 +77,10 @@ class Shelf:
     def vectors(self, rows: Rows) -> Vectors:
         """(n, d) float32."""
         return widened(self._array["vectors"][rows])
+
+    def cosines(self, left: Rows, right: Rows) -> Values:
+        """(n,) float64, of pairs of rows."""
+        return cosines_of(self.vectors, left, right, PAIRS_AT_ONCE)
 
     def nearest_cell(self, vectors: Vectors) -> NDArray[np.int32]:
         """(n,) the cell that the lake puts each in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,4 +26,14 @@ def cosine_pairs(left: Vectors, right: Vectors) -> NDArray[np.float64]:
         block = slice(at, at + BLOCK_ROWS)
         products = left[block].astype(np.float64) * right[block].astype(np.float64)
         cosines[block] = np.clip(np.round(products.sum(axis=1), DECIMALS), -1.0, 1.0)
+    return cosines
+
+
+def cosines_of(vectors: Callable[[Ids], Vectors], left: Ids, right: Ids, at_once: int) -> Values:
+    """cosine_pairs of rows. vectors: gives those of rows, (n,) int64. left, right: (m,) int64 rows. at_once: pairs that
+    are compared at a time. Returns (m,) float64."""
+    cosines = np.empty(len(left), np.float64)
+    for at in range(0, len(left), at_once):
+        part = slice(at, at + at_once)
+        cosines[part] = cosine_pairs(vectors(left[part]), vectors(right[part]))
     return cosines

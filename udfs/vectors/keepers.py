@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from udfs.vectors.cosine import Ids, Values, Vectors, cosine_pairs
+from udfs.vectors.cosine import Ids, Values, Vectors, cosines_of
 
 FLOAT32_SLACK = 1e-5  # by which a float32 product of two rows of norm 1 may differ from their cosine, and more
 MAX_BLOCK = 256  # rows multiplied at once with all that are left: 256 x 8192 float32 are 8 MB
@@ -184,9 +184,5 @@ class _Round:
 
 def pairs_of_rows(vectors: Vectors, left: Ids, right: Ids) -> Values:
     """cosine_pairs of rows of vectors. left, right: (m,) int64 rows. Returns (m,) float64."""
-    cosines = np.empty(len(left), np.float64)
-    step = max(1, NUMBERS_AT_ONCE // max(1, vectors.shape[1]))
-    for at in range(0, len(left), step):
-        part = slice(at, at + step)
-        cosines[part] = cosine_pairs(vectors[left[part]], vectors[right[part]])
-    return cosines
+    at_once = max(1, NUMBERS_AT_ONCE // max(1, vectors.shape[1]))
+    return cosines_of(lambda rows: vectors[rows], left, right, at_once)

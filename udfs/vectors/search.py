@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from udfs.vectors import packs
 from udfs.vectors.cell_packs import Batches, Images, Repeated, Step, blocks, bucket_of
 from udfs.vectors.cells import CellIndex, train_centres
-from udfs.vectors.cosine import DECIMALS, Vectors, cosine_pairs
+from udfs.vectors.cosine import DECIMALS, Vectors, cosine_pairs, cosines_of
 from udfs.vectors.merge import Pairs, as_lists, merged
 
 SLACK = 1e-5  # below the k-th float32 similarity, all are candidates: neither rounding nor ties can cost a neighbour
@@ -291,10 +291,7 @@ class _Lists:
 def _exactly(vectors: Vectors, pairs: tuple[Rows, Rows], k: int) -> Found:
     """The k best of each row's candidates, compared once more in float64. pairs: (left ascending, right)."""
     left, right = pairs
-    cosines = np.empty(len(left), np.float64)
-    for at in range(0, len(left), BLOCK_ROWS):
-        part = slice(at, at + BLOCK_ROWS)
-        cosines[part] = cosine_pairs(vectors[left[part]], vectors[right[part]])
+    cosines = cosines_of(lambda rows: vectors[rows], left, right, BLOCK_ROWS)
     # By row, then nearness in steps of the last decimal, then place: 21 bits for the 2 million steps.
     steps = np.round((1.0 - cosines) * 10**DECIMALS).astype(np.int64)
     order = np.lexsort((right, (left << 21) + steps))

@@ -1,7 +1,7 @@
 // The large view: one picture with all that is known about it, and the way to the next.
 
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import type { Decision, Picture, Row } from "./api";
 import { api, pictureUrl } from "./api";
 import { accept, act, decide, focus, say } from "./decide";
@@ -27,7 +27,7 @@ import {
   when,
   whole,
 } from "./parts";
-import { rowsOf } from "./rows";
+import { rowsOf, useRedraw } from "./rows";
 import { changes, filter, go, lake, leave, place, queryOf, useLoad, useStore, words } from "./state";
 import type { ZoomControl } from "./zoom";
 import { Zoom } from "./zoom";
@@ -39,8 +39,7 @@ export function Detail({ id, onHelp }: { id: number; onHelp: () => void }) {
   const zoom = useRef<ZoomControl | null>(null);
   const walks = here.page === "gallery";
   const rows = rowsOf(queryOf(here.filters, here.sort));
-  const [, redraw] = useState(0);
-  useLayoutEffect(() => rows.listen(() => redraw((n) => n + 1)), [rows]);
+  useRedraw(rows);
 
   const at = rows.get(here.at)?.id === id ? here.at : (rows.indexOf(id) ?? here.at);
   const total = rows.total ?? 0;

@@ -1,6 +1,6 @@
 // The gallery: the filters in force, the grid with its keys, and the bar of what is selected.
 
-import { useEffect, useLayoutEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import type { Row, Search } from "./api";
 import type { Target } from "./decide";
 import { NOTHING, accept, act, count, focus, say, selection } from "./decide";
@@ -22,7 +22,7 @@ import {
   short,
   tail,
 } from "./parts";
-import { rowsOf } from "./rows";
+import { rowsOf, useRedraw } from "./rows";
 import { filter, go, kept, lake, place, queryOf, useStore } from "./state";
 
 const MOST = 5000; // pictures in one range
@@ -33,14 +33,12 @@ export function Gallery({ onHelp }: { onHelp: () => void }) {
   const here = useStore(place);
   const query = queryOf(here.filters, here.sort);
   const rows = useMemo(() => rowsOf(query), [query]);
-  const [, redraw] = useReducer((n: number) => n + 1, 0);
+  useRedraw(rows);
   const chosen = useStore(selection);
   const tile = useStore(size);
   const whole = useStore(fit);
   const control = useRef<GridControl | null>(null);
   const anchor = useRef({ index: 0, base: NOTHING.rows });
-  // Before paint: the grid asks for rows at its first redraw, and they may be there before effects of this one run.
-  useLayoutEffect(() => rows.listen(() => redraw(0)), [rows]);
   useLayoutEffect(() => {
     selection.set(NOTHING);
     focus.set(place.value.at);

@@ -5,11 +5,12 @@
 // as the reader moved; jumps go through the map; at rest the scroll position is quietly put where the map wants it.
 
 import { Component } from "preact";
-import { useEffect, useLayoutEffect, useReducer, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Row } from "./api";
 import { focus, selection } from "./decide";
 import { DecisionBadge, IssueBadges, Thumb, baseName, spoken, whole } from "./parts";
 import type { Rows } from "./rows";
+import { useRedraw } from "./rows";
 import { useStore } from "./state";
 
 const GAP = 12;
@@ -151,7 +152,7 @@ export interface GridControl {
 }
 
 export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridProps) {
-  const [, redraw] = useReducer((n: number) => n + 1, 0);
+  const redraw = useRedraw(rows);
   const [box, setBox] = useState({ width: 0, height: 0 });
   const [label, setLabel] = useState(false); // whether the place is told beside the scroll bar
   const scroller = useRef<HTMLDivElement>(null);
@@ -185,7 +186,7 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     s.place = Math.max(0, Math.min(map.last, place));
     element.scrollTop = map.scroll(s.place);
     s.scroll = element.scrollTop;
-    redraw(0);
+    redraw();
   };
 
   const rest = () => {
@@ -197,7 +198,7 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     }
     setLabel(s.grip !== null);
     onRest(s.first);
-    redraw(0);
+    redraw();
   };
 
   const scrolled = () => {
@@ -210,7 +211,7 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     if (s.hasty) setLabel(true);
     clearTimeout(s.timer);
     s.timer = setTimeout(() => latest.current.rest(), REST_MS);
-    redraw(0);
+    redraw();
   };
 
   const reveal = (index: number, take: boolean) => {
@@ -218,14 +219,13 @@ export function Grid({ rows, size, fit, start, onRest, onClick, control }: GridP
     const top = Math.floor(index / columns) * tall;
     if (top < s.place) jump(top);
     else if (top + tall + 2 * PAD > s.place + box.height) jump(top + tall + 2 * PAD - box.height);
-    else redraw(0);
+    else redraw();
   };
 
   const latest = useRef({ rest });
   latest.current = { rest };
   control.current = { columns, rowsInSight: Math.max(1, Math.floor(box.height / tall)), reveal };
 
-  useLayoutEffect(() => rows.listen(() => redraw(0)), [rows]);
   useEffect(() => () => clearTimeout(s.timer), []);
   useLayoutEffect(() => {
     const element = scroller.current;

@@ -1,5 +1,6 @@
 // The rows of one view: fetched by the page, kept within a bound, and patched when a decision is made.
 
+import { useLayoutEffect, useReducer } from "preact/hooks";
 import type { Decision, Row } from "./api";
 import { api, stopped } from "./api";
 import { words } from "./state";
@@ -167,3 +168,11 @@ export function rowsOf(query: string): Rows {
 }
 
 export const currentRows = () => current;
+
+/** Draws a component again whenever its rows change. Heard before paint: a child may ask for rows at its first redraw,
+ * and they may be there before the effects of its parent have run. Returns what draws it again at other times. */
+export function useRedraw(rows: Rows): () => void {
+  const [, redraw] = useReducer((n: number) => n + 1, 0);
+  useLayoutEffect(() => rows.listen(() => redraw(0)), [rows]);
+  return () => redraw(0);
+}
