@@ -28,12 +28,13 @@ from jobs import __version__
 from jobs.cleaning import files
 from jobs.cleaning.applying import safe_name
 from jobs.cleaning.rules import corrected
-from jobs.engines.frames import map_batches, map_groups, to_arrow
+from jobs.engines.frames import keep, map_batches, map_groups, to_arrow
 from jobs.errors import ConfigError, InputError
 from jobs.lakes import Lake
 from udfs.stores import fetch, objects, uris
+from udfs.training import dealing
 from udfs.training.containers import CONTAINERS
-from udfs.training.shards import LISTED, PLACED, WRITTEN, ShardTask, Split, dealt, places, record_of, shard_writer
+from udfs.training.shards import LISTED, PLACED, WRITTEN, ShardTask, Split, places, record_of, shard_writer
 
 CODE = 2  # version of what decides the bytes of a shard
 MANIFEST, IMAGES, SHARDS, LEFT_OUT = "training-set.json", "images.parquet", "shards.parquet", "left-out.jsonl"
@@ -192,10 +193,32 @@ def _kept(rows: DataFrame) -> DataFrame:
 def _listed(lake: Lake, rows: DataFrame, target: Target) -> DataFrame:
     """LISTED of the images to keep that could be read."""
     seen = lake.require("features").select("image_id", "sha256", "format")
+    kept = _kept(rows).withColumns(corrected()).join(seen, "image_id").select(*LISTED.names)
+    if not target.shares:
+        return kept
     component = lake.read("duplicates").select("image_id", F.col("component_id").alias("component"))
-    kept = _kept(rows).withColumns(corrected()).join(seen, "image_id")
-    given = kept.join(component, "image_id", "left").select(*LISTED.names, "component")
-    return map_batches(given, dealt(target.seed, target.shares), from_arrow_schema(LISTED))
+    given = keep(settled(kept, component))
+    free = given.where(F.col("split").isNull())
+    images = free.count()
+    large = (
+        free.where(F.col("component").isNotNull())
+        .groupBy("component").agg(F.count("*").alias("images"))
+        .where(F.col("images") > dealing.LARGE * images)
+    )  # fmt: skip
+    sizes = {row["component"]: row["images"] for row in large.collect()}
+    how = dealing.deal(target.seed, target.shares, images, sizes)
+    return map_batches(given, dealing.dealt(how), from_arrow_schema(LISTED))
+
+
+def settled(kept: DataFrame, component: DataFrame) -> DataFrame:
+    """Images to keep, with `component`; one without a split has that of its near-duplicates, the first by name.
+    component: (image_id, component)."""
+    of = kept.select("image_id", "split").join(component, "image_id")
+    known = of.where(F.col("split").isNotNull()).groupBy("component").agg(F.min("split").alias("settled"))
+    near = of.join(known, "component", "left").select("image_id", "component", "settled")
+    split = F.coalesce("split", "settled").alias("split")
+    columns = [split if name == "split" else F.col(name) for name in LISTED.names]
+    return kept.join(near, "image_id", "left").select(*columns, "component")
 
 
 def _copied(replay: str, listed: Path) -> dict[str, Any]:

@@ -6,6 +6,7 @@ not there, rows that a table's log counts otherwise, orders that a plan drops, C
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,6 +33,8 @@ from udfs.groups import of_each_group
 from udfs.stores import objects, uris
 
 ROWS_OF_GROUPS = 1024  # in a batch on its way to a function of groups: 5 MB of 1,280 numbers
+_BROKEN = "of RPC that terminated with"  # gRPC's own words, in place of an answer
+ENDS_S = 10.0  # from a broken connection to the end of a process that holds much memory
 STRETCH = 1 << 26  # of the second column of map_in_order's near: so much of a shard stays in one task
 
 
@@ -301,9 +304,14 @@ class SailEngine(Engine):
     def explain(self, error: BaseException) -> str | None:
         from pyspark.errors import PySparkException, PythonException
 
-        if not self._server.is_there():
+        text = str(error)
+        is_broken = isinstance(error, PySparkException) and _BROKEN in text
+        if self._server.has_ended(ENDS_S if is_broken else 0):
             return f"the embedded engine ended ({self._server.why()}): run the same command again to go on"
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        if is_broken:
+            details = re.search(r'details = "(.*)"', text)
+            return f"the connection to the embedded engine broke ({details[1][:300] if details else 'no word'})"
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if isinstance(error, PythonException):
             return f"a worker failed: {(lines or ['no word'])[-1][:300]}"
         if isinstance(error, PySparkException):

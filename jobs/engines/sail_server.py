@@ -73,8 +73,11 @@ class Server:
             raise OSError(self.why())
         return str(json.loads(line)["address"])
 
-    def is_there(self) -> bool:
-        return self._process.poll() is None
+    def has_ended(self, within_s: float) -> bool:
+        """Whether it is gone, or goes within so long: its connections break a while before it has ended."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(within_s)
+        return self._process.poll() is not None
 
     def why(self) -> str:
         """How it ended, with the end of its log, on one line."""

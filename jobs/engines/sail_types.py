@@ -38,7 +38,7 @@ def arrow_of_text(schema: str) -> pa.Schema:
     other types."""
     fields = []
     for column in schema.split(","):
-        name, kind = column.split()
+        name, kind = column.replace(":", " ").split()  # Spark takes both forms
         inner = kind.lower().removeprefix("array<").removesuffix(">")
         fields.append(pa.field(name, _TYPES[inner] if inner == kind.lower() else pa.list_(_TYPES[inner])))
     return pa.schema(fields)

@@ -14,9 +14,10 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import functions as F
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from jobs import clean
-from jobs.cleaning import rules
+from jobs.cleaning import rules, training_set
 from jobs.engines.frames import frame_of
 from jobs.errors import ConfigError
 from jobs.inputs import manifests, sources
@@ -25,6 +26,7 @@ from tests import s3_server
 from tests.spark import small_lake
 from tests.spark.small_lake import SOME_DAY
 from udfs.stores import objects
+from udfs.training.shards import LISTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -368,3 +370,18 @@ def test_batch_manifests(
         run(context, out=tmp_path / "set.csv", batch=str(tmp_path / "none"))
     assert "no batch manifest" in capsys.readouterr().out
     assert not list(tmp_path.glob("none*"))
+
+
+def test_images_without_a_split_follow_their_near_duplicates(spark: SparkSession) -> None:
+    """A near-duplicate of a test image that is dealt to the training set, or one that is lost on the way."""
+    splits = {0: "test", 1: None, 2: None, 3: None, 4: "val", 5: "train", 6: None}
+    rows = [{"image_id": n, "uri": f"/{n}", "split": split} for n, split in splits.items()]
+    frame = frame_of(spark, [tuple(map(row.get, LISTED.names)) for row in rows], from_arrow_schema(LISTED))
+    component = frame_of(
+        spark, [(0, 7), (1, 7), (2, 8), (4, 9), (5, 9), (6, 9), (50, 8)], "image_id: bigint, component: bigint"
+    )
+    settled = training_set.settled(frame, component).collect()
+    found = {row["image_id"]: (row["split"], row["component"]) for row in settled}
+    assert found == {
+        0: ("test", 7), 1: ("test", 7), 2: (None, 8), 3: (None, None), 4: ("val", 9), 5: ("train", 9), 6: ("train", 9)
+    }  # fmt: skip

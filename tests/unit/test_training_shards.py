@@ -126,27 +126,6 @@ def test_changed_and_missing_are_named(tmp_path: Path) -> None:
     ]
 
 
-def test_shares() -> None:
-    """Splits that are not as large as was asked, that part near-duplicates, or that touch what has one."""
-    table = pa.Table.from_pylist(
-        [{"uri": f"/{n}.jpg", "split": "own" if n % 10 == 0 else None, "image_id": n, "sha256": "", "format": "jpeg",
-          "component": n // 4 if n % 2 else None} for n in range(20_000)],
-        schema=LISTED.append(pa.field("component", pa.int64())),
-    )  # fmt: skip
-    made = shards.dealt(3, (("train", 0.75), ("val", 0.25)))(iter(table.to_batches(max_chunksize=999)))
-    found = pa.Table.from_batches(made, schema=LISTED).to_pylist()
-    assert [row["split"] == "own" for row in found] == [n % 10 == 0 for n in range(20_000)]
-    rest = [row["split"] for row in found if row["split"] != "own"]
-    assert abs(rest.count("train") / len(rest) - 0.75) < 0.02
-    together: dict[int, set[str]] = {}
-    for n, row in enumerate(found):
-        if n % 2:
-            together.setdefault(n // 4, set()).add(row["split"])
-    assert all(len(splits) == 1 for splits in together.values())
-    none = pa.Table.from_batches(shards.dealt(3, ())(iter(table.to_batches())), schema=LISTED)
-    assert none["split"].null_count == 18_000
-
-
 def test_shards_are_of_one_size() -> None:
     """Places that are not drawn evenly. 10,000 into 20: each within five standard deviations of 500."""
     splits = (replace(SPLITS[0], parts=20),)

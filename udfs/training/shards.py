@@ -64,34 +64,6 @@ def drawn(seed: int, what: str, key: str) -> int:
     return int.from_bytes(digest[:8], "big") >> (64 - PLACE_BITS)
 
 
-def dealt(seed: int, shares: Sequence[tuple[str, float]]) -> Callable[[Batches], Batches]:
-    """Maps batches of LISTED and `component` to LISTED: what has no split is dealt out by shares, (name, 0..1) that sum
-    to 1; nothing is where there are none. Images of one component, near-duplicates of one another, go together."""
-
-    def run(batches: Batches) -> Batches:
-        for batch in batches:
-            splits = batch.column("split").to_pylist()
-            keys = zip(batch.column("component").to_pylist(), batch.column("uri").to_pylist(), strict=True)
-            for number, (split, (component, uri)) in enumerate(zip(splits, keys, strict=True)):
-                if split is None and shares:
-                    key = f"uri {uri}" if component is None else f"component {component}"
-                    splits[number] = _share(shares, drawn(seed, "split", key) / (1 << PLACE_BITS))
-            rest = batch.select(LISTED.names).set_column(
-                LISTED.get_field_index("split"), "split", pa.array(splits, pa.string())
-            )
-            yield pa.RecordBatch.from_arrays([rest.column(f.name).cast(f.type) for f in LISTED], schema=LISTED)
-
-    return run
-
-
-def _share(shares: Sequence[tuple[str, float]], at: float) -> str:
-    for name, share in shares:
-        at -= share
-        if at < 0:
-            return name
-    return shares[-1][0]  # by rounding
-
-
 def places(seed: int, splits: Sequence[Split]) -> Callable[[Batches], Batches]:
     """Maps batches of LISTED to PLACED: the shard of each image, drawn, and its place in it, drawn too. So an image's
     place depends on its uri, the seed and the number of shards alone, and a shard has as many images as the others but
