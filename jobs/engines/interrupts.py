@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -30,7 +31,10 @@ def at_once(end: Callable[[], None] | None) -> None:
 
 def _interrupted(_number: int, _frame: FrameType | None) -> None:
     _happened.set()
-    sys.unraisablehook = lambda _: None  # objects of the engine that has gone complain as they go
+    # Objects, threads and loggers of the client complain of the engine that has gone.
+    sys.unraisablehook = lambda _: None
+    threading.excepthook = lambda _: None
+    logging.disable()
     if _at_once is not None:
         _at_once()
     raise KeyboardInterrupt
