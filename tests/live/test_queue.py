@@ -277,8 +277,7 @@ def test_a_stop_gives_back_what_is_at_hand(queues: Queues, book: Book) -> None:
     watch = Watch(queues, book, Gathering(every_s=3600, at_least=1000, at_most=1000, once=False))
     thread = threading.Thread(target=watch.run)
     thread.start()
-    _until(lambda: queues.counts() == (0, 2))
-    assert watch.source.behind()[0] == 2
+    _until(lambda: queues.counts() == (0, 2) and watch.source.behind()[0] == 2)  # given out, and arrived here
     watch.stop.set()
     thread.join(30)
     assert not thread.is_alive()
