@@ -76,13 +76,13 @@ def main(
         if other is not None:
             return other.run(given[1:])
         perform(parser(others).parse_args(given), spark)
+    except RunError as error:
+        return stopped(str(error), error.exit_code)
     except KeyboardInterrupt:
         return stopped(AGAIN, INTERRUPTED)
-    except Exception as error:
+    except Exception:
         if interrupts.happened():  # of what Ctrl-C ended, as it is put in order
             return stopped(AGAIN, INTERRUPTED)
-        if isinstance(error, RunError):
-            return stopped(str(error), error.exit_code)
         raise
     return 0
 
