@@ -18,6 +18,7 @@ from jobs.engines.base import of
 from jobs.engines.choice import choose
 from jobs.engines.opening import Opening, explained
 from jobs.errors import (
+    AGAIN,
     INTERRUPTED,
     ConfigError,
     InputError,
@@ -33,8 +34,6 @@ from jobs.stage import Asked, Context, Ready, Stage
 from udfs.networks import models
 from udfs.stores import objects, uris
 from udfs.stores.s3 import StoreError
-
-AGAIN = "interrupted; run the same command again to go on"
 
 
 class Command(NamedTuple):

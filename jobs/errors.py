@@ -3,6 +3,7 @@
 import sys
 
 INTERRUPTED = 130  # the exit code by which a shell tells of a process that Ctrl-C ended
+AGAIN = "interrupted; run the same command again to go on"
 
 
 class RunError(Exception):

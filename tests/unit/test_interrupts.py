@@ -5,7 +5,9 @@ import signal
 import subprocess
 import sys
 
-from jobs.errors import INTERRUPTED
+import pytest
+
+from jobs.errors import AGAIN, INTERRUPTED
 from tests.e2e.lakes import ROOT
 
 PROGRAM = """
@@ -32,6 +34,31 @@ def perform(*_):
 command.perform = perform
 sys.exit(command.script())
 """
+
+IMPORTED = """
+import importlib.abc, os, signal, sys
+
+class Found(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, *_):
+        if name in ("jobs.pipeline", "jobs.serve.command"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Found())
+from imagesieve.__main__ import script
+sys.exit(script())
+"""
+
+
+@pytest.mark.parametrize("command", ["report", "serve"])
+def test_while_modules_are_imported(command: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", IMPORTED, command, "--lake", "none"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, f"imagesieve: {AGAIN}\n")
 
 
 def test_one_line() -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from jobs.errors import RunError, stopped
+from jobs.errors import AGAIN, INTERRUPTED, RunError, stopped
 
 if TYPE_CHECKING:
     from jobs.command import Command
@@ -139,14 +139,16 @@ def main(argv: list[str] | None = None) -> int:
 def script() -> int:
     """As main(), for a process that does nothing else; see jobs.command.script. What needs no stage starts
     without them."""
-    if sys.argv[1:2] and sys.argv[1] in LIGHT:
-        try:
+    try:
+        if sys.argv[1:2] and sys.argv[1] in LIGHT:
             return BESIDE[sys.argv[1]][1](sys.argv[2:])
-        except RunError as error:
-            return stopped(str(error), error.exit_code)
-    from jobs import command
+        from jobs import command
 
-    return command.script(others())
+        return command.script(others())
+    except RunError as error:
+        return stopped(str(error), error.exit_code)
+    except KeyboardInterrupt:  # as modules are imported, too
+        return stopped(AGAIN, INTERRUPTED)
 
 
 if __name__ == "__main__":
