@@ -216,9 +216,8 @@ def settled(kept: DataFrame, component: DataFrame) -> DataFrame:
     of = kept.select("image_id", "split").join(component, "image_id")
     known = of.where(F.col("split").isNotNull()).groupBy("component").agg(F.min("split").alias("settled"))
     near = of.join(known, "component", "left").select("image_id", "component", "settled")
-    split = F.coalesce("split", "settled").alias("split")
-    columns = [split if name == "split" else F.col(name) for name in LISTED.names]
-    return kept.join(near, "image_id", "left").select(*columns, "component")
+    found = kept.join(near, "image_id", "left")
+    return found.withColumn("split", F.coalesce("split", "settled")).drop("settled")
 
 
 def _copied(replay: str, listed: Path) -> dict[str, Any]:

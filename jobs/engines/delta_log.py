@@ -19,8 +19,6 @@ from udfs.stores import objects, s3, uris
 
 LOG = "_delta_log"
 CHECKPOINT_EACH = 10  # commits, as Delta has it; delta-rs waits for 100, and to open a table reads all since the last
-# Of every table. Readers other than Spark know no deletion vectors (one gives wrong rows without a word).
-PROPERTIES = {"delta.enableDeletionVectors": "false", "delta.checkpointInterval": str(CHECKPOINT_EACH)}
 # Of tables that this writer may change: others change what a row, a file or a commit means.
 HARMLESS_FEATURES = {"appendOnly", "invariants", "checkConstraints"}
 MOST_READER, MOST_WRITER = 1, 3  # protocol versions without named features that hold nothing else
@@ -47,12 +45,21 @@ def _last_checkpoint(path: str) -> int | None:
         return None
 
 
+def properties(table: Table) -> dict[str, str]:
+    """What a table is created with, on any engine."""
+    return {
+        # Readers other than Spark know no deletion vectors (one gives wrong rows without a word).
+        "delta.enableDeletionVectors": "false",
+        "delta.checkpointInterval": str(CHECKPOINT_EACH),
+        **{f"delta.constraints.{name}": condition for name, condition in table.checks.items()},
+    }
+
+
 def create(path: str, table: Table) -> None:
     """Writes commit 0 as Spark's Delta does, or nothing where there is one. delta-rs's own create() takes no CHECKs."""
     if not uris.is_s3(path):
         os.makedirs(uris.local_path(path), exist_ok=True)  # noqa: PTH103 (bytes)
     now = int(time.time() * 1000)
-    configuration = PROPERTIES | {f"delta.constraints.{name}": condition for name, condition in table.checks.items()}
     actions: list[dict[str, Any]] = [
         {"commitInfo": {"timestamp": now, "operation": "CREATE TABLE", "engineInfo": "imagesieve"}},
         {"protocol": {"minReaderVersion": 1, "minWriterVersion": 3 if table.checks else 2}},
@@ -62,7 +69,7 @@ def create(path: str, table: Table) -> None:
                 "format": {"provider": "parquet", "options": {}},
                 "schemaString": table.schema.json(),
                 "partitionColumns": [],
-                "configuration": configuration,
+                "configuration": properties(table),
                 "createdTime": now,
             }
         },

@@ -81,9 +81,8 @@ class Server:
 
     def why(self) -> str:
         """How it ended, with the end of its log, on one line."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(2)
-        code = self._process.poll()
+        self.has_ended(2)
+        code = self._process.returncode
         how = f"exit code {code}"
         if code is not None and code < 0:
             with contextlib.suppress(ValueError):

@@ -176,8 +176,7 @@ class SparkEngine(Engine):
         from delta.tables import DeltaTable
 
         builder = DeltaTable.createIfNotExists(self.spark).location(path).addColumns(table.schema)
-        checks = {f"delta.constraints.{check}": condition for check, condition in table.checks.items()}
-        for name, value in (delta_log.PROPERTIES | checks).items():
+        for name, value in delta_log.properties(table).items():
             builder = builder.property(name, value)
         builder.execute()
 

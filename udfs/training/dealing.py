@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -16,12 +16,12 @@ LARGE = 0.001  # share of the images from which on a component is placed by its 
 
 @dataclass(frozen=True)
 class Deal:
-    """How images are dealt. shares: (name, 0..1) that sum to 1, of what is drawn; nothing is dealt where there are
+    """How images are dealt. shares: (name, its part of what is drawn, of any sum); nothing is dealt where there are
     none. placed: the split of each large component."""
 
     seed: int
     shares: Shares
-    placed: Mapping[int, str] = field(default_factory=dict)
+    placed: Mapping[int, str]
 
 
 def deal(seed: int, shares: Shares, images: int, sizes: Mapping[int, int]) -> Deal:
@@ -38,9 +38,8 @@ def deal(seed: int, shares: Shares, images: int, sizes: Mapping[int, int]) -> De
         name = _at(wide, _chance(seed, f"component {component}")) if wide else max(room, key=lambda one: room[one])
         placed[component] = name
         room[name] -= size
-    left = [(name, max(0.0, room[name])) for name, _ in shares]
-    whole = sum(one for _, one in left)
-    return Deal(seed, [(name, one / whole) for name, one in left] if whole else shares, placed)
+    left = [(name, max(0.0, one)) for name, one in room.items()]
+    return Deal(seed, left if any(one for _, one in left) else shares, placed)
 
 
 def dealt(how: Deal) -> Callable[[Batches], Batches]:
